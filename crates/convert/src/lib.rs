@@ -1,0 +1,1 @@
+//! Converts Hugging Face safetensors checkpoints into packed onebit files

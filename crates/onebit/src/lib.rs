@@ -1,0 +1,1 @@
+//! Run 1-bit and ternary language models from the command line.

@@ -1,0 +1,3 @@
+//! Developer commands of the onebit workspace.
+
+fn main() {}
