@@ -1,1 +1,28 @@
-//! Packed 1-bit and ternary weights: layouts, packing, and the memory-mapped model file
+//! Packed 1-bit and ternary weights: layouts, packing, and the memory-mapped model file.
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("packed files are read in place and are little-endian: this host is not");
+
+mod bytes;
+mod error;
+mod file;
+mod index;
+mod layout;
+mod matrix;
+mod meta;
+pub mod pack;
+mod plan;
+mod writer;
+
+pub use bytes::AlignedBytes;
+pub use error::{ErrorKind, FormatError};
+pub use file::{PackedFile, TensorKind};
+pub use index::Index;
+pub use layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
+pub use matrix::{MatrixRef, Scales, ShapeError};
+pub use meta::{
+    ActivationMode, FORMAT_VERSION, GenerationDefaults, KNOWN_FEATURES, METADATA_KEY, MatrixMeta,
+    Meta, Provenance, SCALES_TENSOR, ScaleMeta, SourceFile,
+};
+pub use plan::Plan;
+pub use writer::{MatrixWriter, Writer};

@@ -1,0 +1,159 @@
+//! Where weight `(row, k)` sits in the bytes.
+//!
+//! A layout is named by its geometry, never by an instruction set. In all of them a row is a whole
+//! number of 64-byte *atoms* and an atom belongs to exactly one row, so that every row of a tensor
+//! that starts on a 64-byte boundary starts on one too and a kernel never meets a partial atom.
+//! Columns that fill up the last atom are *padding*; they decode to zero except in
+//! [`Layout::B1`], which has no zero (its padding bits are 0, i.e. -1, and the kernels meet them
+//! with activations that are zero there).
+
+use safetensors::Dtype;
+
+/// Bytes in an atom; also the alignment of every row and of every tensor in a packed file.
+pub const ATOM_BYTES: usize = 64;
+
+/// Columns that share one scale in [`Layout::I4`].
+pub const I4_GROUP: usize = 64;
+
+/// Columns that share one scale in [`Layout::T2`] and [`Layout::B1`] when they have group scales.
+pub const SIGN_GROUP: usize = 128;
+
+/// How the weights of one matrix are stored.
+///
+/// In the formulas `k` is the column, and `j` and `p` number the bytes and the bit fields of the
+/// atom that holds the column.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Layout {
+    /// Ternary weights, two bits each: an atom is 256 columns, bits `2p..2p+2` of byte `j` hold
+    /// column `64p + j`, and the stored code is `w + 1`. Code 3 is invalid; see
+    /// [`MatrixRef::code`](crate::MatrixRef::code).
+    T2,
+    /// Binary weights, one bit each: an atom is 512 columns, bit `p` of byte `j` holds column
+    /// `64p + j`; 1 is +1 and 0 is -1.
+    B1,
+    /// Two's complement bytes in column order, 64 columns per atom, one `f32` scale per row.
+    I8,
+    /// Four bits each: an atom is 128 columns, the low nibble of byte `j` holds column `j` and the
+    /// high nibble column `64 + j`; the value is the nibble - 8. One `f16` scale per 64 columns.
+    I4,
+    /// IEEE binary16 in column order, 32 columns per atom.
+    F16,
+    /// bfloat16 in column order, 32 columns per atom.
+    BF16,
+    /// IEEE binary32 in column order, 16 columns per atom.
+    F32,
+}
+
+impl Layout {
+    /// Every layout this version knows.
+    pub const ALL: &'static [Layout] = &[
+        Layout::T2,
+        Layout::B1,
+        Layout::I8,
+        Layout::I4,
+        Layout::F16,
+        Layout::BF16,
+        Layout::F32,
+    ];
+
+    /// The geometry name stored in files: rows and columns of one atom.
+    pub fn id(self) -> &'static str {
+        match self {
+            Layout::T2 => "t2.r1k256",
+            Layout::B1 => "b1.r1k512",
+            Layout::I8 => "i8.r1k64",
+            Layout::I4 => "i4.r1k128",
+            Layout::F16 => "f16.r1k32",
+            Layout::BF16 => "bf16.r1k32",
+            Layout::F32 => "f32.r1k16",
+        }
+    }
+
+    /// The short name people type on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::T2 => "t2",
+            Layout::B1 => "b1",
+            Layout::I8 => "q8",
+            Layout::I4 => "q4",
+            Layout::F16 => "f16",
+            Layout::BF16 => "bf16",
+            Layout::F32 => "f32",
+        }
+    }
+
+    /// The layout with this [`id`](Layout::id).
+    pub fn from_id(id: &str) -> Option<Layout> {
+        Self::ALL.iter().copied().find(|layout| layout.id() == id)
+    }
+
+    /// The layout with this [`name`](Layout::name).
+    pub fn from_name(name: &str) -> Option<Layout> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|layout| layout.name() == name)
+    }
+
+    /// Columns in one atom.
+    pub fn atom_cols(self) -> usize {
+        ATOM_BYTES * 8 / self.bits()
+    }
+
+    /// Bits per stored column.
+    pub fn bits(self) -> usize {
+        match self {
+            Layout::T2 => 2,
+            Layout::B1 => 1,
+            Layout::I8 => 8,
+            Layout::I4 => 4,
+            Layout::F16 | Layout::BF16 => 16,
+            Layout::F32 => 32,
+        }
+    }
+
+    /// `cols` rounded up to whole atoms; `None` when that overflows.
+    pub fn padded_cols(self, cols: usize) -> Option<usize> {
+        cols.checked_next_multiple_of(self.atom_cols())
+    }
+
+    /// Bytes of one row of `cols` columns, a multiple of [`ATOM_BYTES`]; `None` on overflow.
+    pub fn row_bytes(self, cols: usize) -> Option<usize> {
+        cols.div_ceil(self.atom_cols()).checked_mul(ATOM_BYTES)
+    }
+
+    /// Bytes of a `rows` x `cols` matrix; `None` on overflow.
+    pub fn byte_len(self, rows: usize, cols: usize) -> Option<usize> {
+        self.row_bytes(cols)?.checked_mul(rows)
+    }
+
+    /// The element type of the stored tensor.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Layout::T2 | Layout::B1 | Layout::I4 => Dtype::U8,
+            Layout::I8 => Dtype::I8,
+            Layout::F16 => Dtype::F16,
+            Layout::BF16 => Dtype::BF16,
+            Layout::F32 => Dtype::F32,
+        }
+    }
+
+    /// The shape of the stored tensor: rows, and the elements of [`dtype`](Layout::dtype) in one
+    /// row with its padding. `None` on overflow.
+    pub fn stored_shape(self, rows: usize, cols: usize) -> Option<[usize; 2]> {
+        let per_row = self.row_bytes(cols)? / (self.dtype().bitsize() / 8);
+        Some([rows, per_row])
+    }
+
+    /// Whether the stored elements are floating-point numbers, which have no scales.
+    pub fn is_float(self) -> bool {
+        matches!(self, Layout::F16 | Layout::BF16 | Layout::F32)
+    }
+}
+
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id())
+    }
+}

@@ -1,0 +1,356 @@
+//! A borrowed matrix: bytes, shape and scales, with the scalar decoder of every layout.
+
+use half::{bf16, f16};
+use thiserror::Error;
+
+use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
+
+/// What turns stored integers into weights: `weight = code * scale`.
+#[derive(Clone, Copy, Debug)]
+pub enum Scales<'a> {
+    /// None: the layout stores the weights themselves.
+    None,
+    /// One multiplier for the whole matrix.
+    Tensor(f32),
+    /// One multiplier per row.
+    Rows(&'a [f32]),
+    /// One multiplier per `size` columns of a row, at index `row * cols.div_ceil(size) + k / size`.
+    Groups {
+        /// Columns that share a scale.
+        size: usize,
+        /// The scales of all rows, row after row.
+        values: &'a [f16],
+    },
+}
+
+impl Scales<'_> {
+    /// What an error message calls this kind of scales.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Scales::None => "no scales",
+            Scales::Tensor(_) => "one scale",
+            Scales::Rows(_) => "row scales",
+            Scales::Groups { .. } => "group scales",
+        }
+    }
+}
+
+/// Bytes, shape and scales do not belong together.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ShapeError {
+    /// `rows` x `cols` does not fit the address space.
+    #[error("{rows} x {cols} in layout {layout} overflows")]
+    Overflow {
+        /// The layout asked for.
+        layout: Layout,
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+    },
+    /// The byte count is not what the layout and the shape demand.
+    #[error("{rows} x {cols} in layout {layout} takes {expected} bytes, got {found}")]
+    Bytes {
+        /// The layout asked for.
+        layout: Layout,
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+        /// Bytes demanded.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The bytes cannot be viewed as the elements of the layout.
+    #[error("layout {layout} needs its bytes aligned to {expected}")]
+    Alignment {
+        /// The layout asked for.
+        layout: Layout,
+        /// Alignment demanded, in bytes.
+        expected: usize,
+    },
+    /// The layout takes another kind of scales.
+    #[error("layout {layout} takes {expected}, got {found}")]
+    ScaleKind {
+        /// The layout asked for.
+        layout: Layout,
+        /// The kinds it takes.
+        expected: &'static str,
+        /// The kind given.
+        found: &'static str,
+    },
+    /// There are too many or too few scales.
+    #[error("expected {expected} scales, got {found}")]
+    ScaleCount {
+        /// Scales demanded.
+        expected: usize,
+        /// Scales given.
+        found: usize,
+    },
+}
+
+/// A `rows` x `cols` matrix of weights over borrowed bytes.
+///
+/// [`code`](MatrixRef::code) is the definition of each layout; everything else, here and in the
+/// kernels, is tested against it. Any bytes of the right length decode without a panic.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixRef<'a> {
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    bytes: &'a [u8],
+    scales: Scales<'a>,
+}
+
+impl<'a> MatrixRef<'a> {
+    /// Views `bytes` as a matrix.
+    ///
+    /// # Errors
+    /// When the number of bytes or of scales is not exactly what the shape demands, the layout
+    /// takes other scales, or the bytes are not aligned to the stored element.
+    pub fn new(
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+        bytes: &'a [u8],
+        scales: Scales<'a>,
+    ) -> Result<Self, ShapeError> {
+        let overflow = ShapeError::Overflow { layout, rows, cols };
+        let row_bytes = layout.row_bytes(cols).ok_or(overflow.clone())?;
+        let expected = layout.byte_len(rows, cols).ok_or(overflow)?;
+        if bytes.len() != expected {
+            return Err(ShapeError::Bytes {
+                layout,
+                rows,
+                cols,
+                expected,
+                found: bytes.len(),
+            });
+        }
+        let align = layout.dtype().bitsize() / 8;
+        if !(bytes.as_ptr() as usize).is_multiple_of(align) {
+            return Err(ShapeError::Alignment {
+                layout,
+                expected: align,
+            });
+        }
+        check_scales(layout, rows, cols, &scales)?;
+        Ok(Self {
+            layout,
+            rows,
+            cols,
+            row_bytes,
+            bytes,
+            scales,
+        })
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Rows: outputs of a linear layer, tokens of an embedding.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns without padding: inputs of a linear layer.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Columns with padding.
+    pub fn padded_cols(&self) -> usize {
+        self.row_bytes / ATOM_BYTES * self.layout.atom_cols()
+    }
+
+    /// The scales.
+    pub fn scales(&self) -> Scales<'a> {
+        self.scales
+    }
+
+    /// All bytes, row after row.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of one row, a multiple of [`ATOM_BYTES`].
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// The bytes of row `r`.
+    ///
+    /// # Panics
+    /// When `r` is not below [`rows`](MatrixRef::rows).
+    pub fn row_bytes_of(&self, r: usize) -> &'a [u8] {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
+        &self.bytes[r * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// The integer stored at row `r`, column `k`, padding included: -1, 0 or 1 in
+    /// [`Layout::T2`] (2 for the invalid code 3), -1 or 1 in [`Layout::B1`], -8 to 7 in
+    /// [`Layout::I4`], -128 to 127 in [`Layout::I8`].
+    ///
+    /// # Panics
+    /// When `r` or `k` is out of range (`k` may reach into the padding), and for float layouts,
+    /// which store no integers: use [`value`](MatrixRef::value).
+    pub fn code(&self, r: usize, k: usize) -> i32 {
+        let row = self.row_bytes_of(r);
+        let atom_cols = self.layout.atom_cols();
+        let atom = &row[k / atom_cols * ATOM_BYTES..][..ATOM_BYTES];
+        let k = k % atom_cols;
+        let (j, p) = (k % ATOM_BYTES, k / ATOM_BYTES);
+        match self.layout {
+            Layout::T2 => i32::from((atom[j] >> (2 * p)) & 3) - 1,
+            Layout::B1 => i32::from((atom[j] >> p) & 1) * 2 - 1,
+            Layout::I8 => i32::from(atom[j] as i8),
+            Layout::I4 => i32::from((atom[j] >> (4 * p)) & 15) - 8,
+            Layout::F16 | Layout::BF16 | Layout::F32 => {
+                panic!("layout {} stores no integer codes", self.layout)
+            }
+        }
+    }
+
+    /// The weight at row `r`, column `k`: the stored float, or `code * scale` in `f32`.
+    ///
+    /// # Panics
+    /// When `r` or `k` is out of range, padding not included.
+    pub fn value(&self, r: usize, k: usize) -> f32 {
+        assert!(k < self.cols, "column {k} of {}", self.cols);
+        let row = self.row_bytes_of(r);
+        match self.layout {
+            Layout::F16 => f16::from_le_bytes(element(row, k)).to_f32(),
+            Layout::BF16 => bf16::from_le_bytes(element(row, k)).to_f32(),
+            Layout::F32 => f32::from_le_bytes(element(row, k)),
+            _ => self.code(r, k) as f32 * self.scale(r, k),
+        }
+    }
+
+    /// The multiplier of the integer at row `r`, column `k`; 1 for float layouts.
+    ///
+    /// # Panics
+    /// When `r` or `k` is out of range, padding not included.
+    pub fn scale(&self, r: usize, k: usize) -> f32 {
+        assert!(k < self.cols, "column {k} of {}", self.cols);
+        match self.scales {
+            Scales::None => 1.0,
+            Scales::Tensor(scale) => scale,
+            Scales::Rows(values) => values[r],
+            Scales::Groups { size, values } => {
+                values[r * self.cols.div_ceil(size) + k / size].to_f32()
+            }
+        }
+    }
+
+    /// Writes row `r` as `f32`, equal to [`value`](MatrixRef::value) bit for bit.
+    ///
+    /// # Panics
+    /// When `r` is out of range or `out` is not [`cols`](MatrixRef::cols) long.
+    pub fn decode_row(&self, r: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.cols, "decode_row writes one whole row");
+        let row = self.row_bytes_of(r);
+        match self.layout {
+            Layout::F16 => floats(row, out, |b| f16::from_le_bytes(b).to_f32()),
+            Layout::BF16 => floats(row, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Layout::F32 => floats(row, out, f32::from_le_bytes),
+            Layout::I8 => integers(row, out, |byte| f32::from(byte as i8), 8),
+            Layout::T2 => integers(row, out, |byte| f32::from((byte & 3) as i8 - 1), 2),
+            Layout::B1 => integers(row, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
+            Layout::I4 => integers(row, out, |byte| f32::from((byte & 15) as i8 - 8), 4),
+        }
+        self.scale_row(r, out);
+    }
+
+    fn scale_row(&self, r: usize, out: &mut [f32]) {
+        match self.scales {
+            Scales::None => {}
+            Scales::Tensor(scale) => multiply(out, scale),
+            Scales::Rows(values) => multiply(out, values[r]),
+            Scales::Groups { size, values } => {
+                let scales = &values[r * self.cols.div_ceil(size)..];
+                for (group, scale) in out.chunks_mut(size).zip(scales) {
+                    multiply(group, scale.to_f32());
+                }
+            }
+        }
+    }
+}
+
+/// The bytes of element `k` of a row of `N`-byte elements.
+fn element<const N: usize>(row: &[u8], k: usize) -> [u8; N] {
+    std::array::from_fn(|i| row[k * N + i])
+}
+
+fn floats<const N: usize>(row: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) -> f32) {
+    for (value, bytes) in out.iter_mut().zip(row.as_chunks::<N>().0) {
+        *value = decode(*bytes);
+    }
+}
+
+/// Decodes planes of 64 columns: plane `p` of an atom is bits `bits * p` and up of its 64 bytes.
+fn integers(row: &[u8], out: &mut [f32], decode: impl Fn(u8) -> f32, bits: usize) {
+    let planes = 8 / bits;
+    for (plane, values) in out.chunks_mut(ATOM_BYTES).enumerate() {
+        let atom = &row[plane / planes * ATOM_BYTES..][..ATOM_BYTES];
+        let shift = plane % planes * bits;
+        for (value, byte) in values.iter_mut().zip(atom) {
+            *value = decode(byte >> shift);
+        }
+    }
+}
+
+fn multiply(values: &mut [f32], scale: f32) {
+    for value in values {
+        *value *= scale;
+    }
+}
+
+fn check_scales(
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    scales: &Scales<'_>,
+) -> Result<(), ShapeError> {
+    let (expected, fits) = match layout {
+        Layout::T2 | Layout::B1 => (
+            "one scale, or group scales of 128 columns",
+            matches!(
+                scales,
+                Scales::Tensor(_)
+                    | Scales::Groups {
+                        size: SIGN_GROUP,
+                        ..
+                    }
+            ),
+        ),
+        Layout::I8 => ("row scales", matches!(scales, Scales::Rows(_))),
+        Layout::I4 => (
+            "group scales of 64 columns",
+            matches!(scales, Scales::Groups { size: I4_GROUP, .. }),
+        ),
+        Layout::F16 | Layout::BF16 | Layout::F32 => ("no scales", matches!(scales, Scales::None)),
+    };
+    if !fits {
+        return Err(ShapeError::ScaleKind {
+            layout,
+            expected,
+            found: scales.kind(),
+        });
+    }
+    let (expected, found) = match scales {
+        Scales::None | Scales::Tensor(_) => return Ok(()),
+        Scales::Rows(values) => (Some(rows), values.len()),
+        Scales::Groups { size, values } => (rows.checked_mul(cols.div_ceil(*size)), values.len()),
+    };
+    let expected = expected.ok_or(ShapeError::Overflow { layout, rows, cols })?;
+    if expected == found {
+        Ok(())
+    } else {
+        Err(ShapeError::ScaleCount { expected, found })
+    }
+}
