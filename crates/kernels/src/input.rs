@@ -1,0 +1,159 @@
+//! Activations as matrix products take them: one row per token.
+
+/// The activations of one or several tokens.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Quantized to int8 per token; for integer layouts.
+    I8(I8Rows<'a>),
+    /// Floats; for float layouts.
+    F32(F32Rows<'a>),
+}
+
+impl Input<'_> {
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Input::I8(x) => x.tokens(),
+            Input::F32(x) => x.tokens(),
+        }
+    }
+}
+
+/// The stride of [`I8Rows`] and [`F32Rows`] that fits `cols` columns in every layout: the next
+/// multiple of 512.
+pub const fn padded_stride(cols: usize) -> usize {
+    cols.next_multiple_of(512)
+}
+
+/// Quantized activations: codes, and per token the scale and the sum of the codes that
+/// [`Kernels::quantize_i8`](crate::Kernels::quantize_i8) returned.
+///
+/// A row must be zero from the matrix's last column up to the layout's padded columns;
+/// [`padded_stride`] suits every layout.
+#[derive(Clone, Copy, Debug)]
+pub struct I8Rows<'a> {
+    data: &'a [i8],
+    stride: usize,
+    scale: &'a [f32],
+    sum: &'a [i32],
+}
+
+impl<'a> I8Rows<'a> {
+    /// As many tokens as there are scales, row `t` of the codes starting at `t * stride`.
+    ///
+    /// # Panics
+    /// When `data` holds fewer than `scale.len() * stride` codes or `sum` is not as long as `scale`.
+    pub fn new(data: &'a [i8], stride: usize, scale: &'a [f32], sum: &'a [i32]) -> Self {
+        let needed = scale
+            .len()
+            .checked_mul(stride)
+            .expect("activation size overflows");
+        assert!(
+            needed <= data.len(),
+            "{needed} int8 activations in {}",
+            data.len()
+        );
+        assert_eq!(scale.len(), sum.len(), "one scale and one sum per token");
+        Self {
+            data,
+            stride,
+            scale,
+            sum,
+        }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        self.scale.len()
+    }
+
+    /// Codes from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The codes of token `t`, [`stride`](I8Rows::stride) long.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](I8Rows::tokens).
+    pub fn row(&self, t: usize) -> &'a [i8] {
+        assert!(t < self.tokens(), "token {t} of {}", self.tokens());
+        &self.data[t * self.stride..][..self.stride]
+    }
+
+    /// The scale of token `t`: codes are values times this.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](I8Rows::tokens).
+    pub fn scale(&self, t: usize) -> f32 {
+        self.scale[t]
+    }
+
+    /// The sum of the codes of token `t`.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](I8Rows::tokens).
+    pub fn sum(&self, t: usize) -> i32 {
+        self.sum[t]
+    }
+}
+
+/// Float activations. A row must be zero from the matrix's last column up to the layout's padded
+/// columns; [`padded_stride`] suits every layout.
+#[derive(Clone, Copy, Debug)]
+pub struct F32Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
+    tokens: usize,
+}
+
+impl<'a> F32Rows<'a> {
+    /// `tokens` rows, row `t` starting at `t * stride`.
+    ///
+    /// # Panics
+    /// When `data` holds fewer than `tokens * stride` values.
+    pub fn new(data: &'a [f32], stride: usize, tokens: usize) -> Self {
+        let needed = tokens
+            .checked_mul(stride)
+            .expect("activation size overflows");
+        assert!(
+            needed <= data.len(),
+            "{needed} f32 activations in {}",
+            data.len()
+        );
+        Self {
+            data,
+            stride,
+            tokens,
+        }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Values from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The values of token `t`, [`stride`](F32Rows::stride) long.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](F32Rows::tokens).
+    pub fn row(&self, t: usize) -> &'a [f32] {
+        assert!(t < self.tokens, "token {t} of {}", self.tokens);
+        &self.data[t * self.stride..][..self.stride]
+    }
+}
+
+/// What [`Kernels::quantize_i8`](crate::Kernels::quantize_i8) says about a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowQuant {
+    /// `127 / max(absmax, 1e-5)`: codes are values times this. NaN when the row held an infinity
+    /// or NaN.
+    pub scale: f32,
+    /// The sum of the codes.
+    pub sum: i32,
+}
