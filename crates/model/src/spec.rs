@@ -103,6 +103,15 @@ pub enum Activation {
     Relu2,
 }
 
+impl Activation {
+    pub(crate) fn kernel(self) -> onebit_kernels::Activation {
+        match self {
+            Self::Silu => onebit_kernels::Activation::Silu,
+            Self::Relu2 => onebit_kernels::Activation::Relu2,
+        }
+    }
+}
+
 /// Rotary position embedding, half-split: element `i` of a head turns with element `i + head_dim / 2`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,143 @@
+//! Causal self-attention with grouped queries.
+
+use onebit_kernels::{Attend, Cuts, Grid, Tiles};
+
+use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens};
+use crate::inputs::{Norm, Source};
+use crate::kv_cache::KvCache;
+use crate::layer::LayerCall;
+use crate::linear::{project, project_add};
+use crate::weights::LayerRef;
+use crate::workspace::{AttentionBuffers, Claimed, Scratch};
+
+/// `x += o(attention(norm(x)))` for the rows of one step; the caches take the keys and values of the rows.
+pub(crate) fn attention(
+    ctx: &Context<'_>,
+    call: &LayerCall<'_>,
+    weights: &LayerRef<'_>,
+    caches: &mut [&mut KvCache],
+    scratch: &mut Scratch,
+    x: &mut [f32],
+) {
+    let (spec, tokens) = (call.spec, call.rows.len());
+    let norm = |weight| Norm {
+        weight,
+        eps: spec.norm_eps,
+    };
+    let (slots, mut buffers, claims) = scratch.attention(tokens);
+
+    let linears = [&weights.q, &weights.k, &weights.v];
+    let source = Source::dense(x, spec.hidden, tokens);
+    let inputs = slots.prepare(ctx, source, Some(norm(weights.attn_norm)), linears);
+    project(
+        ctx,
+        linears,
+        inputs,
+        [&mut *buffers.q, &mut *buffers.k, &mut *buffers.v],
+        claims,
+    );
+
+    rotate(ctx, call, weights, &mut buffers, claims);
+    store(ctx, call, caches, &buffers);
+    attend(ctx, call, caches, &mut buffers, claims);
+
+    let source = Source::dense(buffers.attended, spec.q_width(), tokens);
+    let [input] = slots.prepare(ctx, source, weights.attn_sub_norm.map(norm), [&weights.o]);
+    project_add(ctx, &weights.o, input, buffers.q, x, claims);
+}
+
+/// Norms each query and key head where the model does, and turns it by the angles of its position.
+fn rotate(
+    ctx: &Context<'_>,
+    call: &LayerCall<'_>,
+    weights: &LayerRef<'_>,
+    buffers: &mut AttentionBuffers<'_>,
+    claims: &mut Claimed,
+) {
+    let (spec, tokens) = (call.spec, call.rows.len());
+    let block = ctx.token_block(tokens);
+    let [a, b, c] = claims;
+    let q = Tiles::new(buffers.q, by_tokens(tokens, spec.q_width(), block), a);
+    let k = Tiles::new(buffers.k, by_tokens(tokens, spec.kv_width(), block), b);
+    let spare = Tiles::new(
+        buffers.head,
+        by_tokens(tokens.div_ceil(block), spec.head_dim, 1),
+        c,
+    );
+    ctx.run(q.tile_rows(), &|part| {
+        let (mut q, mut k, mut spare) = (q.claim(part, 0), k.claim(part, 0), spare.claim(part, 0));
+        let spare = spare.row(0);
+        for i in 0..q.rows() {
+            let (cos, sin) = call.angles(part * block + i);
+            for (row, weight) in [(q.row(i), weights.q_norm), (k.row(i), weights.k_norm)] {
+                for head in row.chunks_exact_mut(spec.head_dim) {
+                    if let Some(weight) = weight {
+                        spare.copy_from_slice(head);
+                        ctx.kernels.rms_norm(spare, weight, spec.norm_eps, head);
+                    }
+                    ctx.kernels.rope(head, cos, sin);
+                }
+            }
+        }
+    });
+}
+
+/// Puts the keys and values of all rows into their caches.
+fn store(
+    ctx: &Context<'_>,
+    call: &LayerCall<'_>,
+    caches: &mut [&mut KvCache],
+    buffers: &AttentionBuffers<'_>,
+) {
+    let width = call.spec.kv_width();
+    let rows = buffers
+        .k
+        .chunks_exact(width)
+        .zip(buffers.v.chunks_exact(width));
+    for (row, (k, v)) in call.rows.iter().zip(rows) {
+        caches[row.sequence].store(ctx.kernels, call.index, row.position, k, v);
+    }
+}
+
+/// Attention of every (row, kv head), in one region; long rows first within a head.
+fn attend(
+    ctx: &Context<'_>,
+    call: &LayerCall<'_>,
+    caches: &[&mut KvCache],
+    buffers: &mut AttentionBuffers<'_>,
+    claims: &mut Claimed,
+) {
+    let (spec, tokens) = (call.spec, call.rows.len());
+    let (head_dim, q_width, width) = (spec.head_dim, spec.q_width(), spec.group() * spec.head_dim);
+    let tile_rows = tokens.div_ceil(MAX_TOKEN_BLOCKS);
+    let grid = Grid {
+        rows: tokens,
+        width: q_width,
+        stride: q_width,
+        tile_rows,
+        columns: Cuts::Every(width),
+    };
+    let out = Tiles::new(buffers.attended, grid, &mut claims[0]);
+    let q = &*buffers.q;
+    ctx.run(out.len(), &|part| {
+        let (kv_head, block) = (
+            part / out.tile_rows(),
+            out.tile_rows() - 1 - part % out.tile_rows(),
+        );
+        let mut tile = out.claim(block, kv_head);
+        for (i, t) in out.rows_of(block).enumerate() {
+            let row = call.rows[t];
+            let layer = caches[row.sequence].layer(call.index);
+            let queries = Attend {
+                q: &q[t * q_width + kv_head * width..][..width],
+                head_dim,
+                keys: layer.keys.head(kv_head),
+                values: layer.values.head(kv_head),
+                first: spec.first_visible(call.index, row.position),
+                last: row.position,
+                scale: call.score_scale,
+            };
+            ctx.kernels.attend(&queries, tile.row(i));
+        }
+    });
+}

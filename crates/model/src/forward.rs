@@ -1,0 +1,132 @@
+//! The decoder: from rows of tokens to logits.
+
+use onebit_kernels::{Claims, Executor, Kernels, Tiles};
+
+use crate::context::{Context, by_tokens};
+use crate::error::ModelError;
+use crate::inputs::{Norm, Source};
+use crate::layer::{LayerCall, layer};
+use crate::linear::project;
+use crate::model::Model;
+use crate::step::{Output, Row, Step};
+use crate::workspace::Workspace;
+
+impl Model {
+    /// Runs one step: all rows through all layers, logits for the rows asked for.
+    ///
+    /// A row's results are the same bits for every kernel set and number of threads, whatever other rows are in the step, and
+    /// however a sequence is cut into steps. Nothing is allocated.
+    ///
+    /// # Errors
+    /// All are requests that cannot be served, found before anything is changed: a token that is not in the vocabulary, a
+    /// position that does not continue its cache or does not fit in it, more rows than the workspace has room for, a cache or
+    /// workspace made for another model.
+    pub fn forward<'w>(
+        &self,
+        kernels: &Kernels,
+        executor: &dyn Executor,
+        workspace: &'w mut Workspace,
+        mut step: Step<'_, '_>,
+    ) -> Result<Output<'w>, ModelError> {
+        if !workspace.fits(&self.spec, self.float_inputs()) {
+            return Err(ModelError::OtherModel { what: "workspace" });
+        }
+        step.begin(&self.spec, workspace.max_rows, workspace.max_logits)?;
+        let ctx = Context { kernels, executor };
+        self.embed(&ctx, workspace, step.rows);
+        self.run_layers(&ctx, workspace, &mut step);
+        step.commit();
+        Ok(self.finish(&ctx, workspace, &step))
+    }
+
+    /// Decodes the embedding of each row's token, and computes the angles of its position.
+    fn embed(&self, ctx: &Context<'_>, workspace: &mut Workspace, rows: &[Row]) {
+        let (hidden, half) = (self.spec.hidden, self.spec.head_dim / 2);
+        let table = self.weights.embed(&self.file);
+        let block = ctx.token_block(rows.len());
+        let grid = |width| by_tokens(rows.len(), width, block);
+        let [a, b, c] = workspace.scratch.claims();
+        let x = Tiles::new(&mut workspace.x, grid(hidden), a);
+        let cos = Tiles::new(&mut workspace.cos, grid(half), b);
+        let sin = Tiles::new(&mut workspace.sin, grid(half), c);
+        ctx.run(x.tile_rows(), &|part| {
+            let (mut x, mut cos, mut sin) =
+                (x.claim(part, 0), cos.claim(part, 0), sin.claim(part, 0));
+            for i in 0..x.rows() {
+                let row = rows[part * block + i];
+                table.decode_row(row.token as usize, x.row(i));
+                self.rope.angles(row.position, cos.row(i), sin.row(i));
+            }
+        });
+    }
+
+    fn run_layers(&self, ctx: &Context<'_>, workspace: &mut Workspace, step: &mut Step<'_, '_>) {
+        let score_scale = (1.0 / f64::sqrt(self.spec.head_dim as f64)) as f32;
+        for (index, weights) in self.weights.layers.iter().enumerate() {
+            let (cos, sin) = (&workspace.cos, &workspace.sin);
+            let call = LayerCall {
+                spec: &self.spec,
+                index,
+                rows: step.rows,
+                cos,
+                sin,
+                score_scale,
+            };
+            let weights = weights.resolve(&self.file);
+            layer(
+                ctx,
+                &call,
+                &weights,
+                step.caches,
+                &mut workspace.scratch,
+                &mut workspace.x,
+            );
+        }
+    }
+
+    /// Final norm and head.
+    fn finish<'w>(
+        &self,
+        ctx: &Context<'_>,
+        workspace: &'w mut Workspace,
+        step: &Step<'_, '_>,
+    ) -> Output<'w> {
+        let (width, vocab) = (self.spec.hidden, self.spec.vocab);
+        let norm = Norm {
+            weight: self.weights.norm(&self.file),
+            eps: self.spec.norm_eps,
+        };
+        let rows = if step.hidden { step.rows.len() } else { 0 };
+        let (slots, hidden, claims) = workspace.scratch.head(rows);
+        let logits = &mut workspace.logits[..step.logits_for.len() * vocab];
+        if !step.logits_for.is_empty() {
+            let source = Source::picked(&workspace.x, width, step.logits_for);
+            let head = self.weights.head.resolve(&self.file);
+            let inputs = slots.prepare(ctx, source, Some(norm), [&head]);
+            project(ctx, [&head], inputs, [&mut *logits], claims);
+        }
+        norm_rows(ctx, &workspace.x, norm, hidden, &mut claims[0]);
+        Output {
+            logits,
+            vocab,
+            hidden,
+            width,
+        }
+    }
+}
+
+/// Norms the first rows of `x`, as many as `out` has room for.
+fn norm_rows(ctx: &Context<'_>, x: &[f32], norm: Norm<'_>, out: &mut [f32], claims: &mut Claims) {
+    let width = norm.weight.len();
+    let rows = out.len() / width;
+    let block = ctx.token_block(rows);
+    let out = Tiles::new(out, by_tokens(rows, width, block), claims);
+    ctx.run(out.tile_rows(), &|part| {
+        let mut tile = out.claim(part, 0);
+        for i in 0..tile.rows() {
+            let row = &x[(part * block + i) * width..][..width];
+            ctx.kernels
+                .rms_norm(row, norm.weight, norm.eps, tile.row(i));
+        }
+    });
+}

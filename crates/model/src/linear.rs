@@ -1,0 +1,182 @@
+//! Products of linears, several in one parallel region.
+
+use std::ops::Range;
+
+use onebit_kernels::{Input, TileMut, Tiles};
+
+use crate::context::{Context, by_columns};
+use crate::inputs::{Forms, InputSlot, Norm, Source};
+use crate::weights::LinearRef;
+use crate::workspace::Claimed;
+
+/// Input slots: one that all linears of a group share, or, where each has a norm of its own, one per linear and one for what
+/// those norms start from.
+pub(crate) struct Slots {
+    slots: Box<[InputSlot]>,
+    input_norm_eps: Option<f32>,
+}
+
+/// Most linears that read the same input.
+const MAX_GROUP: usize = 3;
+
+impl Slots {
+    /// Bytes that [`new`](Self::new) reserves.
+    pub(crate) fn bytes(
+        max_rows: usize,
+        width: usize,
+        float_inputs: bool,
+        input_norm_eps: Option<f32>,
+    ) -> usize {
+        let (count, float_inputs) = Self::plan(float_inputs, input_norm_eps);
+        count * InputSlot::bytes(max_rows, width, float_inputs)
+    }
+
+    pub(crate) fn new(
+        max_rows: usize,
+        width: usize,
+        float_inputs: bool,
+        input_norm_eps: Option<f32>,
+    ) -> Self {
+        let (count, float_inputs) = Self::plan(float_inputs, input_norm_eps);
+        let slot = |_| InputSlot::new(max_rows, width, float_inputs);
+        Self {
+            slots: (0..count).map(slot).collect(),
+            input_norm_eps,
+        }
+    }
+
+    /// Number of slots, and whether they hold the floats of all rows.
+    fn plan(float_inputs: bool, input_norm_eps: Option<f32>) -> (usize, bool) {
+        if input_norm_eps.is_some() {
+            (MAX_GROUP + 1, true)
+        } else {
+            (1, float_inputs)
+        }
+    }
+
+    /// Prepares what the `linears` read: `source`, normed by `norm`, then by each linear's own norm.
+    pub(crate) fn prepare<const N: usize>(
+        &mut self,
+        ctx: &Context<'_>,
+        source: Source<'_>,
+        norm: Option<Norm<'_>>,
+        linears: [&LinearRef<'_>; N],
+    ) -> [Input<'_>; N] {
+        const { assert!(N <= MAX_GROUP) };
+        let Some(eps) = self.input_norm_eps else {
+            let slot = &mut self.slots[0];
+            slot.fill(
+                ctx,
+                source,
+                norm,
+                Forms::of(linears.map(|linear| linear.activation)),
+            );
+            let slot = &self.slots[0];
+            return linears.map(|linear| slot.input(linear.activation));
+        };
+        let (base, slots) = self.slots.split_first_mut().expect("never empty");
+        let source = match norm {
+            Some(_) => {
+                base.fill(
+                    ctx,
+                    source,
+                    norm,
+                    Forms {
+                        floats: true,
+                        codes: false,
+                    },
+                );
+                base.source(source.width)
+            }
+            None => source,
+        };
+        for (slot, linear) in slots.iter_mut().zip(linears) {
+            let norm = linear.input_norm.map(|weight| Norm { weight, eps });
+            slot.fill(ctx, source, norm, Forms::of([linear.activation]));
+        }
+        let mut slots = self.slots[1..].iter();
+        linears.map(|linear| {
+            slots
+                .next()
+                .expect("N <= MAX_GROUP")
+                .input(linear.activation)
+        })
+    }
+}
+
+/// `outs[i] = linears[i](inputs[i])`, `[tokens, rows of the matrix]`, in one region.
+pub(crate) fn project<const N: usize>(
+    ctx: &Context<'_>,
+    linears: [&LinearRef<'_>; N],
+    inputs: [Input<'_>; N],
+    outs: [&mut [f32]; N],
+    claims: &mut Claimed,
+) {
+    let tokens = inputs[0].tokens();
+    let outputs = linears.iter().map(|linear| linear.matrix.rows()).sum();
+    let block = ctx.column_block(outputs, linears[0].matrix.cols(), tokens);
+    let mut widths = linears.iter().map(|linear| linear.matrix.rows());
+    let mut claims = claims.iter_mut();
+    let tiles = outs.map(|out| {
+        let grid = by_columns(tokens, widths.next().expect("N widths"), block);
+        Tiles::new(out, grid, claims.next().expect("a Claims per output"))
+    });
+    ctx.run(tiles.iter().map(Tiles::tile_columns).sum(), &|part| {
+        let (mut which, mut column) = (0, part);
+        while column >= tiles[which].tile_columns() {
+            column -= tiles[which].tile_columns();
+            which += 1;
+        }
+        let mut tile = tiles[which].claim(0, column);
+        linears[which].multiply(
+            ctx,
+            tiles[which].columns_of(column),
+            inputs[which],
+            &mut tile,
+        );
+    });
+}
+
+/// `x += linear(input)`; `out` is room for the product.
+pub(crate) fn project_add(
+    ctx: &Context<'_>,
+    linear: &LinearRef<'_>,
+    input: Input<'_>,
+    out: &mut [f32],
+    x: &mut [f32],
+    claims: &mut Claimed,
+) {
+    let (tokens, width) = (input.tokens(), linear.matrix.rows());
+    let grid = by_columns(
+        tokens,
+        width,
+        ctx.column_block(width, linear.matrix.cols(), tokens),
+    );
+    let [a, b, _] = claims;
+    let (out, x) = (Tiles::new(out, grid, a), Tiles::new(x, grid, b));
+    ctx.run(out.tile_columns(), &|part| {
+        let (mut product, mut sum) = (out.claim(0, part), x.claim(0, part));
+        linear.multiply(ctx, out.columns_of(part), input, &mut product);
+        for t in 0..tokens {
+            ctx.kernels.add(sum.row(t), product.row(t));
+        }
+    });
+}
+
+impl LinearRef<'_> {
+    /// Output columns `rows` of the linear, bias included.
+    pub(crate) fn multiply(
+        &self,
+        ctx: &Context<'_>,
+        rows: Range<usize>,
+        input: Input<'_>,
+        out: &mut TileMut<'_, f32>,
+    ) {
+        ctx.kernels.matmul(&self.matrix, rows.clone(), input, out);
+        if let Some(bias) = self.bias {
+            for t in 0..out.rows() {
+                ctx.kernels.add(out.row(t), &bias[rows.clone()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A packed file opened as a network.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use onebit_format::PackedFile;
+use serde::Deserialize;
+
+use crate::error::ModelError;
+use crate::rope::Rope;
+use crate::spec::ModelSpec;
+use crate::weights::Weights;
+
+/// A loaded model: the packed file, its spec, and where every weight is. It is never written to; share it behind an `Arc`
+/// between any number of caches, workspaces and threads.
+pub struct Model {
+    pub(crate) file: Arc<PackedFile>,
+    pub(crate) spec: ModelSpec,
+    pub(crate) weights: Weights,
+    pub(crate) rope: Rope,
+    float_inputs: bool,
+}
+
+/// Bytes of the tensors of a model by role, scales and norms included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeightBytes {
+    /// The embedding, which is also the head where that is tied.
+    pub embed: usize,
+    /// The head, 0 where it is tied.
+    pub head: usize,
+    /// All layers and the final norm.
+    pub layers: usize,
+}
+
+impl Model {
+    /// Maps a packed file and checks that it holds exactly the tensors its config asks for.
+    ///
+    /// # Errors
+    /// [`ModelError::Format`] when the file cannot be read, else as [`from_file`](Self::from_file).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        Self::from_file(Arc::new(PackedFile::open(path.as_ref())?))
+    }
+
+    /// Uses a packed file that is open already.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] and [`ModelError::Spec`] for a bad config; [`ModelError::Missing`], [`ModelError::Shape`],
+    /// [`ModelError::UnexpectedTensor`] and [`ModelError::Layout`] for tensors that do not belong to it.
+    pub fn from_file(file: Arc<PackedFile>) -> Result<Self, ModelError> {
+        let spec = ModelSpec::deserialize(&file.meta().model)?;
+        spec.validate()?;
+        let weights = Weights::find(&file, &spec)?;
+        let rope = Rope::new(&spec.rope, spec.head_dim);
+        let float_inputs = weights.any_float_inputs();
+        tracing::debug!(
+            architecture = spec.architecture,
+            layers = spec.layers,
+            "opened model"
+        );
+        Ok(Self {
+            file,
+            spec,
+            weights,
+            rope,
+            float_inputs,
+        })
+    }
+
+    /// The network's description.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The file, with tokenizer, chat template and generation defaults.
+    pub fn file(&self) -> &Arc<PackedFile> {
+        &self.file
+    }
+
+    /// Whether some linear takes its inputs as `f32` instead of int8; see [`Workspace::bytes`](crate::Workspace::bytes).
+    pub fn float_inputs(&self) -> bool {
+        self.float_inputs
+    }
+
+    /// Bytes of the tensors by role.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let mut bytes = WeightBytes::default();
+        for (name, _, size) in self.file.tensor_sizes() {
+            match name.split('.').next() {
+                Some("embed") => bytes.embed += size,
+                Some("head") => bytes.head += size,
+                Some("layers" | "norm" | onebit_format::SCALES_TENSOR) => bytes.layers += size,
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}

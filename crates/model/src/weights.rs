@@ -1,0 +1,229 @@
+//! Tensor names to records: where each part of the network is in the file, checked once at opening.
+
+use onebit_format::{ActivationMode, Layout, MatrixRef, PackedFile};
+
+use crate::checks::Checker;
+use crate::error::ModelError;
+use crate::spec::ModelSpec;
+
+/// One linear map: a matrix, what its inputs are turned into, and what is added.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    matrix: String,
+    bias: Option<String>,
+    input_norm: Option<String>,
+    activation: ActivationMode,
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    attn_norm: String,
+    attn_sub_norm: Option<String>,
+    q_norm: Option<String>,
+    k_norm: Option<String>,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    ffn_norm: String,
+    ffn_sub_norm: Option<String>,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// All weights of a model, by name.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    pub(crate) layers: Box<[Layer]>,
+    pub(crate) head: Linear,
+    embed: String,
+    norm: String,
+}
+
+/// A [`Linear`] with its weights in sight.
+#[derive(Clone, Copy)]
+pub(crate) struct LinearRef<'a> {
+    pub(crate) matrix: MatrixRef<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) input_norm: Option<&'a [f32]>,
+    pub(crate) activation: ActivationMode,
+}
+
+/// A [`Layer`] with its weights in sight.
+pub(crate) struct LayerRef<'a> {
+    pub(crate) attn_norm: &'a [f32],
+    pub(crate) attn_sub_norm: Option<&'a [f32]>,
+    pub(crate) q_norm: Option<&'a [f32]>,
+    pub(crate) k_norm: Option<&'a [f32]>,
+    pub(crate) q: LinearRef<'a>,
+    pub(crate) k: LinearRef<'a>,
+    pub(crate) v: LinearRef<'a>,
+    pub(crate) o: LinearRef<'a>,
+    pub(crate) ffn_norm: &'a [f32],
+    pub(crate) ffn_sub_norm: Option<&'a [f32]>,
+    pub(crate) gate: LinearRef<'a>,
+    pub(crate) up: LinearRef<'a>,
+    pub(crate) down: LinearRef<'a>,
+}
+
+impl Weights {
+    /// Finds every tensor that `spec` asks for, checks shapes, and refuses tensors that have no place.
+    pub(crate) fn find(file: &PackedFile, spec: &ModelSpec) -> Result<Self, ModelError> {
+        let mut checker = Checker::new(file);
+        let embed = checker.matrix("embed".into(), spec.vocab, spec.hidden)?;
+        let layers = (0..spec.layers)
+            .map(|i| Layer::find(&mut checker, spec, i))
+            .collect::<Result<_, _>>()?;
+        let norm = checker.vector("norm".into(), spec.hidden)?;
+        let head = if spec.tied_head {
+            Linear::bare(&checker, embed.clone())?
+        } else {
+            let head = checker.matrix("head".into(), spec.vocab, spec.hidden)?;
+            Linear::bare(&checker, head)?
+        };
+        checker.finish()?;
+        Ok(Self {
+            layers,
+            head,
+            embed,
+            norm,
+        })
+    }
+
+    pub(crate) fn embed<'a>(&self, file: &'a PackedFile) -> MatrixRef<'a> {
+        matrix(file, &self.embed)
+    }
+
+    pub(crate) fn norm<'a>(&self, file: &'a PackedFile) -> &'a [f32] {
+        vector(file, &self.norm)
+    }
+
+    /// Whether some linear takes its inputs as `f32`.
+    pub(crate) fn any_float_inputs(&self) -> bool {
+        let linears = self
+            .layers
+            .iter()
+            .flat_map(Layer::linears)
+            .chain([&self.head]);
+        linears
+            .into_iter()
+            .any(|linear| linear.activation == ActivationMode::F32)
+    }
+}
+
+impl Linear {
+    /// A linear of a layer, with the bias and the input norm that the spec asks for.
+    fn find(
+        checker: &mut Checker<'_>,
+        spec: &ModelSpec,
+        name: String,
+        [rows, cols]: [usize; 2],
+        bias: bool,
+    ) -> Result<Self, ModelError> {
+        let name = checker.matrix(name, rows, cols)?;
+        let bias = bias
+            .then(|| checker.vector(format!("{name}.bias"), rows))
+            .transpose()?;
+        let input_norm = spec
+            .input_norm_eps
+            .map(|_| checker.vector(format!("{name}.input_norm"), cols))
+            .transpose()?;
+        Ok(Self {
+            bias,
+            input_norm,
+            ..Self::bare(checker, name)?
+        })
+    }
+
+    /// A matrix by itself, whose layout goes with its inputs.
+    fn bare(checker: &Checker<'_>, matrix: String) -> Result<Self, ModelError> {
+        let activation = checker.activation(&matrix)?;
+        Ok(Self {
+            matrix,
+            bias: None,
+            input_norm: None,
+            activation,
+        })
+    }
+
+    /// The weights themselves.
+    pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LinearRef<'a> {
+        LinearRef {
+            matrix: matrix(file, &self.matrix),
+            bias: optional(file, &self.bias),
+            input_norm: optional(file, &self.input_norm),
+            activation: self.activation,
+        }
+    }
+}
+
+impl Layer {
+    fn find(checker: &mut Checker<'_>, spec: &ModelSpec, index: usize) -> Result<Self, ModelError> {
+        let name = |part: &str| format!("layers.{index}.{part}");
+        let (hidden, ffn, q, kv) = (spec.hidden, spec.ffn, spec.q_width(), spec.kv_width());
+        let o_bias = spec.attn_bias && checker.has(&name("o.bias"));
+        Ok(Self {
+            attn_norm: checker.vector(name("attn_norm"), hidden)?,
+            q: Linear::find(checker, spec, name("q"), [q, hidden], spec.attn_bias)?,
+            k: Linear::find(checker, spec, name("k"), [kv, hidden], spec.attn_bias)?,
+            v: Linear::find(checker, spec, name("v"), [kv, hidden], spec.attn_bias)?,
+            q_norm: checker.vector_if(spec.qk_norm, name("q_norm"), spec.head_dim)?,
+            k_norm: checker.vector_if(spec.qk_norm, name("k_norm"), spec.head_dim)?,
+            attn_sub_norm: checker.vector_if(spec.attn_sub_norm, name("attn_sub_norm"), q)?,
+            o: Linear::find(checker, spec, name("o"), [hidden, q], o_bias)?,
+            ffn_norm: checker.vector(name("ffn_norm"), hidden)?,
+            gate: Linear::find(checker, spec, name("gate"), [ffn, hidden], spec.mlp_bias)?,
+            up: Linear::find(checker, spec, name("up"), [ffn, hidden], spec.mlp_bias)?,
+            ffn_sub_norm: checker.vector_if(spec.ffn_sub_norm, name("ffn_sub_norm"), ffn)?,
+            down: Linear::find(checker, spec, name("down"), [hidden, ffn], spec.mlp_bias)?,
+        })
+    }
+
+    fn linears(&self) -> [&Linear; 7] {
+        [
+            &self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down,
+        ]
+    }
+
+    /// The weights themselves.
+    pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LayerRef<'a> {
+        LayerRef {
+            attn_norm: vector(file, &self.attn_norm),
+            attn_sub_norm: optional(file, &self.attn_sub_norm),
+            q_norm: optional(file, &self.q_norm),
+            k_norm: optional(file, &self.k_norm),
+            q: self.q.resolve(file),
+            k: self.k.resolve(file),
+            v: self.v.resolve(file),
+            o: self.o.resolve(file),
+            ffn_norm: vector(file, &self.ffn_norm),
+            ffn_sub_norm: optional(file, &self.ffn_sub_norm),
+            gate: self.gate.resolve(file),
+            up: self.up.resolve(file),
+            down: self.down.resolve(file),
+        }
+    }
+}
+
+/// Whether the kernels multiply `layout` with inputs of this kind.
+pub(crate) fn supported(layout: Layout, activation: ActivationMode) -> bool {
+    match activation {
+        ActivationMode::I8Token => !layout.is_float(),
+        ActivationMode::F32 => layout.is_float(),
+        _ => false,
+    }
+}
+
+fn matrix<'a>(file: &'a PackedFile, name: &str) -> MatrixRef<'a> {
+    file.matrix(name).expect("found at opening")
+}
+
+fn vector<'a>(file: &'a PackedFile, name: &str) -> &'a [f32] {
+    file.vector(name).expect("found at opening")
+}
+
+fn optional<'a>(file: &'a PackedFile, name: &Option<String>) -> Option<&'a [f32]> {
+    name.as_deref().map(|name| vector(file, name))
+}

@@ -1,0 +1,236 @@
+//! All memory a forward pass writes to, allocated once.
+
+use onebit_kernels::{AlignedVec, Claims};
+
+use crate::context::{MAX_COLUMN_PARTS, MAX_TOKEN_BLOCKS};
+use crate::error::ModelError;
+use crate::linear::Slots;
+use crate::model::Model;
+use crate::spec::ModelSpec;
+
+/// Claims of the outputs that one region writes.
+pub(crate) type Claimed = [Claims; 3];
+
+/// Scratch memory for steps of up to `max_rows` rows, made once and used for step after step.
+///
+/// [`Model::forward`] allocates nothing. A workspace belongs to one running step at a time, not to a sequence: any number of
+/// caches can be used with one.
+pub struct Workspace {
+    pub(crate) max_rows: usize,
+    pub(crate) max_logits: usize,
+    pub(crate) x: AlignedVec<f32>,
+    pub(crate) cos: AlignedVec<f32>,
+    pub(crate) sin: AlignedVec<f32>,
+    pub(crate) logits: AlignedVec<f32>,
+    pub(crate) scratch: Scratch,
+}
+
+/// Memory that the parts of a layer share; attention and MLP use the same arena one after the other.
+pub(crate) struct Scratch {
+    slots: Slots,
+    arena: AlignedVec<f32>,
+    claims: Claimed,
+    sizes: Sizes,
+}
+
+/// What attention keeps in the arena; `q` is also room for the product of `o`.
+pub(crate) struct AttentionBuffers<'a> {
+    pub(crate) q: &'a mut [f32],
+    pub(crate) k: &'a mut [f32],
+    pub(crate) v: &'a mut [f32],
+    pub(crate) attended: &'a mut [f32],
+    pub(crate) head: &'a mut [f32],
+}
+
+/// What the MLP keeps in the arena; `up` is also room for the product of `down`.
+pub(crate) struct MlpBuffers<'a> {
+    pub(crate) gate: &'a mut [f32],
+    pub(crate) up: &'a mut [f32],
+}
+
+/// Everything the size of a workspace follows from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sizes {
+    hidden: usize,
+    q_width: usize,
+    kv_width: usize,
+    head_dim: usize,
+    ffn: usize,
+    vocab: usize,
+    float_inputs: bool,
+    input_norm_eps: Option<f32>,
+}
+
+impl Workspace {
+    /// Room for steps of up to `max_rows` rows, `max_logits` of which want logits.
+    ///
+    /// # Errors
+    /// [`ModelError::StepSize`] when `max_rows` is 0, [`ModelError::Memory`] when the size overflows.
+    pub fn new(model: &Model, max_rows: usize, max_logits: usize) -> Result<Self, ModelError> {
+        let spec = model.spec();
+        let float_inputs = model.float_inputs();
+        if max_rows == 0 {
+            return Err(ModelError::StepSize {
+                what: "rows",
+                found: 0,
+                max: 0,
+            });
+        }
+        if Self::bytes(spec, float_inputs, max_rows, max_logits).is_none() {
+            return Err(ModelError::Memory { what: "workspace" });
+        }
+        let sizes = Sizes::of(spec, float_inputs);
+        let claims = MAX_COLUMN_PARTS.max(MAX_TOKEN_BLOCKS * spec.kv_heads);
+        Ok(Self {
+            max_rows,
+            max_logits,
+            x: AlignedVec::zeroed(max_rows * sizes.hidden),
+            cos: AlignedVec::zeroed(max_rows * sizes.head_dim / 2),
+            sin: AlignedVec::zeroed(max_rows * sizes.head_dim / 2),
+            logits: AlignedVec::zeroed(max_logits * sizes.vocab),
+            scratch: Scratch {
+                slots: Slots::new(max_rows, sizes.widest(), float_inputs, spec.input_norm_eps),
+                arena: AlignedVec::zeroed(sizes.arena(max_rows)),
+                claims: std::array::from_fn(|_| Claims::new(claims)),
+                sizes,
+            },
+        })
+    }
+
+    /// Bytes that [`new`](Self::new) would reserve for a model of shape `spec`, `None` on overflow. `float_inputs` says whether
+    /// some of its linears take `f32` inputs.
+    pub fn bytes(
+        spec: &ModelSpec,
+        float_inputs: bool,
+        max_rows: usize,
+        max_logits: usize,
+    ) -> Option<usize> {
+        spec.validate().ok()?;
+        let sizes = Sizes::of(spec, float_inputs);
+        let slots = Slots::bytes(1, sizes.widest(), float_inputs, spec.input_norm_eps);
+        let row = slots + 4 * (sizes.arena(1) + sizes.hidden + sizes.head_dim);
+        let largest = row
+            .checked_mul(max_rows)?
+            .checked_add(max_logits.checked_mul(4 * sizes.vocab)?)?;
+        isize::try_from(largest).ok()?;
+        let slots = Slots::bytes(max_rows, sizes.widest(), float_inputs, spec.input_norm_eps);
+        let floats = sizes.arena(max_rows)
+            + max_rows * (sizes.hidden + sizes.head_dim)
+            + max_logits * sizes.vocab;
+        Some(slots + 4 * floats)
+    }
+
+    /// Most rows in one step.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// Most rows of logits in one step.
+    pub fn max_logits(&self) -> usize {
+        self.max_logits
+    }
+
+    /// Whether the workspace was made for a model of this shape.
+    pub(crate) fn fits(&self, spec: &ModelSpec, float_inputs: bool) -> bool {
+        self.scratch.sizes == Sizes::of(spec, float_inputs)
+    }
+}
+
+impl Sizes {
+    fn of(spec: &ModelSpec, float_inputs: bool) -> Self {
+        Self {
+            hidden: spec.hidden,
+            q_width: spec.q_width(),
+            kv_width: spec.kv_width(),
+            head_dim: spec.head_dim,
+            ffn: spec.ffn,
+            vocab: spec.vocab,
+            float_inputs,
+            input_norm_eps: spec.input_norm_eps,
+        }
+    }
+
+    /// The widest input of a linear.
+    fn widest(&self) -> usize {
+        self.hidden.max(self.q_width).max(self.ffn)
+    }
+
+    /// Numbers in the arena.
+    fn arena(&self, rows: usize) -> usize {
+        let attention: usize = self.attention(rows).into_iter().map(aligned).sum();
+        let mlp: usize = self.mlp(rows).into_iter().map(aligned).sum();
+        attention.max(mlp)
+    }
+
+    fn attention(&self, rows: usize) -> [usize; 5] {
+        let head = rows.min(MAX_TOKEN_BLOCKS) * self.head_dim;
+        let q = rows * self.q_width.max(self.hidden);
+        [
+            q,
+            rows * self.kv_width,
+            rows * self.kv_width,
+            rows * self.q_width,
+            head,
+        ]
+    }
+
+    fn mlp(&self, rows: usize) -> [usize; 2] {
+        [rows * self.ffn, rows * self.ffn.max(self.hidden)]
+    }
+}
+
+impl Scratch {
+    /// Slots, arena and claims for the attention of `rows` rows.
+    pub(crate) fn attention(
+        &mut self,
+        rows: usize,
+    ) -> (&mut Slots, AttentionBuffers<'_>, &mut Claimed) {
+        let [q, k, v, attended, head] = split(&mut self.arena, self.sizes.attention(rows));
+        (
+            &mut self.slots,
+            AttentionBuffers {
+                q,
+                k,
+                v,
+                attended,
+                head,
+            },
+            &mut self.claims,
+        )
+    }
+
+    /// Slots, arena and claims for the MLP of `rows` rows.
+    pub(crate) fn mlp(&mut self, rows: usize) -> (&mut Slots, MlpBuffers<'_>, &mut Claimed) {
+        let [gate, up] = split(&mut self.arena, self.sizes.mlp(rows));
+        (&mut self.slots, MlpBuffers { gate, up }, &mut self.claims)
+    }
+
+    /// Claims alone.
+    pub(crate) fn claims(&mut self) -> &mut Claimed {
+        &mut self.claims
+    }
+
+    /// Slots, room for the final-normed states of `rows` rows, and claims, once the layers are done.
+    pub(crate) fn head(&mut self, rows: usize) -> (&mut Slots, &mut [f32], &mut Claimed) {
+        (
+            &mut self.slots,
+            &mut self.arena[..rows * self.sizes.hidden],
+            &mut self.claims,
+        )
+    }
+}
+
+/// Numbers rounded up to whole cache lines.
+fn aligned(len: usize) -> usize {
+    len.next_multiple_of(16)
+}
+
+/// Cuts `arena` into parts of these lengths that each start on a cache line.
+fn split<const N: usize>(arena: &mut [f32], lens: [usize; N]) -> [&mut [f32]; N] {
+    let mut rest = arena;
+    lens.map(|len| {
+        let (part, tail) = std::mem::take(&mut rest).split_at_mut(aligned(len));
+        rest = tail;
+        &mut part[..len]
+    })
+}
