@@ -1,0 +1,229 @@
+//! The driver: plan, then stream tensor by tensor.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use half::f16;
+use onebit_format::{Plan as FilePlan, Provenance, Scales, SourceFile, Writer};
+
+use crate::blocks::{blocks, in_order};
+use crate::config::fields::Fields;
+use crate::config::{self, generation};
+use crate::encode::Encoder;
+use crate::error::{ConvertError, Result};
+use crate::family::{self, Family};
+use crate::floats;
+use crate::linear::float_layout;
+use crate::options::Options;
+use crate::plan::{Item, Matrix, Plan};
+use crate::progress::Progress;
+use crate::report::{MatrixReport, Report};
+use crate::source::Checkpoint;
+use crate::source::shard::{Shard, TensorInfo};
+use crate::tokenizer::{self, Text};
+
+/// Converts the checkpoint folder `source` into the packed file `output`.
+///
+/// Every ternary weight is decoded again after packing and compared with its source. The output
+/// appears under its name only when it is complete; nothing is left beside it on failure.
+///
+/// # Errors
+/// See [`ConvertError`]; [`ConvertError::kind`] classifies it.
+pub fn convert(
+    source: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<Report> {
+    let checkpoint = Checkpoint::open(source)?;
+    refuse_overwriting_source(&checkpoint, output)?;
+    let config_fields = Fields::new(&checkpoint.config, "config.json: ");
+    let family = family::find(config_fields)?;
+    let config = config::parse(config_fields, family)?;
+    let text = tokenizer::read(&checkpoint)?;
+    let plan = Plan::new(&checkpoint, &config, family, options)?;
+    let file_plan = file_plan(&checkpoint, &plan, &text, family, options)?;
+    let mut writer = Writer::create(output, file_plan)?;
+    let mut report = Report {
+        output: output.to_path_buf(),
+        architecture: family.architecture.into(),
+        matrices: Vec::new(),
+        source_bytes: checkpoint.shards.iter().map(|shard| shard.bytes).sum(),
+        file_bytes: 0,
+        notes: plan.notes.iter().chain(&text.notes).cloned().collect(),
+    };
+    let hashes = while_hashing(&checkpoint.shards, || {
+        write_items(&checkpoint, &plan, &mut writer, &mut report, progress)
+    })?;
+    for (name, bytes) in &text.blobs {
+        writer.write_blob(name, bytes)?;
+    }
+    for (file, sha256) in writer.provenance_mut().files.iter_mut().zip(hashes) {
+        file.sha256 = sha256;
+    }
+    report.file_bytes = writer.finish()?;
+    Ok(report)
+}
+
+/// Refuses to replace a shard by the output, even if asked to.
+fn refuse_overwriting_source(checkpoint: &Checkpoint, output: &Path) -> Result<()> {
+    let Ok(output_file) = fs::canonicalize(output) else {
+        return Ok(());
+    };
+    let is_output = |shard: &&Shard| {
+        fs::canonicalize(checkpoint.dir.join(&shard.name)).is_ok_and(|path| path == output_file)
+    };
+    match checkpoint.shards.iter().find(is_output) {
+        None => Ok(()),
+        Some(_) => Err(ConvertError::Request(format!(
+            "{} is a file of the source",
+            output.display()
+        ))),
+    }
+}
+
+fn file_plan(
+    checkpoint: &Checkpoint,
+    plan: &Plan<'_>,
+    text: &Text,
+    family: &'static Family,
+    options: &Options,
+) -> Result<FilePlan> {
+    let spec = serde_json::to_value(plan.spec()).expect("a specification is plain data");
+    let mut file = FilePlan::new(spec, provenance(checkpoint, options));
+    file.generation = generation::parse(
+        Fields::new(&checkpoint.config, "config.json: "),
+        Fields::new(&checkpoint.generation, "generation_config.json: "),
+        family,
+    )?;
+    file.chat_template = text.chat_template.clone();
+    file.force = options.force;
+    for item in &plan.items {
+        match item {
+            Item::Vector { name, tensor } => file.vector(name, tensor.shape[0]),
+            Item::Matrix(m) => file.matrix(&m.name, m.layout, m.rows, m.cols, m.activation()),
+        };
+    }
+    for (name, bytes) in &text.blobs {
+        file.blob(*name, bytes.len());
+    }
+    Ok(file)
+}
+
+fn provenance(checkpoint: &Checkpoint, options: &Options) -> Provenance {
+    let folder = || {
+        fs::canonicalize(&checkpoint.dir)
+            .ok()?
+            .file_name()?
+            .to_str()
+            .map(str::to_owned)
+    };
+    let source_file = |shard: &Shard| SourceFile {
+        name: shard.name.clone(),
+        sha256: String::new(),
+        bytes: shard.bytes,
+    };
+    Provenance {
+        source: options.source.clone().or_else(folder).unwrap_or_default(),
+        revision: options.revision.clone(),
+        converter: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
+        files: checkpoint.shards.iter().map(source_file).collect(),
+    }
+}
+
+/// Runs `work` while another thread hashes the shards, and returns the hashes. A failure of either
+/// stops the hashing.
+fn while_hashing(shards: &[Shard], work: impl FnOnce() -> Result<()>) -> Result<Vec<String>> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let hashing = scope.spawn(|| shards.iter().map(|shard| shard.sha256(&stop)).collect());
+        let worked = work();
+        stop.store(worked.is_err(), Ordering::Relaxed);
+        let hashes: Result<Vec<String>> = hashing.join().expect("hashing does not panic");
+        worked.and(hashes)
+    })
+}
+
+fn write_items(
+    checkpoint: &Checkpoint,
+    plan: &Plan<'_>,
+    writer: &mut Writer,
+    report: &mut Report,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let bytes = plan.items.iter().map(|item| item.tensor().bytes).sum();
+    progress.begin(plan.items.len(), bytes);
+    for item in &plan.items {
+        match item {
+            Item::Vector { name, tensor } => {
+                writer.write_vector(name, &read_vector(checkpoint, tensor)?)?;
+                progress.advance(name, tensor.bytes);
+            }
+            Item::Matrix(matrix) => report
+                .matrices
+                .push(write_matrix(checkpoint, matrix, writer, progress)?),
+        }
+    }
+    Ok(())
+}
+
+fn read_vector(checkpoint: &Checkpoint, tensor: &TensorInfo) -> Result<Vec<f32>> {
+    let mut bytes = vec![0; tensor.bytes as usize];
+    checkpoint.read(tensor, 0, &mut bytes)?;
+    let mut values = vec![0.0; tensor.shape[0]];
+    floats::decode(float_layout(tensor)?, &bytes, &mut values);
+    floats::check_finite(&tensor.name, &values, 0, values.len())?;
+    Ok(values)
+}
+
+fn write_matrix(
+    checkpoint: &Checkpoint,
+    matrix: &Matrix<'_>,
+    writer: &mut Writer,
+    progress: &mut dyn Progress,
+) -> Result<MatrixReport> {
+    let encoder = Encoder::new(checkpoint, matrix)?;
+    let source = matrix.weights.tensor();
+    let mut out = writer.write_matrix(&matrix.name)?;
+    let (mut row_scales, mut group_scales) = (Vec::<f32>::new(), Vec::<f16>::new());
+    let (mut bytes, mut counts) = (0, [0; 3]);
+    in_order(
+        blocks(matrix.rows, matrix.cols),
+        |rows| encoder.block(rows),
+        |block| {
+            out.rows(&block.bytes)?;
+            bytes += block.bytes.len() as u64;
+            row_scales.extend(block.row_scales);
+            group_scales.extend(block.group_scales);
+            for (sum, count) in counts.iter_mut().zip(block.counts) {
+                *sum += count;
+            }
+            progress.advance(
+                &matrix.name,
+                source.bytes * block.rows as u64 / matrix.rows as u64,
+            );
+            Ok(())
+        },
+    )?;
+    bytes += (row_scales.len() * 4 + group_scales.len() * 2) as u64;
+    out.finish(match encoder.multiplier() {
+        Some(multiplier) => Scales::Tensor(multiplier),
+        None if !row_scales.is_empty() => Scales::Rows(&row_scales),
+        None if !group_scales.is_empty() => Scales::Groups {
+            size: onebit_format::I4_GROUP,
+            values: &group_scales,
+        },
+        None => Scales::None,
+    })?;
+    Ok(MatrixReport {
+        name: matrix.name.clone(),
+        source: source.name.clone(),
+        rows: matrix.rows,
+        cols: matrix.cols,
+        layout: matrix.layout,
+        bytes,
+        counts: encoder.multiplier().map(|_| counts),
+    })
+}

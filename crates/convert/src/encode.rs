@@ -1,0 +1,170 @@
+//! Blocks of rows of the source into blocks of packed rows.
+
+use std::ops::Range;
+
+use half::f16;
+use onebit_format::{I4_GROUP, Layout, pack};
+
+use crate::error::{ConvertError, Result};
+use crate::floats;
+use crate::linear::Weights;
+use crate::plan::Matrix;
+use crate::source::Checkpoint;
+use crate::source::shard::TensorInfo;
+use crate::ternary::{Ternary, read_back};
+
+/// Packed rows with the scales that belong to them.
+#[derive(Default)]
+pub(crate) struct Block {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) row_scales: Vec<f32>,
+    pub(crate) group_scales: Vec<f16>,
+    /// How many weights are -1, 0 and 1.
+    pub(crate) counts: [u64; 3],
+    pub(crate) rows: usize,
+}
+
+/// Turns rows of one matrix into blocks.
+pub(crate) enum Encoder<'a> {
+    Ternary {
+        matrix: &'a Matrix<'a>,
+        codes: Ternary<'a>,
+    },
+    Dense {
+        matrix: &'a Matrix<'a>,
+        checkpoint: &'a Checkpoint,
+        weight: &'a TensorInfo,
+        own: Layout,
+    },
+}
+
+impl<'a> Encoder<'a> {
+    /// Prepares a matrix; see [`Ternary::new`].
+    pub(crate) fn new(checkpoint: &'a Checkpoint, matrix: &'a Matrix<'a>) -> Result<Self> {
+        match matrix.weights {
+            Weights::Dense { weight, layout } => Ok(Self::Dense {
+                matrix,
+                checkpoint,
+                weight,
+                own: layout,
+            }),
+            weights => Ok(Self::Ternary {
+                matrix,
+                codes: Ternary::new(checkpoint, weights, matrix.rows, matrix.cols)?,
+            }),
+        }
+    }
+
+    /// The one scale of a ternary matrix.
+    pub(crate) fn multiplier(&self) -> Option<f32> {
+        match self {
+            Self::Ternary { codes, .. } => Some(codes.multiplier),
+            Self::Dense { .. } => None,
+        }
+    }
+
+    /// Packs `rows`.
+    pub(crate) fn block(&self, rows: Range<usize>) -> Result<Block> {
+        match self {
+            Self::Ternary { matrix, codes } => ternary_block(matrix, codes, rows),
+            Self::Dense {
+                matrix,
+                checkpoint,
+                weight,
+                own,
+            } => dense_block(matrix, checkpoint, weight, *own, rows),
+        }
+    }
+}
+
+/// Bytes of one packed row. Planning has checked that the matrix fits the address space.
+fn row_bytes(matrix: &Matrix<'_>) -> usize {
+    matrix
+        .layout
+        .row_bytes(matrix.cols)
+        .expect("the plan checked the size")
+}
+
+fn ternary_block(matrix: &Matrix<'_>, ternary: &Ternary<'_>, rows: Range<usize>) -> Result<Block> {
+    let first = rows.start;
+    let count = rows.len();
+    let codes = ternary.codes(rows)?;
+    let row_bytes = row_bytes(matrix);
+    let mut bytes = vec![0; row_bytes * count];
+    for (codes, out) in codes.chunks(matrix.cols).zip(bytes.chunks_mut(row_bytes)) {
+        pack::ternary_row(codes, out);
+    }
+    let counts = read_back(&codes, &bytes, count, matrix.cols).map_err(|(row, col)| {
+        ConvertError::ReadBack {
+            tensor: matrix.name.clone(),
+            row: first + row,
+            col,
+        }
+    })?;
+    Ok(Block {
+        bytes,
+        counts,
+        rows: count,
+        ..Block::default()
+    })
+}
+
+fn dense_block(
+    matrix: &Matrix<'_>,
+    checkpoint: &Checkpoint,
+    weight: &TensorInfo,
+    own: Layout,
+    rows: Range<usize>,
+) -> Result<Block> {
+    let (first, cols, row_bytes) = (rows.start, matrix.cols, row_bytes(matrix));
+    let mut block = Block {
+        bytes: vec![0; row_bytes * rows.len()],
+        rows: rows.len(),
+        ..Block::default()
+    };
+    let raw = checkpoint.read_rows(weight, rows)?;
+    let raw_row = raw.len() / block.rows.max(1);
+    let mut values = vec![0.0; cols];
+    let groups = cols.div_ceil(I4_GROUP);
+    for (at, (raw, out)) in raw
+        .chunks(raw_row)
+        .zip(block.bytes.chunks_mut(row_bytes))
+        .enumerate()
+    {
+        let row = first + at;
+        floats::decode(own, raw, &mut values);
+        floats::check_finite(&weight.name, &values, row as u64 * cols as u64, cols)?;
+        match matrix.layout {
+            layout if layout == own => pack::raw_row(layout, raw, out),
+            Layout::F16 => {
+                pack::f16_row(&values, out).map_err(|error| too_large(weight, row, error))?
+            }
+            Layout::I8 => block.row_scales.push(pack::quantize_i8_row(&values, out)),
+            Layout::I4 => {
+                let start = block.group_scales.len();
+                block.group_scales.resize(start + groups, f16::ZERO);
+                let scales = &mut block.group_scales[start..];
+                pack::quantize_i4_row(&values, out, scales);
+                if let Some(group) = scales.iter().position(|scale| !scale.is_finite()) {
+                    return Err(unscalable(weight, row, group * I4_GROUP));
+                }
+            }
+            layout => unreachable!("no option asks for {layout}"),
+        }
+    }
+    Ok(block)
+}
+
+fn too_large(weight: &TensorInfo, row: usize, error: pack::NotFinite) -> ConvertError {
+    ConvertError::Request(format!(
+        "tensor `{}`, row {row}, {error}: keep its type",
+        weight.name
+    ))
+}
+
+fn unscalable(weight: &TensorInfo, row: usize, col: usize) -> ConvertError {
+    let name = &weight.name;
+    ConvertError::Request(format!(
+        "tensor `{name}`, row {row}, from column {col}: too large for q4, keep its type"
+    ))
+}

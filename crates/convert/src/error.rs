@@ -1,0 +1,110 @@
+//! What can go wrong in a conversion.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use onebit_format::FormatError;
+use thiserror::Error;
+
+/// The broad class of a [`ConvertError`], for programs that map errors to exit codes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The options cannot be served: an existing output, a type the weights cannot take.
+    Request,
+    /// The source is missing, unreadable, truncated or contradicts itself.
+    Malformed,
+    /// The source is well-formed, but of a kind this version does not convert.
+    Unsupported,
+    /// Writing failed: no space, no permission, or what was written does not read back.
+    Io,
+}
+
+/// Why a checkpoint could not be converted.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// The options ask for something that is not done.
+    #[error("{0}")]
+    Request(String),
+    /// A file of the source cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Something in the source is wrong.
+    #[error("{subject}: {reason}")]
+    Malformed {
+        /// The file, config field or tensor.
+        subject: String,
+        /// What was expected of it and what was found.
+        reason: String,
+    },
+    /// Something in the source is not supported.
+    #[error("{subject} is not supported: {reason}")]
+    Unsupported {
+        /// The config field with its value, the tensor, or the file.
+        subject: String,
+        /// What is supported in its place, or why it is not.
+        reason: String,
+    },
+    /// A packed ternary weight does not decode to what was packed: a fault of this program or of
+    /// the machine.
+    #[error("tensor `{tensor}`: row {row}, column {col} does not read back as it was packed")]
+    ReadBack {
+        /// The tensor of the packed file.
+        tensor: String,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        col: usize,
+    },
+    /// The packed file could not be written.
+    #[error(transparent)]
+    Output(#[from] FormatError),
+}
+
+impl ConvertError {
+    /// The broad class.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Request(_) => ErrorKind::Request,
+            Self::Source { .. } | Self::Malformed { .. } => ErrorKind::Malformed,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::ReadBack { .. } => ErrorKind::Io,
+            Self::Output(error) => match error.kind() {
+                onebit_format::ErrorKind::Request => ErrorKind::Request,
+                onebit_format::ErrorKind::Malformed => ErrorKind::Malformed,
+                onebit_format::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                _ => ErrorKind::Io,
+            },
+        }
+    }
+
+    pub(crate) fn source(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Source {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    pub(crate) fn malformed(subject: impl Display, reason: impl Display) -> Self {
+        Self::Malformed {
+            subject: subject.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn unsupported(subject: impl Display, reason: impl Display) -> Self {
+        Self::Unsupported {
+            subject: subject.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+pub(crate) type Result<T, E = ConvertError> = std::result::Result<T, E>;

@@ -1,0 +1,67 @@
+//! Tensors that the family has no use for.
+
+use crate::config::Config;
+use crate::error::{ConvertError, Result};
+use crate::family::Family;
+use crate::plan::Plan;
+
+impl Plan<'_> {
+    /// Every tensor must have been used: one that is not changes the network, or the config lies.
+    pub(super) fn refuse_leftovers(&mut self) -> Result<()> {
+        for name in self.checkpoint.tensors.keys() {
+            if self.used.contains(name.as_str()) {
+                continue;
+            }
+            if name.ends_with(".rotary_emb.inv_freq") {
+                self.notes.push(format!(
+                    "tensor `{name}` is not used: the frequencies follow from the config"
+                ));
+                continue;
+            }
+            return Err(leftover(name, self.config, self.family));
+        }
+        Ok(())
+    }
+}
+
+fn leftover(name: &str, config: &Config, family: &Family) -> ConvertError {
+    let tensor = format!("tensor `{name}`");
+    let layer = name
+        .strip_prefix("model.layers.")
+        .and_then(|rest| rest.split_once('.'));
+    if let Some(layer) = layer.and_then(|(number, _)| number.parse::<usize>().ok()) {
+        let layers = config.spec.layers;
+        if layer >= layers {
+            return ConvertError::malformed(tensor, format!("num_hidden_layers is {layers}"));
+        }
+        let linear = [
+            "q_proj.",
+            "k_proj.",
+            "v_proj.",
+            "o_proj.",
+            "gate_proj.",
+            "up_proj.",
+            "down_proj.",
+        ];
+        let linear = linear.iter().find_map(|linear| name.split_once(linear));
+        match linear.map(|(_, kind)| kind) {
+            Some("bias") => {
+                return ConvertError::malformed(tensor, "config.json gives this linear no bias");
+            }
+            Some("weight_scale") => {
+                return ConvertError::malformed(tensor, "a scale of a weight that is not packed");
+            }
+            Some("rms_norm.weight") => {
+                return ConvertError::malformed(
+                    tensor,
+                    "quantization_config.use_rms_norm is not true",
+                );
+            }
+            _ => {}
+        }
+    }
+    ConvertError::unsupported(
+        tensor,
+        format!("{} models have no such tensor", family.architecture),
+    )
+}

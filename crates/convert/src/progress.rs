@@ -1,0 +1,16 @@
+//! Being told how far a conversion is.
+
+/// Hears about a conversion's progress. `()` hears nothing.
+pub trait Progress {
+    /// The conversion is about to read `bytes` bytes of `tensors` tensors.
+    fn begin(&mut self, tensors: usize, bytes: u64) {
+        let _ = (tensors, bytes);
+    }
+
+    /// `bytes` more bytes of the tensor that becomes `tensor` are done.
+    fn advance(&mut self, tensor: &str, bytes: u64) {
+        let _ = (tensor, bytes);
+    }
+}
+
+impl Progress for () {}
