@@ -1,0 +1,104 @@
+//! What can go wrong while a model runs, classified for exit codes.
+
+use std::path::PathBuf;
+
+/// The broad class of a [`RuntimeError`], for programs that map errors to exit codes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request cannot be served as asked: an id out of range, a prompt longer than the context.
+    Request,
+    /// A file is missing parts, truncated or inconsistent.
+    Malformed,
+    /// The input is well-formed but not supported.
+    Unsupported,
+    /// Any other failure at run time.
+    Failed,
+}
+
+/// Why a model could not be run.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A tokenizer file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The model comes without a tokenizer, so that only token ids can be used with it.
+    #[error("{place} has no tokenizer.json")]
+    NoTokenizer {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A tokenizer file does not hold what it should.
+    #[error("{file}: {reason}")]
+    TokenizerFile {
+        /// Its name.
+        file: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The tokenizer could not encode or decode.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The model has no chat template.
+    #[error("the model has no chat template")]
+    NoChatTemplate,
+    /// The chat template is not a valid template.
+    #[error("chat template: {0}")]
+    TemplateSyntax(String),
+    /// The chat template refuses or cannot render these messages.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// The list of messages is not one.
+    #[error("messages: {0}")]
+    Messages(String),
+    /// A sampling parameter is out of bounds.
+    #[error("{name} = {value}: {expected} expected")]
+    Sampling {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The logits are not numbers one can choose by.
+    #[error("the logit of token {token} is {value}: the model's output is not usable")]
+    Logits {
+        /// The first such token.
+        token: usize,
+        /// Its logit.
+        value: f32,
+    },
+    /// A stop string is empty.
+    #[error("a stop string must not be empty")]
+    EmptyStop,
+    /// There is nothing to begin with.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+}
+
+impl RuntimeError {
+    /// The broad class.
+    pub fn kind(&self) -> ErrorKind {
+        use RuntimeError as E;
+        match self {
+            E::Read { .. } | E::NoTokenizer { .. } | E::TokenizerFile { .. } => {
+                ErrorKind::Malformed
+            }
+            E::TemplateSyntax(_) => ErrorKind::Malformed,
+            E::NoChatTemplate
+            | E::Template(_)
+            | E::Messages(_)
+            | E::Sampling { .. }
+            | E::EmptyStop
+            | E::EmptyPrompt => ErrorKind::Request,
+            E::Tokenizer(_) | E::Logits { .. } => ErrorKind::Failed,
+        }
+    }
+}

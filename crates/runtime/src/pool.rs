@@ -1,0 +1,348 @@
+//! A pool of persistent threads that runs the parts of one job at a time.
+//!
+//! One token needs some hundred parallel regions of a few microseconds to a few milliseconds each,
+//! so handing out work must cost well under a microsecond when the threads are awake, and an idle
+//! pool must not burn a core. The protocol:
+//!
+//! 1. [`Pool::run`] takes the caller lock (one job at a time), writes the job into the shared slot
+//!    and *opens* it by storing a new epoch with the open bit into `state`.
+//! 2. A worker that sees an open epoch it has not served yet *joins*: one compare-exchange adds 1
+//!    to the count of joined workers, and succeeds only while the job is open. Workers that come
+//!    late simply do not take part; nobody waits for a thread that the system has not scheduled.
+//! 3. Every participant, the caller included, claims part numbers from an atomic counter until
+//!    none are left, then leaves (subtracts 1 from the count).
+//! 4. The caller *closes* the job, so that nobody can join any more, and waits until the count is
+//!    zero. Only then does `run` return: no thread holds the job's reference any more.
+//!
+//! Workers look for the next job for [`SPIN`] and then park; `run` wakes parked workers. The last
+//! worker to leave wakes a caller that parked while waiting. Nothing is allocated per job.
+//!
+//! A panic in a part stops the claiming of further parts, is carried to the caller, and is resumed
+//! there after step 4; the pool stays usable. A job that calls `run` again, on this or on another
+//! pool, runs that inner job alone on its own thread.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use onebit_kernels::Executor;
+
+/// How long a thread looks for work before it parks.
+const SPIN: Duration = Duration::from_micros(30);
+/// Busy-wait hints between two looks at the clock.
+const SPINS_PER_CLOCK: u32 = 64;
+
+/// `state`: number of joined workers in the low bits, then the open bit, then the epoch.
+const JOINED: u64 = OPEN - 1;
+const OPEN: u64 = 1 << 16;
+const EPOCH: u64 = OPEN << 1;
+
+/// The largest number of threads of a pool.
+pub const MAX_THREADS: usize = 1024;
+
+thread_local! {
+    /// Whether this thread is inside a part of some pool's job.
+    static IN_JOB: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Persistent threads that run the parts of one job at a time: the [`Executor`] of a model.
+///
+/// ```
+/// use onebit_kernels::Executor;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// let pool = onebit_runtime::Pool::new(2)?;
+/// let sum = AtomicUsize::new(0);
+/// pool.run(10, &|part| { sum.fetch_add(part, Ordering::Relaxed); });
+/// assert_eq!(sum.into_inner(), 45);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    caller: Mutex<()>,
+}
+
+impl Pool {
+    /// Starts `threads - 1` workers; the thread that calls [`Executor::run`] is the remaining one.
+    /// Zero counts as one.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::InvalidInput`] above [`MAX_THREADS`]; otherwise what the system says
+    /// when it refuses a thread (threads already started are ended again).
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        if threads > MAX_THREADS {
+            let message =
+                format!("{threads} threads asked for, at most {MAX_THREADS} are possible");
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                message,
+            ));
+        }
+        let mut pool = Pool {
+            shared: Arc::default(),
+            workers: Vec::new(),
+            caller: Mutex::new(()),
+        };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let worker = std::thread::Builder::new()
+                .name(format!("onebit-{index}"))
+                .spawn(move || shared.work())?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+}
+
+impl Executor for Pool {
+    fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+        if parts <= 1 || self.workers.is_empty() || IN_JOB.get() {
+            (0..parts).for_each(job);
+            return;
+        }
+        let panic = {
+            let _one_job_at_a_time = lock(&self.caller);
+            self.shared.run(parts, job)
+        };
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.shutdown.store(true, Ordering::SeqCst);
+        self.shared.wake_workers(usize::MAX);
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of jobs and has none of its own.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// The slot that the caller fills before it opens a job.
+#[derive(Copy, Clone)]
+struct Job {
+    parts: usize,
+    run: *const (dyn Fn(usize) + Sync),
+}
+
+/// Keeps the counter that every participant hammers away from the other fields.
+#[derive(Default)]
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
+#[derive(Default)]
+struct Shared {
+    state: OwnLine<AtomicU64>,
+    next_part: OwnLine<AtomicUsize>,
+    job: UnsafeCell<Option<Job>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    shutdown: AtomicBool,
+    /// Parked workers; changed only under `parking`.
+    parked: AtomicUsize,
+    parking: Mutex<()>,
+    opened: Condvar,
+    /// Whether the caller is parked until the last worker has left.
+    caller_waits: AtomicBool,
+    leaving: Mutex<()>,
+    left: Condvar,
+}
+
+// SAFETY: all fields but `job` are `Sync` themselves. `job` is written only by the thread that
+// holds `Pool::caller` while no worker is joined and the job is closed, and read only by joined
+// workers; opening (Release) and joining (Acquire) order the write before the reads, leaving
+// (Release) and the caller's wait (Acquire) order the reads before the next write. The pointer in
+// it refers to a `Sync` closure.
+unsafe impl Sync for Shared {}
+
+// SAFETY: the raw pointer in `job` is used only as described for `Sync`; every other field is
+// `Send`.
+unsafe impl Send for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("state", &self.state.0)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Runs one job with whoever joins; returns the payload of a part that panicked.
+    /// The caller holds `Pool::caller`.
+    fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
+        // SAFETY: only the lifetime changes. The pointer is reachable through `self.job` alone, for
+        // joined workers, and this function returns only after it has closed the job and seen
+        // every joined worker leave; `participate` catches panics, so it does return.
+        let run: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(job) };
+        // SAFETY: the last job is closed and nobody is joined (the end of the previous call, which
+        // `Pool::caller` orders before this one), so no other thread reads the slot.
+        unsafe { *self.job.get() = Some(Job { parts, run }) };
+        self.next_part.0.store(0, Ordering::Relaxed);
+        let epoch = (self.state.0.load(Ordering::Relaxed) & !(OPEN | JOINED)).wrapping_add(EPOCH);
+        self.state.0.store(epoch | OPEN, Ordering::SeqCst);
+        self.wake_workers(parts - 1);
+
+        self.participate(parts, job);
+        self.state.0.fetch_and(!OPEN, Ordering::SeqCst);
+        self.wait_until_left();
+        lock(&self.panic).take()
+    }
+
+    /// Claims parts until none are left, catching panics.
+    fn participate(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+        IN_JOB.set(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let part = self.next_part.0.fetch_add(1, Ordering::Relaxed);
+                if part >= parts {
+                    break;
+                }
+                job(part);
+            }
+        }));
+        IN_JOB.set(false);
+        if let Err(payload) = result {
+            self.next_part.0.store(parts, Ordering::Relaxed);
+            match &mut *lock(&self.panic) {
+                slot @ None => *slot = Some(payload),
+                // Dropping a payload may panic again, and a worker has to survive.
+                Some(_) => std::mem::forget(payload),
+            }
+        }
+    }
+
+    /// Blocks until the closed job has no joined worker.
+    fn wait_until_left(&self) {
+        let all_left = || self.state.0.load(Ordering::SeqCst) & JOINED == 0;
+        if spin(all_left) {
+            return;
+        }
+        self.caller_waits.store(true, Ordering::SeqCst);
+        let mut guard = lock(&self.leaving);
+        while !all_left() {
+            guard = self
+                .left
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.caller_waits.store(false, Ordering::SeqCst);
+    }
+
+    /// Wakes at most `count` parked workers.
+    fn wake_workers(&self, count: usize) {
+        let parked = self.parked.load(Ordering::SeqCst);
+        if parked == 0 {
+            return;
+        }
+        // A worker between its last look at `state` and its wait holds this lock.
+        drop(lock(&self.parking));
+        if count >= parked {
+            self.opened.notify_all();
+        } else {
+            (0..count).for_each(|_| self.opened.notify_one());
+        }
+    }
+
+    /// The life of a worker.
+    fn work(&self) {
+        let mut served = 0;
+        while let Some(epoch) = self.next_epoch(served) {
+            served = epoch;
+            if self.join(epoch) {
+                // SAFETY: this worker is joined, so nobody writes the slot.
+                if let Some(job) = unsafe { *self.job.get() } {
+                    // SAFETY: the closure outlives the job, which ends after `leave`.
+                    self.participate(job.parts, unsafe { &*job.run });
+                }
+                self.leave();
+            }
+        }
+    }
+
+    /// Waits for an open epoch other than `served`; `None` at shutdown.
+    fn next_epoch(&self, served: u64) -> Option<u64> {
+        let mut found = None;
+        let mut look = || {
+            let state = self.state.0.load(Ordering::SeqCst);
+            let epoch = state & !(OPEN | JOINED);
+            found = (state & OPEN != 0 && epoch != served).then_some(epoch);
+            found.is_some() || self.shutdown.load(Ordering::SeqCst)
+        };
+        if !spin(&mut look) {
+            let mut guard = lock(&self.parking);
+            self.parked.fetch_add(1, Ordering::SeqCst);
+            while !look() {
+                guard = self
+                    .opened
+                    .wait(guard)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            self.parked.fetch_sub(1, Ordering::SeqCst);
+        }
+        found
+    }
+
+    /// Joins the job of `epoch` if it is still open.
+    fn join(&self, epoch: u64) -> bool {
+        let mut state = self.state.0.load(Ordering::Relaxed);
+        while state & OPEN != 0 && state & !(OPEN | JOINED) == epoch {
+            match self.state.0.compare_exchange_weak(
+                state,
+                state + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    /// Leaves the job; wakes the caller if it waits for this worker, the last one.
+    fn leave(&self) {
+        let before = self.state.0.fetch_sub(1, Ordering::SeqCst);
+        if before & JOINED == 1 && self.caller_waits.load(Ordering::SeqCst) {
+            drop(lock(&self.leaving));
+            self.left.notify_all();
+        }
+    }
+}
+
+/// Busy-waits for `done`, at most about [`SPIN`]; whether it came true.
+fn spin(mut done: impl FnMut() -> bool) -> bool {
+    if done() {
+        return true;
+    }
+    let start = Instant::now();
+    loop {
+        for _ in 0..SPINS_PER_CLOCK {
+            if done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() >= SPIN {
+            return false;
+        }
+    }
+}
+
+/// Locks a mutex whose data stays valid across panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
