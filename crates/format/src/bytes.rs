@@ -1,16 +1,30 @@
 //! Bytes on a 64-byte boundary.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::layout::ATOM_BYTES;
 
+/// Puts a value on a 64-byte boundary, so that a file built into the program can be used in place:
+///
+/// ```
+/// use onebit_format::{Align64, PackedFile};
+///
+/// static MODEL: &Align64<[u8]> = &Align64(*b"include_bytes!(\"model.onebit\")");
+/// assert!(PackedFile::from_static(&MODEL.0).is_err());
+/// ```
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct Align64<T: ?Sized>(pub T);
+
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Atom([u8; ATOM_BYTES]);
 
 /// A byte string of fixed length that starts on a 64-byte boundary.
+#[derive(Default)]
 pub struct AlignedBytes {
     atoms: Vec<Atom>,
     len: usize,
@@ -23,6 +37,17 @@ impl AlignedBytes {
             atoms: vec![Atom::zeroed(); len.div_ceil(ATOM_BYTES)],
             len,
         }
+    }
+
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// When memory does not suffice.
+    pub fn try_zeroed(len: usize) -> io::Result<Self> {
+        let mut atoms = Vec::new();
+        atoms.try_reserve_exact(len.div_ceil(ATOM_BYTES))?;
+        atoms.resize(len.div_ceil(ATOM_BYTES), Atom::zeroed());
+        Ok(Self { atoms, len })
     }
 }
 

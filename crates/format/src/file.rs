@@ -1,13 +1,16 @@
 //! A packed file in memory.
 
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use memmap2::Mmap;
 
 use crate::bytes::AlignedBytes;
+use crate::contents::TensorKind;
 use crate::error::FormatError;
 use crate::index::Index;
-use crate::layout::Layout;
+use crate::layout::ATOM_BYTES;
 use crate::matrix::MatrixRef;
 use crate::meta::{ActivationMode, Meta};
 
@@ -18,21 +21,19 @@ enum Storage {
     Static(&'static [u8]),
 }
 
-/// What a tensor is for.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TensorKind {
-    /// A matrix of weights.
-    Matrix(Layout),
-    /// The scales of one matrix, or the gathered scales of several.
-    Scales,
-    /// A vector of `f32`.
-    Vector,
-    /// A byte string.
-    Blob,
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::Mapped(map) => map,
+            Storage::Heap(bytes) => bytes,
+            Storage::Static(bytes) => bytes,
+        }
+    }
 }
 
-/// A validated packed file: its bytes and its index.
+/// A validated packed file: its bytes, wherever they are, and its index.
+///
+/// Opening reads the header and the scales; weights are viewed in place, never copied.
 #[derive(Debug)]
 pub struct PackedFile {
     storage: Storage,
@@ -41,41 +42,76 @@ pub struct PackedFile {
 
 impl PackedFile {
     /// Maps a file.
+    ///
+    /// The file must not be changed or truncated while it is mapped: changed weights give other
+    /// results, and on Unix reading past a truncated end kills the process (SIGBUS).
+    /// [`Writer`](crate::Writer) never does either, since it replaces a file whole;
+    /// [`read_to_heap`](PackedFile::read_to_heap) is for files that others may rewrite in place.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or is not a valid packed file.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
-        let _ = path;
-        todo!()
-    }
-
-    /// Reads a file into memory.
-    pub fn read_to_heap(path: &Path) -> Result<Self, FormatError> {
-        let _ = path;
-        todo!()
-    }
-
-    /// Uses bytes built into the program.
-    pub fn from_static(bytes: &'static [u8]) -> Result<Self, FormatError> {
-        Ok(Self {
-            index: Index::parse(bytes)?,
-            storage: Storage::Static(bytes),
-        })
-    }
-
-    /// Uses bytes in memory.
-    pub fn from_bytes(bytes: impl Into<AlignedBytes>) -> Result<Self, FormatError> {
-        let bytes = bytes.into();
-        Ok(Self {
-            index: Index::parse(&bytes)?,
-            storage: Storage::Heap(bytes),
-        })
-    }
-
-    /// All bytes.
-    pub fn bytes(&self) -> &[u8] {
-        match &self.storage {
-            Storage::Mapped(map) => map,
-            Storage::Heap(bytes) => bytes,
-            Storage::Static(bytes) => bytes,
+        let (file, len) = open_regular(path)?;
+        if len == 0 {
+            return Self::from_bytes(AlignedBytes::default());
         }
+        // SAFETY: the map is read-only and only ever viewed as integers and floats, for which any
+        // bytes are valid, and all lengths are checked against the length mapped here. What
+        // remains is a file that another process changes while it is mapped: no program can
+        // exclude that, so the documentation above asks callers to, and names what happens.
+        let map = unsafe { Mmap::map(&file) }.map_err(FormatError::io("map", path))?;
+        Self::new(Storage::Mapped(map))
+    }
+
+    /// Reads a whole file into memory.
+    ///
+    /// # Errors
+    /// When the file cannot be read, memory does not suffice, or it is not a valid packed file.
+    pub fn read_to_heap(path: &Path) -> Result<Self, FormatError> {
+        let (mut file, len) = open_regular(path)?;
+        let read = || -> io::Result<AlignedBytes> {
+            let len = usize::try_from(len).map_err(io::Error::other)?;
+            let mut bytes = AlignedBytes::try_zeroed(len)?;
+            file.read_exact(&mut bytes)?;
+            Ok(bytes)
+        }();
+        Self::new(Storage::Heap(read.map_err(FormatError::io("read", path))?))
+    }
+
+    /// Uses bytes built into the program; [`Align64`](crate::Align64) aligns them.
+    ///
+    /// # Errors
+    /// When they do not start on a 64-byte boundary or are not a valid packed file.
+    pub fn from_static(bytes: &'static [u8]) -> Result<Self, FormatError> {
+        Self::new(Storage::Static(bytes))
+    }
+
+    /// Uses bytes in memory. A `Vec<u8>` or a slice is copied, [`AlignedBytes`] are not.
+    ///
+    /// # Errors
+    /// When they are not a valid packed file.
+    pub fn from_bytes(bytes: impl Into<AlignedBytes>) -> Result<Self, FormatError> {
+        Self::new(Storage::Heap(bytes.into()))
+    }
+
+    fn new(storage: Storage) -> Result<Self, FormatError> {
+        if !(storage.bytes().as_ptr() as usize).is_multiple_of(ATOM_BYTES) {
+            return Err(FormatError::Alignment {
+                expected: ATOM_BYTES,
+            });
+        }
+        let index = Index::parse(storage.bytes())?;
+        Ok(Self { storage, index })
+    }
+
+    /// All bytes; they start on a 64-byte boundary.
+    pub fn bytes(&self) -> &[u8] {
+        self.storage.bytes()
+    }
+
+    /// The places of the tensors in [`bytes`](PackedFile::bytes).
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The metadata.
@@ -83,39 +119,47 @@ impl PackedFile {
         self.index.meta()
     }
 
-    /// The header.
-    pub fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// A matrix by name.
-    pub fn matrix(&self, name: &str) -> Result<MatrixRef<'_>, FormatError> {
-        let _ = name;
-        todo!()
-    }
-
     /// Whether there is a matrix, vector or blob of this name.
     pub fn has(&self, name: &str) -> bool {
-        let _ = name;
-        todo!()
+        self.index.has(name)
     }
 
-    /// A vector by name, without its padding.
-    pub fn vector(&self, name: &str) -> Result<&[f32], FormatError> {
-        let _ = name;
-        todo!()
+    /// The matrix `name`.
+    ///
+    /// # Errors
+    /// When there is no such matrix.
+    pub fn matrix(&self, name: &str) -> Result<MatrixRef<'_>, FormatError> {
+        self.index.matrix(self.bytes(), name)
     }
 
-    /// A byte string by name, without its padding.
-    pub fn blob(&self, name: &str) -> Result<&[u8], FormatError> {
-        let _ = name;
-        todo!()
-    }
-
-    /// What the inputs of a matrix are turned into.
+    /// What the inputs of the matrix `name` are turned into.
+    ///
+    /// # Errors
+    /// When there is no such matrix.
     pub fn activation(&self, name: &str) -> Result<ActivationMode, FormatError> {
-        let _ = name;
-        todo!()
+        let matrix = self.meta().matrices.get(name);
+        matrix
+            .map(|matrix| matrix.activation)
+            .ok_or_else(|| FormatError::Missing {
+                tensor: name.to_owned(),
+                expected: "a matrix",
+            })
+    }
+
+    /// The vector `name`, without its padding.
+    ///
+    /// # Errors
+    /// When there is no such vector.
+    pub fn vector(&self, name: &str) -> Result<&[f32], FormatError> {
+        self.index.vector(self.bytes(), name)
+    }
+
+    /// The byte string `name`, without its padding.
+    ///
+    /// # Errors
+    /// When there is no such byte string.
+    pub fn blob(&self, name: &str) -> Result<&[u8], FormatError> {
+        self.index.blob(self.bytes(), name)
     }
 
     /// Length of the file in bytes.
@@ -123,18 +167,46 @@ impl PackedFile {
         self.bytes().len() as u64
     }
 
-    /// Whether the bytes are mapped from a file.
+    /// Whether the bytes are mapped from a file rather than in memory of the process.
     pub fn is_mapped(&self) -> bool {
         matches!(self.storage, Storage::Mapped(_))
     }
 
     /// Compares every tensor with its hash, which reads the whole file.
+    ///
+    /// # Errors
+    /// For the first tensor in file order that differs.
     pub fn check_hashes(&self) -> Result<(), FormatError> {
-        todo!()
+        self.index.check_hashes(self.bytes())
     }
 
-    /// Every tensor in file order: name, kind, bytes with padding.
+    /// Every tensor in file order: its name, what it is for, and its bytes with padding.
     pub fn tensor_sizes(&self) -> impl Iterator<Item = (&str, TensorKind, usize)> {
-        std::iter::empty()
+        self.index
+            .tensors()
+            .map(|(name, kind, range)| (name, kind, range.len()))
     }
+}
+
+/// Opens a file for reading; refuses directories, and pipes, whose opening would block.
+fn open_regular(path: &Path) -> Result<(File, u64), FormatError> {
+    let open = || {
+        let metadata = fs::metadata(path)?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "it is a directory",
+            ));
+        }
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a regular file",
+            ));
+        }
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    };
+    open().map_err(FormatError::io("open", path))
 }

@@ -1,23 +1,339 @@
-//! Parsing and validation of a packed file's header.
+//! The validated header of a packed file.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use half::f16;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::container::Container;
+use crate::contents::{Content, TensorKind, contents, layout_of};
 use crate::error::FormatError;
-use crate::meta::Meta;
+use crate::layout::ATOM_BYTES;
+use crate::matrix::{MatrixRef, Scales};
+use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, Meta, SCALES_TENSOR, ScaleMeta};
 
-/// The validated header of a packed file. It owns no tensor bytes.
+/// The metadata of a packed file and the places of its tensors. It owns no tensor bytes, so it
+/// works with any source of them; [`PackedFile`](crate::PackedFile) keeps the two together.
 #[derive(Clone, Debug)]
 pub struct Index {
     meta: Meta,
+    places: BTreeMap<String, Place>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    kind: TensorKind,
+    range: Range<usize>,
+}
+
+/// The fields that say whether the rest can be understood.
+#[derive(Deserialize)]
+struct Preamble {
+    format_version: u64,
+    #[serde(default)]
+    required_features: Vec<String>,
 }
 
 impl Index {
-    /// Parses and validates a whole file.
+    /// Parses and validates a whole file. Reads the header and the scales, not the weights.
+    ///
+    /// Afterwards every tensor is known to lie inside `bytes` at a multiple of 64 bytes from their
+    /// start, to have exactly the size that its layout demands, and to have finite scales.
+    ///
+    /// # Errors
+    /// Of kind [`Unsupported`](crate::ErrorKind::Unsupported) when a later version of the format
+    /// may know better, of kind [`Malformed`](crate::ErrorKind::Malformed) otherwise.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        let _ = bytes;
-        todo!()
+        let container = Container::parse(bytes)?;
+        let meta = parse_meta(&container.metadata)?;
+        let contents = contents(&meta)?;
+        let places = match_tensors(&container, &contents)?;
+        check_hash_names(&meta, &contents)?;
+        let index = Self { meta, places };
+        index.check_scales(bytes)?;
+        Ok(index)
     }
 
     /// The metadata.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
+
+    /// Whether there is a matrix, vector or blob of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.places
+            .get(name)
+            .is_some_and(|place| place.kind != TensorKind::Scales)
+    }
+
+    /// Every tensor in file order: its name, what it is for, and its bytes with padding.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorKind, Range<usize>)> {
+        let mut tensors: Vec<_> = self
+            .places
+            .iter()
+            .map(|(name, place)| (name.as_str(), place.kind, place.range.clone()))
+            .collect();
+        tensors.sort_by_key(|(_, _, range)| range.start);
+        tensors.into_iter()
+    }
+
+    /// The matrix `name` in `bytes`, which must be those that were parsed and start on a 64-byte
+    /// boundary.
+    ///
+    /// # Errors
+    /// When there is no such matrix, and when these are other bytes or unaligned ones.
+    pub fn matrix<'a>(&self, bytes: &'a [u8], name: &str) -> Result<MatrixRef<'a>, FormatError> {
+        let meta = self
+            .meta
+            .matrices
+            .get(name)
+            .ok_or_else(|| missing(name, "a matrix"))?;
+        let layout = layout_of(name, meta)?;
+        let scales = self.scales(bytes, name)?;
+        MatrixRef::new(
+            layout,
+            meta.rows,
+            meta.cols,
+            self.slice(bytes, name)?,
+            scales,
+        )
+        .map_err(|source| FormatError::Shape {
+            tensor: name.to_owned(),
+            source,
+        })
+    }
+
+    /// The vector `name` in `bytes`, without its padding; see [`matrix`](Index::matrix).
+    ///
+    /// # Errors
+    /// When there is no such vector, and when these are other bytes or unaligned ones.
+    pub fn vector<'a>(&self, bytes: &'a [u8], name: &str) -> Result<&'a [f32], FormatError> {
+        let len = *self
+            .meta
+            .vectors
+            .get(name)
+            .ok_or_else(|| missing(name, "a vector"))?;
+        elements(self.slice(bytes, name)?, len)
+    }
+
+    /// The byte string `name` in `bytes`, without its padding; see [`matrix`](Index::matrix).
+    ///
+    /// # Errors
+    /// When there is no such byte string, and when these are other bytes.
+    pub fn blob<'a>(&self, bytes: &'a [u8], name: &str) -> Result<&'a [u8], FormatError> {
+        let len = *self
+            .meta
+            .blobs
+            .get(name)
+            .ok_or_else(|| missing(name, "a blob"))?;
+        elements(self.slice(bytes, name)?, len)
+    }
+
+    /// Compares every tensor of `bytes` with its hash in the metadata.
+    ///
+    /// # Errors
+    /// For the first tensor in file order that differs.
+    pub fn check_hashes(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        for (name, _, range) in self.tensors() {
+            let found = hex(&Sha256::digest(slice(bytes, range, name)?));
+            let expected = self.meta.sha256.get(name).cloned().unwrap_or_default();
+            if found != expected {
+                return Err(FormatError::Hash {
+                    tensor: name.to_owned(),
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn slice<'a>(&self, bytes: &'a [u8], name: &str) -> Result<&'a [u8], FormatError> {
+        let place = self
+            .places
+            .get(name)
+            .ok_or_else(|| missing(name, "a tensor"))?;
+        slice(bytes, place.range.clone(), name)
+    }
+
+    fn scales<'a>(&self, bytes: &'a [u8], name: &str) -> Result<Scales<'a>, FormatError> {
+        let meta = self
+            .meta
+            .matrices
+            .get(name)
+            .ok_or_else(|| missing(name, "a matrix"))?;
+        Ok(match &meta.scale {
+            ScaleMeta::None => Scales::None,
+            ScaleMeta::Tensor { index } => {
+                let one = self.slice(bytes, SCALES_TENSOR)?.as_chunks().0.get(*index);
+                Scales::Tensor(f32::from_le_bytes(
+                    *one.ok_or_else(|| missing(name, "a scale"))?,
+                ))
+            }
+            ScaleMeta::Rows { tensor } => {
+                Scales::Rows(elements(self.slice(bytes, tensor)?, meta.rows)?)
+            }
+            ScaleMeta::Groups { tensor, size } => {
+                let len = meta.rows * meta.cols.div_ceil(*size);
+                Scales::Groups {
+                    size: *size,
+                    values: elements(self.slice(bytes, tensor)?, len)?,
+                }
+            }
+        })
+    }
+
+    /// Checks scales bytewise: the bytes of a file that is only parsed need no alignment.
+    fn check_scales(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        for (name, meta) in &self.meta.matrices {
+            match &meta.scale {
+                ScaleMeta::None => {}
+                ScaleMeta::Tensor { index } => {
+                    let values = self.slice(bytes, SCALES_TENSOR)?.as_chunks().0;
+                    let one = values.iter().skip(*index).take(1);
+                    check_values(name, one.map(|b| f32::from_le_bytes(*b)), true)?;
+                }
+                ScaleMeta::Rows { tensor } => {
+                    let values = self.slice(bytes, tensor)?.as_chunks().0;
+                    check_values(tensor, values.iter().map(|b| f32::from_le_bytes(*b)), false)?;
+                }
+                ScaleMeta::Groups { tensor, .. } => {
+                    let values = self.slice(bytes, tensor)?.as_chunks().0;
+                    let values = values.iter().map(|b| f16::from_le_bytes(*b).to_f32());
+                    check_values(tensor, values, false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses scales that are not finite, negative, or zero where `positive` is asked for.
+pub(crate) fn check_values(
+    tensor: &str,
+    mut values: impl Iterator<Item = f32>,
+    positive: bool,
+) -> Result<(), FormatError> {
+    let wrong =
+        values.position(|value| !value.is_finite() || value < 0.0 || (positive && value == 0.0));
+    match wrong {
+        None => Ok(()),
+        Some(at) => {
+            let sign = if positive { "positive" } else { "non-negative" };
+            let expected = format!("finite {sign} scales");
+            Err(FormatError::tensor(
+                tensor,
+                expected,
+                format!("another number at index {at}"),
+            ))
+        }
+    }
+}
+
+/// Bytes in lowercase hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_meta(text: &str) -> Result<Meta, FormatError> {
+    let wrong = |error| FormatError::metadata("onebit", "metadata of a packed file", error);
+    let preamble: Preamble = serde_json::from_str(text).map_err(wrong)?;
+    if preamble.format_version != u64::from(FORMAT_VERSION) {
+        let found = preamble.format_version;
+        return Err(FormatError::Version {
+            expected: FORMAT_VERSION,
+            found,
+        });
+    }
+    for feature in preamble.required_features {
+        if !KNOWN_FEATURES.contains(&feature.as_str()) {
+            return Err(FormatError::Feature { feature });
+        }
+    }
+    serde_json::from_str(text).map_err(wrong)
+}
+
+/// Checks that container and metadata have the same tensors with the same types and shapes.
+fn match_tensors(
+    container: &Container,
+    contents: &BTreeMap<String, Content>,
+) -> Result<BTreeMap<String, Place>, FormatError> {
+    let mut places = BTreeMap::new();
+    for (name, info) in &container.tensors {
+        let content = contents.get(name);
+        let content =
+            content.ok_or_else(|| FormatError::tensor(name, "an entry in the metadata", "none"))?;
+        if (info.dtype, &info.shape) != (content.dtype, &content.shape) {
+            let expected = format!("{} {:?}", content.dtype, content.shape);
+            let found = format!("{} {:?}", info.dtype, info.shape);
+            return Err(FormatError::tensor(name, expected, found));
+        }
+        places.insert(
+            name.clone(),
+            Place {
+                kind: content.kind,
+                range: container.range(info),
+            },
+        );
+    }
+    match contents.keys().find(|name| !places.contains_key(*name)) {
+        None => Ok(places),
+        Some(name) => Err(FormatError::tensor(name, "a tensor in the file", "none")),
+    }
+}
+
+fn check_hash_names(meta: &Meta, contents: &BTreeMap<String, Content>) -> Result<(), FormatError> {
+    for (name, hash) in &meta.sha256 {
+        if !contents.contains_key(name) {
+            return Err(FormatError::metadata("sha256", "names of tensors", name));
+        }
+        let digits = hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if hash.len() != 64 || !digits {
+            let field = format!("sha256.{name}");
+            return Err(FormatError::metadata(
+                field,
+                "64 lowercase hexadecimal digits",
+                hash,
+            ));
+        }
+    }
+    match contents
+        .keys()
+        .find(|name| !meta.sha256.contains_key(*name))
+    {
+        None => Ok(()),
+        Some(name) => Err(FormatError::metadata(
+            "sha256",
+            format!("an entry `{name}`"),
+            "none",
+        )),
+    }
+}
+
+fn missing(tensor: &str, expected: &'static str) -> FormatError {
+    FormatError::Missing {
+        tensor: tensor.to_owned(),
+        expected,
+    }
+}
+
+fn slice<'a>(bytes: &'a [u8], range: Range<usize>, name: &str) -> Result<&'a [u8], FormatError> {
+    let found = format!("{} bytes", bytes.len());
+    let expected = format!("bytes {} to {}", range.start, range.end);
+    bytes
+        .get(range)
+        .ok_or_else(|| FormatError::tensor(name, expected, found))
+}
+
+/// The first `len` elements of a padded tensor.
+fn elements<T: bytemuck::Pod>(bytes: &[u8], len: usize) -> Result<&[T], FormatError> {
+    let values = bytemuck::try_cast_slice(bytes);
+    let values = values.map_err(|_| FormatError::Alignment {
+        expected: ATOM_BYTES,
+    })?;
+    values
+        .get(..len)
+        .ok_or_else(|| FormatError::container(format!("{len} elements"), values.len()))
 }

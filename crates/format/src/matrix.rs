@@ -310,7 +310,7 @@ fn multiply(values: &mut [f32], scale: f32) {
     }
 }
 
-fn check_scales(
+pub(crate) fn check_scales(
     layout: Layout,
     rows: usize,
     cols: usize,

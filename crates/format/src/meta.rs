@@ -13,6 +13,10 @@ pub const METADATA_KEY: &str = "onebit";
 /// The features this crate understands; a file that requires another one is refused by name.
 pub const KNOWN_FEATURES: &[&str] = &[];
 
+/// Columns a matrix may have at most: with 65,536 of them, sums of products of any two `int8` still
+/// fit 32 bits.
+pub const MAX_COLS: usize = 1 << 16;
+
 /// The tensor that gathers the scales of all matrices with one scale.
 pub const SCALES_TENSOR: &str = "scales";
 
@@ -92,7 +96,7 @@ pub struct Provenance {
 }
 
 /// One file that the weights were read from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
     /// Its name within the source.
     pub name: String,

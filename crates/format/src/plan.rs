@@ -1,7 +1,14 @@
 //! What a packed file will contain.
 
-use crate::layout::Layout;
-use crate::meta::{ActivationMode, GenerationDefaults, Provenance};
+use std::collections::BTreeMap;
+
+use crate::contents::{Content, contents};
+use crate::error::FormatError;
+use crate::layout::{I4_GROUP, Layout};
+use crate::meta::{
+    ActivationMode, FORMAT_VERSION, GenerationDefaults, MatrixMeta, Meta, Provenance,
+    SCALES_TENSOR, ScaleMeta,
+};
 
 /// Everything about a file to be written except the bytes of its tensors, which follow in the
 /// order in which they were planned.
@@ -81,5 +88,103 @@ impl Plan {
     pub fn blob(&mut self, name: impl Into<String>, len: usize) -> &mut Self {
         self.tensors.push((name.into(), Planned::Blob { len }));
         self
+    }
+}
+
+impl Plan {
+    /// The metadata of the planned file, with hashes of zeros.
+    pub(crate) fn meta(&self) -> Result<Meta, FormatError> {
+        let mut meta = Meta {
+            format_version: FORMAT_VERSION,
+            required_features: Vec::new(),
+            model: self.model.clone(),
+            generation: self.generation.clone(),
+            chat_template: self.chat_template.clone(),
+            provenance: self.provenance.clone(),
+            matrices: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            sha256: BTreeMap::new(),
+        };
+        let mut scales = 0;
+        for (name, planned) in &self.tensors {
+            let name = name.clone();
+            let twice = match planned {
+                Planned::Matrix { .. } => {
+                    let matrix = planned.matrix_meta(&name, &mut scales);
+                    matrix.is_some_and(|matrix| meta.matrices.insert(name, matrix).is_some())
+                }
+                Planned::Vector { len } => meta.vectors.insert(name, *len).is_some(),
+                Planned::Blob { len } => meta.blobs.insert(name, *len).is_some(),
+            };
+            if twice {
+                return Err(FormatError::plan("different names", "one name twice"));
+            }
+        }
+        Ok(meta)
+    }
+
+    /// The tensors in file order: each matrix is followed by scales of its own, and the gathered
+    /// scales come last.
+    pub(crate) fn stored(&self, meta: &Meta) -> Result<Vec<(String, Content)>, FormatError> {
+        let mut contents = contents(meta)?;
+        let mut stored = Vec::with_capacity(contents.len());
+        let mut take = |name: &str| {
+            stored.extend(contents.remove_entry(name));
+        };
+        for (name, _) in &self.tensors {
+            take(name);
+            let scale = meta.matrices.get(name).map(|matrix| &matrix.scale);
+            if let Some(ScaleMeta::Rows { tensor } | ScaleMeta::Groups { tensor, .. }) = scale {
+                take(tensor);
+            }
+        }
+        take(SCALES_TENSOR);
+        Ok(stored)
+    }
+}
+
+impl Planned {
+    /// What error messages call it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Planned::Matrix { .. } => "matrix",
+            Planned::Vector { .. } => "vector",
+            Planned::Blob { .. } => "blob",
+        }
+    }
+
+    fn matrix_meta(&self, name: &str, scales: &mut usize) -> Option<MatrixMeta> {
+        let Planned::Matrix {
+            layout,
+            rows,
+            cols,
+            activation,
+        } = *self
+        else {
+            return None;
+        };
+        let scale = match layout {
+            Layout::T2 | Layout::B1 => {
+                *scales += 1;
+                ScaleMeta::Tensor { index: *scales - 1 }
+            }
+            Layout::I8 => ScaleMeta::Rows {
+                tensor: format!("{name}.row_scales"),
+            },
+            Layout::I4 => ScaleMeta::Groups {
+                tensor: format!("{name}.group_scales"),
+                size: I4_GROUP,
+            },
+            Layout::F16 | Layout::BF16 | Layout::F32 => ScaleMeta::None,
+        };
+        let layout = layout.id().to_owned();
+        Some(MatrixMeta {
+            layout,
+            rows,
+            cols,
+            scale,
+            activation,
+        })
     }
 }

@@ -1,69 +1,358 @@
 //! Writing a packed file.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
 
+use safetensors::tensor::{Metadata, TensorInfo};
+use tempfile::NamedTempFile;
+
+use crate::container::MAX_HEADER_BYTES;
+use crate::contents::Content;
 use crate::error::FormatError;
-use crate::matrix::Scales;
-use crate::meta::Provenance;
-use crate::plan::Plan;
+use crate::file::PackedFile;
+use crate::index::check_values;
+use crate::layout::Layout;
+use crate::matrix::{Scales, check_scales};
+use crate::meta::{METADATA_KEY, Meta, Provenance, SCALES_TENSOR};
+use crate::place;
+use crate::plan::{Plan, Planned};
+use crate::sink::Sink;
 
-/// Writes a packed file tensor by tensor in the order of its [`Plan`].
+/// Bytes the header may grow between the plan and the end, for provenance completed later.
+const HEADER_SLACK: usize = 1024;
+/// The same for each source file: its hash and its size.
+const HEADER_SLACK_PER_FILE: usize = 128;
+/// Bytes handed to the operating system at a time.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Writes a packed file tensor by tensor in the order of its [`Plan`], in memory that does not
+/// depend on the size of the model.
+///
+/// The bytes go to a temporary file beside the output, named `.onebit-*.tmp`, which
+/// [`finish`](Writer::finish) makes durable and moves into place. Dropping the writer before that
+/// removes it. A process that is killed leaves it behind, without a header; nothing ever appears
+/// at the output's path but a complete file.
 pub struct Writer {
-    plan: Plan,
+    path: PathBuf,
+    force: bool,
+    temp: NamedTempFile,
+    sink: Sink<BufWriter<File>>,
+    meta: Meta,
+    planned: Vec<(String, Planned)>,
+    stored: Vec<(String, Content)>,
+    /// Tensors of the plan that are complete.
+    done: usize,
+    /// The tensor that was begun and not ended.
+    unfinished: Option<String>,
+    gathered: Vec<f32>,
 }
 
 impl Writer {
-    /// Starts a file that will appear at `path` when it is finished.
+    /// Starts the file that will appear at `path` when it is [finished](Writer::finish).
+    ///
+    /// # Errors
+    /// When `path` exists and the plan does not say [`force`](Plan::force), when it is a directory,
+    /// when no file can be created beside it, and when the plan is not a valid file.
     pub fn create(path: &Path, plan: Plan) -> Result<Self, FormatError> {
-        let _ = path;
-        Ok(Self { plan })
+        place::check_vacant(path, plan.force)?;
+        let mut meta = plan.meta()?;
+        let stored = plan.stored(&meta)?;
+        let hash = "0".repeat(64);
+        meta.sha256 = stored
+            .iter()
+            .map(|(name, _)| (name.clone(), hash.clone()))
+            .collect();
+        let slack = HEADER_SLACK + HEADER_SLACK_PER_FILE * meta.provenance.files.len();
+        let room = header(&meta, &stored)?.len() + slack;
+        if room > MAX_HEADER_BYTES {
+            let expected = format!("a header of at most {MAX_HEADER_BYTES} bytes");
+            return Err(FormatError::plan(expected, room));
+        }
+        let error = FormatError::io("create", path);
+        let start = || -> io::Result<_> {
+            let temp = place::temporary_beside(path)?;
+            let out = BufWriter::with_capacity(BUFFER_BYTES, temp.as_file().try_clone()?);
+            Ok((temp, Sink::new(out, room)?))
+        };
+        let (temp, sink) = start().map_err(error)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            force: plan.force,
+            temp,
+            sink,
+            meta,
+            planned: plan.tensors,
+            stored,
+            done: 0,
+            unfinished: None,
+            gathered: Vec::new(),
+        })
     }
 
-    /// Provenance, which may be completed until the file is finished: the header has room for
-    /// hashes that were still empty in the plan.
+    /// Provenance, which may be completed until the file is finished: the header has room for a
+    /// kilobyte more than the plan had, and for the hash and the size of each file it listed.
     pub fn provenance_mut(&mut self) -> &mut Provenance {
-        &mut self.plan.provenance
+        &mut self.meta.provenance
     }
 
-    /// Starts the next tensor, which must be the matrix `name`.
+    /// Starts the next tensor of the plan, which must be the matrix `name`.
+    ///
+    /// # Errors
+    /// When another tensor is next, or the one before is not finished.
     pub fn write_matrix(&mut self, name: &str) -> Result<MatrixWriter<'_>, FormatError> {
-        let _ = name;
-        todo!()
+        match self.begin(name, "matrix")? {
+            Planned::Matrix {
+                layout, rows, cols, ..
+            } => {
+                let row_bytes = layout.row_bytes(cols).unwrap_or(0);
+                let name = name.to_owned();
+                Ok(MatrixWriter {
+                    writer: self,
+                    name,
+                    layout,
+                    rows,
+                    cols,
+                    row_bytes,
+                    written: 0,
+                })
+            }
+            other => Err(FormatError::plan(other.kind(), "matrix")),
+        }
     }
 
-    /// Writes the next tensor, which must be the vector `name`.
+    /// Writes the next tensor of the plan, which must be the vector `name`.
+    ///
+    /// # Errors
+    /// When another tensor is next, the length is another one, or the file cannot be written.
     pub fn write_vector(&mut self, name: &str, values: &[f32]) -> Result<(), FormatError> {
-        let _ = (name, values);
-        todo!()
+        let planned = self.begin(name, "vector")?;
+        expect_len(name, &planned, &Planned::Vector { len: values.len() })?;
+        self.put(bytemuck::cast_slice(values))?;
+        self.end(name)?;
+        self.complete();
+        Ok(())
     }
 
-    /// Writes the next tensor, which must be the byte string `name`.
+    /// Writes the next tensor of the plan, which must be the byte string `name`.
+    ///
+    /// # Errors
+    /// When another tensor is next, the length is another one, or the file cannot be written.
     pub fn write_blob(&mut self, name: &str, bytes: &[u8]) -> Result<(), FormatError> {
-        let _ = (name, bytes);
-        todo!()
+        let planned = self.begin(name, "blob")?;
+        expect_len(name, &planned, &Planned::Blob { len: bytes.len() })?;
+        self.put(bytes)?;
+        self.end(name)?;
+        self.complete();
+        Ok(())
     }
 
-    /// Completes the header, makes the file durable and moves it to its path. Returns its length.
-    pub fn finish(self) -> Result<u64, FormatError> {
-        todo!()
+    /// Completes the header, reads the file back as a [`PackedFile`], makes it durable and moves
+    /// it to its path. Returns its length in bytes.
+    ///
+    /// # Errors
+    /// When tensors of the plan are missing, the file cannot be written, or the output has come
+    /// into existence meanwhile. Nothing is left at the path then.
+    pub fn finish(mut self) -> Result<u64, FormatError> {
+        self.expect_finished("the end")?;
+        if let Some((name, planned)) = self.planned.get(self.done) {
+            return Err(FormatError::plan(
+                format!("{} `{name}`", planned.kind()),
+                "the end",
+            ));
+        }
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            self.put(bytemuck::cast_slice(&gathered))?;
+            self.end(SCALES_TENSOR)?;
+        }
+        let header = header(&self.meta, &self.stored)?;
+        let room = self.sink.header_room();
+        if header.len() > room {
+            let expected = format!("provenance that fits a header of {room} bytes");
+            return Err(FormatError::plan(expected, header.len()));
+        }
+        let write = self
+            .sink
+            .write_header(&header)
+            .and_then(|_| self.temp.as_file().sync_all());
+        write.map_err(FormatError::io("write", &self.path))?;
+        let len = PackedFile::open(self.temp.path())?.file_len();
+        place::persist(self.temp, &self.path, self.force)?;
+        Ok(len)
+    }
+
+    /// Checks that `name` is next and of this kind.
+    fn begin(&mut self, name: &str, kind: &'static str) -> Result<Planned, FormatError> {
+        let found = format!("{kind} `{name}`");
+        self.expect_finished(&found)?;
+        match self.planned.get(self.done) {
+            None => Err(FormatError::plan("the end", found)),
+            Some((next, planned)) if next == name && planned.kind() == kind => {
+                self.unfinished = Some(found);
+                Ok(*planned)
+            }
+            Some((next, planned)) => Err(FormatError::plan(
+                format!("{} `{next}`", planned.kind()),
+                found,
+            )),
+        }
+    }
+
+    fn expect_finished(&self, found: &str) -> Result<(), FormatError> {
+        match &self.unfinished {
+            None => Ok(()),
+            Some(name) => Err(FormatError::plan(format!("the rest of {name}"), found)),
+        }
+    }
+
+    fn complete(&mut self) {
+        self.unfinished = None;
+        self.done += 1;
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        self.sink
+            .put(bytes)
+            .map_err(FormatError::io("write", &self.path))
+    }
+
+    fn end(&mut self, tensor: &str) -> Result<(), FormatError> {
+        let hash = self
+            .sink
+            .end()
+            .map_err(FormatError::io("write", &self.path))?;
+        self.meta.sha256.insert(tensor.to_owned(), hash);
+        Ok(())
     }
 }
 
-/// Takes the rows of one matrix, see [`Writer::write_matrix`].
+/// Takes the rows of one matrix; see [`Writer::write_matrix`].
+///
+/// Dropping it before [`finish`](MatrixWriter::finish) leaves the file incomplete, which the writer
+/// then reports.
+#[must_use = "a matrix is complete only when it is finished"]
 pub struct MatrixWriter<'w> {
     writer: &'w mut Writer,
+    name: String,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    written: usize,
 }
 
 impl MatrixWriter<'_> {
     /// Writes one or more whole packed rows.
+    ///
+    /// # Errors
+    /// When these are not whole rows, or more than planned, or the file cannot be written.
     pub fn rows(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
-        let _ = (bytes, &self.writer);
-        todo!()
+        let count = bytes.len() / self.row_bytes.max(1);
+        if count * self.row_bytes != bytes.len() || count > self.rows - self.written {
+            let left = self.rows - self.written;
+            let expected = format!(
+                "at most {left} rows of {} in `{}`",
+                self.row_bytes, self.name
+            );
+            return Err(FormatError::plan(
+                expected,
+                format!("{} bytes", bytes.len()),
+            ));
+        }
+        self.writer.put(bytes)?;
+        self.written += count;
+        Ok(())
     }
 
     /// Ends the matrix with its scales.
+    ///
+    /// # Errors
+    /// When rows are missing, when the scales are of another kind or number than the layout
+    /// demands, not finite, or negative (or zero, for a single one), and when the file cannot be
+    /// written.
     pub fn finish(self, scales: Scales<'_>) -> Result<(), FormatError> {
-        let _ = scales;
-        todo!()
+        let Self {
+            writer,
+            name,
+            layout,
+            rows,
+            cols,
+            written,
+            ..
+        } = self;
+        if written != rows {
+            let expected = format!("{rows} rows of `{name}`");
+            return Err(FormatError::plan(expected, written));
+        }
+        check_scales(layout, rows, cols, &scales).map_err(|source| FormatError::Shape {
+            tensor: name.clone(),
+            source,
+        })?;
+        writer.end(&name)?;
+        match scales {
+            Scales::None => {}
+            Scales::Tensor(scale) => {
+                check_values(&name, [scale].into_iter(), true)?;
+                writer.gathered.push(scale);
+            }
+            Scales::Rows(values) => {
+                let tensor = format!("{name}.row_scales");
+                check_values(&tensor, values.iter().copied(), false)?;
+                writer.put(bytemuck::cast_slice(values))?;
+                writer.end(&tensor)?;
+            }
+            Scales::Groups { .. } if layout != Layout::I4 => {
+                return Err(FormatError::Scales {
+                    tensor: name,
+                    layout: layout.id(),
+                    scales: scales.kind(),
+                });
+            }
+            Scales::Groups { values, .. } => {
+                let tensor = format!("{name}.group_scales");
+                check_values(&tensor, values.iter().map(|value| value.to_f32()), false)?;
+                writer.put(bytemuck::cast_slice(values))?;
+                writer.end(&tensor)?;
+            }
+        }
+        writer.complete();
+        Ok(())
     }
+}
+
+fn expect_len(name: &str, planned: &Planned, given: &Planned) -> Result<(), FormatError> {
+    if planned == given {
+        return Ok(());
+    }
+    Err(FormatError::plan(
+        format!("`{name}` as {planned:?}"),
+        format!("{given:?}"),
+    ))
+}
+
+/// The container's header as JSON.
+fn header(meta: &Meta, stored: &[(String, Content)]) -> Result<String, FormatError> {
+    let wrong = |error| FormatError::metadata("onebit", "values that JSON can express", error);
+    let text = serde_json::to_string(meta).map_err(wrong)?;
+    let mut end = 0usize;
+    let mut tensors = Vec::with_capacity(stored.len());
+    for (name, content) in stored {
+        let start = end;
+        let bytes = content.bytes().and_then(|bytes| start.checked_add(bytes));
+        end = bytes
+            .ok_or_else(|| FormatError::tensor(name, "a size that can be addressed", "more"))?;
+        let info = TensorInfo {
+            dtype: content.dtype,
+            shape: content.shape.clone(),
+            data_offsets: (start, end),
+        };
+        tensors.push((name.clone(), info));
+    }
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), text)]);
+    let container = Metadata::new(Some(metadata), tensors);
+    let container = container
+        .map_err(|error| FormatError::plan("tensors that a safetensors file can hold", error))?;
+    serde_json::to_string(&container).map_err(wrong)
 }

@@ -1,0 +1,137 @@
+//! A small packed file with every layout, a vector and a blob.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::Path;
+
+use half::f16;
+use onebit_format::{
+    ActivationMode, FormatError, GenerationDefaults, Layout, Plan, Provenance, Scales, SourceFile,
+    Writer, pack,
+};
+
+pub(crate) const TERNARY_COLS: usize = 300;
+pub(crate) const ROWS: usize = 3;
+pub(crate) const BLOB: &[u8] = b"{\"version\": \"1.0\"}";
+
+/// A reproducible sequence of integers.
+pub(crate) fn sequence(len: usize, seed: u32) -> impl Iterator<Item = u32> {
+    (0..len as u32).map(move |i| (i + 1).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 16)
+}
+
+pub(crate) fn ternary(seed: u32) -> Vec<i8> {
+    sequence(TERNARY_COLS, seed)
+        .map(|v| (v % 3) as i8 - 1)
+        .collect()
+}
+
+pub(crate) fn signs(seed: u32) -> Vec<i8> {
+    sequence(TERNARY_COLS, seed)
+        .map(|v| (v % 2) as i8 * 2 - 1)
+        .collect()
+}
+
+pub(crate) fn floats(len: usize, seed: u32) -> Vec<f32> {
+    sequence(len, seed)
+        .map(|v| (v as f32 - 32768.0) / 16384.0)
+        .collect()
+}
+
+pub(crate) fn name_of(layout: Layout) -> String {
+    format!("layers.0.{}", layout.name())
+}
+
+pub(crate) fn plan() -> Plan {
+    let provenance = Provenance {
+        source: "example/tiny".into(),
+        revision: Some("main".into()),
+        converter: "onebit-format tests".into(),
+        files: vec![SourceFile {
+            name: "model.safetensors".into(),
+            ..SourceFile::default()
+        }],
+    };
+    let mut plan = Plan::new(
+        serde_json::json!({"hidden": TERNARY_COLS, "layers": 1}),
+        provenance,
+    );
+    plan.generation = GenerationDefaults {
+        bos: Some(1),
+        eos: vec![2, 3],
+        ..Default::default()
+    };
+    plan.chat_template = Some("{{ messages[0]['content'] }}".into());
+    plan.vector("layers.0.attn_norm", 5);
+    for layout in Layout::ALL {
+        let activation = match layout {
+            Layout::T2 | Layout::B1 => ActivationMode::I8Token,
+            _ => ActivationMode::F32,
+        };
+        plan.matrix(name_of(*layout), *layout, ROWS, TERNARY_COLS, activation);
+    }
+    plan.blob("tokenizer.json", BLOB.len());
+    plan
+}
+
+pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), FormatError> {
+    let mut row = vec![0xAA; layout.row_bytes(TERNARY_COLS).unwrap()];
+    let groups = TERNARY_COLS.div_ceil(64);
+    let (mut row_scales, mut group_scales) = (vec![0.0; ROWS], vec![f16::ZERO; ROWS * groups]);
+    let mut matrix = writer.write_matrix(&name_of(layout))?;
+    for r in 0..ROWS {
+        let x = floats(TERNARY_COLS, r as u32);
+        match layout {
+            Layout::T2 => pack::ternary_row(&ternary(r as u32), &mut row),
+            Layout::B1 => pack::binary_row(&signs(r as u32), &mut row),
+            Layout::I8 => row_scales[r] = pack::quantize_i8_row(&x, &mut row),
+            Layout::I4 => {
+                pack::quantize_i4_row(&x, &mut row, &mut group_scales[r * groups..][..groups]);
+            }
+            Layout::F16 => pack::f16_row(&x, &mut row).unwrap(),
+            Layout::BF16 => pack::bf16_row(&x, &mut row).unwrap(),
+            Layout::F32 => pack::f32_row(&x, &mut row).unwrap(),
+            other => unreachable!("layout {other}"),
+        }
+        matrix.rows(&row)?;
+    }
+    matrix.finish(match layout {
+        Layout::T2 => Scales::Tensor(0.5),
+        Layout::B1 => Scales::Tensor(0.125),
+        Layout::I8 => Scales::Rows(&row_scales),
+        Layout::I4 => Scales::Groups {
+            size: 64,
+            values: &group_scales,
+        },
+        _ => Scales::None,
+    })
+}
+
+pub(crate) fn write_tensors(writer: &mut Writer) -> Result<(), FormatError> {
+    writer.write_vector("layers.0.attn_norm", &floats(5, 7))?;
+    for layout in Layout::ALL {
+        write_matrix(writer, *layout)?;
+    }
+    writer.write_blob("tokenizer.json", BLOB)
+}
+
+pub(crate) fn write(path: &Path) -> Result<u64, FormatError> {
+    let mut writer = Writer::create(path, plan())?;
+    write_tensors(&mut writer)?;
+    writer.provenance_mut().files[0].sha256 = "ab".repeat(32);
+    writer.provenance_mut().files[0].bytes = 12_345;
+    writer.finish()
+}
+
+/// The bytes of the file that [`write`] makes.
+pub(crate) fn sample() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.onebit");
+    write(&path).unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
