@@ -1,0 +1,70 @@
+//! A forward pass allocates nothing.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::run::{Backwards, Runner, rows, tokens};
+use common::shapes;
+use onebit_kernels::{Executor, Kernels, Serial};
+use onebit_model::{KvType, Step};
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The only test of this binary, so that no other thread allocates while it counts.
+#[test]
+fn a_forward_pass_allocates_nothing() {
+    for (name, recipe) in shapes::all() {
+        let model = recipe.model(8);
+        let ids = tokens(&model, 40, 6);
+        let executors: [&dyn Executor; 2] = [&Serial, &Backwards(4)];
+        for executor in executors {
+            let mut runner = Runner::new(&model, Kernels::best(), executor);
+            let mut cache = runner.cache(KvType::F16);
+            for (range, logits_for, hidden) in [
+                (0..38, &[37][..], true),
+                (38..39, &[0], false),
+                (39..40, &[0], false),
+            ] {
+                let rows = rows(0, range.start, &ids[range]);
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                let step = Step {
+                    rows: &rows,
+                    caches: &mut [&mut cache],
+                    logits_for,
+                    hidden,
+                };
+                model
+                    .forward(runner.kernels, runner.executor, &mut runner.workspace, step)
+                    .unwrap();
+                let after = ALLOCATIONS.load(Ordering::Relaxed);
+                assert_eq!(
+                    after - before,
+                    0,
+                    "{name}: allocations in a step of {} rows",
+                    rows.len()
+                );
+            }
+        }
+    }
+}

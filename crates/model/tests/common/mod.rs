@@ -1,0 +1,254 @@
+//! Small random models, packed in memory, and ways to run them.
+
+#![allow(dead_code)] // each test binary uses a part
+
+pub(crate) mod reference;
+pub(crate) mod run;
+pub(crate) mod shapes;
+
+use std::sync::Arc;
+
+use half::f16;
+use onebit_format::{
+    ActivationMode, I4_GROUP, Layout, PackedFile, Plan, Provenance, Scales, Writer, pack,
+};
+use onebit_model::{Model, ModelSpec};
+
+/// A seeded generator (splitmix64).
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// Uniform in -1..1.
+    pub(crate) fn symmetric(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+/// A tensor of a file to be packed; its values are random.
+#[derive(Clone, Debug)]
+pub(crate) enum Tensor {
+    Matrix {
+        name: String,
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+        activation: ActivationMode,
+    },
+    Vector {
+        name: String,
+        len: usize,
+    },
+}
+
+impl Tensor {
+    pub(crate) fn matrix(
+        name: impl Into<String>,
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+    ) -> Self {
+        let activation = if layout.is_float() {
+            ActivationMode::F32
+        } else {
+            ActivationMode::I8Token
+        };
+        Self::Matrix {
+            name: name.into(),
+            layout,
+            rows,
+            cols,
+            activation,
+        }
+    }
+
+    pub(crate) fn vector(name: impl Into<String>, len: usize) -> Self {
+        Self::Vector {
+            name: name.into(),
+            len,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Matrix { name, .. } | Self::Vector { name, .. } => name,
+        }
+    }
+}
+
+/// A spec and the layouts of its matrices.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) spec: ModelSpec,
+    pub(crate) linears: Layout,
+    pub(crate) embed: Layout,
+    pub(crate) head: Layout,
+}
+
+impl Recipe {
+    pub(crate) fn model(&self, seed: u64) -> Arc<Model> {
+        let config = serde_json::to_value(&self.spec).unwrap();
+        Arc::new(Model::from_file(Arc::new(pack_file(config, &self.tensors(), seed))).unwrap())
+    }
+
+    /// The canonical tensors of the spec.
+    pub(crate) fn tensors(&self) -> Vec<Tensor> {
+        let spec = &self.spec;
+        let mut tensors = vec![Tensor::matrix("embed", self.embed, spec.vocab, spec.hidden)];
+        for layer in 0..spec.layers {
+            self.layer(&format!("layers.{layer}"), &mut tensors);
+        }
+        tensors.push(Tensor::vector("norm", spec.hidden));
+        if !spec.tied_head {
+            tensors.push(Tensor::matrix("head", self.head, spec.vocab, spec.hidden));
+        }
+        tensors
+    }
+
+    fn layer(&self, layer: &str, tensors: &mut Vec<Tensor>) {
+        let spec = &self.spec;
+        let (hidden, q, kv, ffn) = (spec.hidden, spec.q_width(), spec.kv_width(), spec.ffn);
+        let vectors = [
+            (true, "attn_norm", hidden),
+            (true, "ffn_norm", hidden),
+            (spec.attn_sub_norm, "attn_sub_norm", q),
+            (spec.ffn_sub_norm, "ffn_sub_norm", ffn),
+            (spec.qk_norm, "q_norm", spec.head_dim),
+            (spec.qk_norm, "k_norm", spec.head_dim),
+        ];
+        for (_, name, len) in vectors.into_iter().filter(|v| v.0) {
+            tensors.push(Tensor::vector(format!("{layer}.{name}"), len));
+        }
+        let linears = [
+            ("q", q, hidden, spec.attn_bias),
+            ("k", kv, hidden, spec.attn_bias),
+            ("v", kv, hidden, spec.attn_bias),
+            ("o", hidden, q, spec.attn_bias),
+            ("gate", ffn, hidden, spec.mlp_bias),
+            ("up", ffn, hidden, spec.mlp_bias),
+            ("down", hidden, ffn, spec.mlp_bias),
+        ];
+        for (name, rows, cols, bias) in linears {
+            tensors.push(Tensor::matrix(
+                format!("{layer}.{name}"),
+                self.linears,
+                rows,
+                cols,
+            ));
+            if bias {
+                tensors.push(Tensor::vector(format!("{layer}.{name}.bias"), rows));
+            }
+            if spec.input_norm_eps.is_some() {
+                tensors.push(Tensor::vector(format!("{layer}.{name}.input_norm"), cols));
+            }
+        }
+    }
+}
+
+/// Packs `tensors` with random values under the config `model`.
+pub(crate) fn pack_file(model: serde_json::Value, tensors: &[Tensor], seed: u64) -> PackedFile {
+    let mut plan = Plan::new(
+        model,
+        Provenance {
+            source: "random".into(),
+            ..Provenance::default()
+        },
+    );
+    for tensor in tensors {
+        match tensor {
+            Tensor::Matrix {
+                name,
+                layout,
+                rows,
+                cols,
+                activation,
+            } => plan.matrix(name, *layout, *rows, *cols, *activation),
+            Tensor::Vector { name, len } => plan.vector(name, *len),
+        };
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onebit");
+    let mut writer = Writer::create(&path, plan).unwrap();
+    let mut rng = Rng(seed);
+    for tensor in tensors {
+        match tensor {
+            Tensor::Matrix {
+                name,
+                layout,
+                rows,
+                cols,
+                ..
+            } => write_matrix(&mut writer, name, *layout, *rows, *cols, &mut rng),
+            Tensor::Vector { name, len } => {
+                let (base, spread) = if name.ends_with("bias") {
+                    (0.0, 0.3)
+                } else {
+                    (1.0, 0.5)
+                };
+                let values: Vec<f32> = (0..*len).map(|_| base + spread * rng.symmetric()).collect();
+                writer.write_vector(name, &values).unwrap();
+            }
+        }
+    }
+    writer.finish().unwrap();
+    PackedFile::read_to_heap(&path).unwrap()
+}
+
+fn write_matrix(
+    writer: &mut Writer,
+    name: &str,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    rng: &mut Rng,
+) {
+    let mut out = vec![0; layout.row_bytes(cols).unwrap()];
+    let mut matrix = writer.write_matrix(name).unwrap();
+    let spread = if name == "embed" {
+        1.0
+    } else {
+        (3.0 / cols as f32).sqrt()
+    };
+    let (mut row_scales, mut group_scales) = (Vec::new(), Vec::new());
+    for _ in 0..rows {
+        let codes: Vec<i8> = (0..cols).map(|_| rng.below(3) as i8 - 1).collect();
+        let signs: Vec<i8> = (0..cols).map(|_| 1 - 2 * rng.below(2) as i8).collect();
+        let x: Vec<f32> = (0..cols).map(|_| spread * rng.symmetric()).collect();
+        match layout {
+            Layout::T2 => pack::ternary_row(&codes, &mut out),
+            Layout::B1 => pack::binary_row(&signs, &mut out),
+            Layout::I8 => row_scales.push(pack::quantize_i8_row(&x, &mut out)),
+            Layout::I4 => {
+                let mut scales = vec![f16::ZERO; cols.div_ceil(I4_GROUP)];
+                pack::quantize_i4_row(&x, &mut out, &mut scales);
+                group_scales.extend(scales);
+            }
+            Layout::F16 => pack::f16_row(&x, &mut out).unwrap(),
+            Layout::BF16 => pack::bf16_row(&x, &mut out).unwrap(),
+            Layout::F32 => pack::f32_row(&x, &mut out).unwrap(),
+            _ => unreachable!("no test uses {layout}"),
+        }
+        matrix.rows(&out).unwrap();
+    }
+    let scales = match layout {
+        Layout::T2 | Layout::B1 => Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread),
+        Layout::I8 => Scales::Rows(&row_scales),
+        Layout::I4 => Scales::Groups {
+            size: I4_GROUP,
+            values: &group_scales,
+        },
+        _ => Scales::None,
+    };
+    matrix.finish(scales).unwrap();
+}

@@ -1,0 +1,142 @@
+//! The models that the tests run.
+
+use onebit_format::Layout;
+use onebit_model::{Activation, ModelSpec, RopeSpec, WindowSpec};
+
+use super::Recipe;
+
+/// Squared ReLU, sub-norms, grouped queries and a tied float head, as in BitNet b1.58 2B 4T.
+pub(crate) fn bitnet() -> Recipe {
+    let spec = ModelSpec {
+        architecture: "bitnet".into(),
+        hidden: 64,
+        layers: 3,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        ffn: 96,
+        vocab: 61,
+        max_positions: 128,
+        norm_eps: 1e-5,
+        rope: RopeSpec::new(500_000.0),
+        activation: Activation::Relu2,
+        tied_head: true,
+        attn_sub_norm: true,
+        ffn_sub_norm: true,
+        ..ModelSpec::default()
+    };
+    Recipe {
+        spec,
+        linears: Layout::T2,
+        embed: Layout::BF16,
+        head: Layout::BF16,
+    }
+}
+
+/// SiLU, no sub-norms, a head of its own.
+pub(crate) fn llama(linears: Layout) -> Recipe {
+    let base = bitnet();
+    let spec = ModelSpec {
+        architecture: "llama".into(),
+        rope: RopeSpec::new(10_000.0),
+        activation: Activation::Silu,
+        tied_head: false,
+        attn_sub_norm: false,
+        ffn_sub_norm: false,
+        ..base.spec
+    };
+    Recipe {
+        spec,
+        linears,
+        embed: Layout::F32,
+        head: Layout::F32,
+    }
+}
+
+/// Sizes that are multiples of nothing: hidden 320, MLP 432, an odd vocabulary.
+pub(crate) fn odd() -> Recipe {
+    let mut recipe = bitnet();
+    recipe.spec = ModelSpec {
+        hidden: 320,
+        layers: 2,
+        heads: 5,
+        kv_heads: 5,
+        head_dim: 64,
+        ffn: 432,
+        vocab: 1001,
+        ..recipe.spec
+    };
+    recipe
+}
+
+/// Heads of 100 that together are wider than the residual stream.
+pub(crate) fn head_dim_100() -> Recipe {
+    let mut recipe = llama(Layout::T2);
+    recipe.spec = ModelSpec {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 100,
+        layers: 2,
+        ..recipe.spec
+    };
+    recipe
+}
+
+/// Windows of 5 positions from the second layer on.
+pub(crate) fn windowed() -> Recipe {
+    let mut recipe = llama(Layout::T2);
+    recipe.spec.windows = Some(WindowSpec {
+        size: 5,
+        first_layer: 1,
+    });
+    recipe
+}
+
+/// A norm over each query and key head, and biases everywhere.
+pub(crate) fn qk_norm_and_biases() -> Recipe {
+    let mut recipe = llama(Layout::T2);
+    recipe.spec = ModelSpec {
+        qk_norm: true,
+        attn_bias: true,
+        mlp_bias: true,
+        ..recipe.spec
+    };
+    recipe
+}
+
+/// A norm of its own in front of every linear.
+pub(crate) fn input_norms() -> Recipe {
+    let mut recipe = llama(Layout::T2);
+    recipe.spec.input_norm_eps = Some(1e-6);
+    recipe
+}
+
+/// BitNet linears under a head (and embedding) of the given layout.
+pub(crate) fn quantized_head(head: Layout) -> Recipe {
+    Recipe {
+        embed: head,
+        head,
+        ..bitnet()
+    }
+}
+
+/// Everything, by name.
+pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
+    vec![
+        ("bitnet", bitnet()),
+        ("llama f32", llama(Layout::F32)),
+        ("llama f16", llama(Layout::F16)),
+        ("llama bf16", llama(Layout::BF16)),
+        ("llama int8", llama(Layout::I8)),
+        ("llama 4-bit", llama(Layout::I4)),
+        ("llama ternary", llama(Layout::T2)),
+        ("llama binary", llama(Layout::B1)),
+        ("odd sizes", odd()),
+        ("head_dim 100", head_dim_100()),
+        ("windows", windowed()),
+        ("qk_norm and biases", qk_norm_and_biases()),
+        ("input norms", input_norms()),
+        ("int8 head", quantized_head(Layout::I8)),
+        ("4-bit head", quantized_head(Layout::I4)),
+    ]
+}
