@@ -1,22 +1,31 @@
 //! Comparing the tensors of a file with those that the config asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use onebit_format::{ActivationMode, PackedFile};
+use onebit_format::{ActivationMode, PackedFile, ScaleMeta, Scales};
 
 use crate::error::ModelError;
+use crate::places::{MatrixAt, ScalesAt, VectorAt};
 use crate::weights::supported;
 
-/// Looks tensors up by name and shape, and remembers which ones were used.
+/// Finds tensors by name and shape, and remembers which ones were used.
 pub(crate) struct Checker<'a> {
     file: &'a PackedFile,
+    ranges: BTreeMap<&'a str, Range<usize>>,
     used: BTreeSet<String>,
 }
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(file: &'a PackedFile) -> Self {
+        let ranges = file
+            .index()
+            .tensors()
+            .map(|(name, _, range)| (name, range))
+            .collect();
         Self {
             file,
+            ranges,
             used: BTreeSet::new(),
         }
     }
@@ -25,56 +34,64 @@ impl<'a> Checker<'a> {
         self.file.has(name)
     }
 
-    /// The matrix `name`, which must be `rows` x `cols`. Returns the name.
+    /// The matrix `name`, which must be `rows` x `cols`, and what its inputs are turned into, which the kernels must be able to
+    /// multiply it with.
     pub(crate) fn matrix(
         &mut self,
-        name: String,
+        name: &str,
         rows: usize,
         cols: usize,
-    ) -> Result<String, ModelError> {
-        let found = self
-            .file
-            .meta()
-            .matrices
-            .get(&name)
-            .map(|meta| format!("[{}, {}]", meta.rows, meta.cols));
-        self.compare(name, format!("[{rows}, {cols}]"), found)
+    ) -> Result<(MatrixAt, ActivationMode), ModelError> {
+        let meta = self.file.meta().matrices.get(name);
+        let found = meta.map(|meta| format!("[{}, {}]", meta.rows, meta.cols));
+        self.compare(name, format!("[{rows}, {cols}]"), found)?;
+        let (layout, activation) = (
+            self.file.matrix(name)?.layout(),
+            self.file.activation(name)?,
+        );
+        if !supported(layout, activation) {
+            return Err(ModelError::Layout {
+                tensor: name.to_owned(),
+                layout,
+                activation,
+            });
+        }
+        let (bytes, scales) = (self.ranges[name].clone(), self.scales(name)?);
+        Ok((
+            MatrixAt {
+                layout,
+                rows,
+                cols,
+                bytes,
+                scales,
+            },
+            activation,
+        ))
     }
 
-    /// The vector `name`, which must have `len` elements. Returns the name.
-    pub(crate) fn vector(&mut self, name: String, len: usize) -> Result<String, ModelError> {
+    /// The vector `name`, which must have `len` elements.
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<VectorAt, ModelError> {
         let found = self
             .file
             .meta()
             .vectors
-            .get(&name)
+            .get(name)
             .map(|len| format!("[{len}]"));
-        self.compare(name, format!("[{len}]"), found)
+        self.compare(name, format!("[{len}]"), found)?;
+        Ok(VectorAt(first_bytes(
+            &self.ranges[name],
+            len * size_of::<f32>(),
+        )))
     }
 
     /// [`vector`](Self::vector) where the config asks for it.
     pub(crate) fn vector_if(
         &mut self,
         asked: bool,
-        name: String,
+        name: &str,
         len: usize,
-    ) -> Result<Option<String>, ModelError> {
+    ) -> Result<Option<VectorAt>, ModelError> {
         asked.then(|| self.vector(name, len)).transpose()
-    }
-
-    /// What the inputs of matrix `name` are turned into, when the kernels can multiply its layout with that.
-    pub(crate) fn activation(&self, name: &str) -> Result<ActivationMode, ModelError> {
-        let layout = self.file.matrix(name)?.layout();
-        let activation = self.file.activation(name)?;
-        if supported(layout, activation) {
-            Ok(activation)
-        } else {
-            Err(ModelError::Layout {
-                tensor: name.to_owned(),
-                layout,
-                activation,
-            })
-        }
     }
 
     /// Refuses matrices and vectors that were not asked for: ignoring one would compute another model.
@@ -93,26 +110,46 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn scales(&self, name: &str) -> Result<ScalesAt, ModelError> {
+        let tensor = match &self.file.meta().matrices[name].scale {
+            ScaleMeta::Rows { tensor } | ScaleMeta::Groups { tensor, .. } => Some(tensor),
+            _ => None,
+        };
+        let range = tensor.map_or(0..0, |tensor| self.ranges[tensor.as_str()].clone());
+        Ok(match self.file.matrix(name)?.scales() {
+            Scales::None => ScalesAt::None,
+            Scales::Tensor(scale) => ScalesAt::Tensor(scale),
+            Scales::Rows(values) => ScalesAt::Rows(first_bytes(&range, size_of_val(values))),
+            Scales::Groups { size, values } => ScalesAt::Groups {
+                size,
+                bytes: first_bytes(&range, size_of_val(values)),
+            },
+        })
+    }
+
     fn compare(
         &mut self,
-        name: String,
+        name: &str,
         expected: String,
         found: Option<String>,
-    ) -> Result<String, ModelError> {
+    ) -> Result<(), ModelError> {
+        let tensor = name.to_owned();
         match found {
-            None => Err(ModelError::Missing {
-                tensor: name,
-                expected,
-            }),
+            None => Err(ModelError::Missing { tensor, expected }),
             Some(found) if found != expected => Err(ModelError::Shape {
-                tensor: name,
+                tensor,
                 expected,
                 found,
             }),
             Some(_) => {
-                self.used.insert(name.clone());
-                Ok(name)
+                self.used.insert(tensor);
+                Ok(())
             }
         }
     }
+}
+
+/// The first `len` bytes of a tensor, which padding follows.
+fn first_bytes(tensor: &Range<usize>, len: usize) -> Range<usize> {
+    tensor.start..tensor.start + len
 }

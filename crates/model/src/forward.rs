@@ -42,7 +42,7 @@ impl Model {
     /// Decodes the embedding of each row's token, and computes the angles of its position.
     fn embed(&self, ctx: &Context<'_>, workspace: &mut Workspace, rows: &[Row]) {
         let (hidden, half) = (self.spec.hidden, self.spec.head_dim / 2);
-        let table = self.weights.embed(&self.file);
+        let table = self.weights.embed.resolve(&self.file);
         let block = ctx.token_block(rows.len());
         let grid = |width| by_tokens(rows.len(), width, block);
         let [a, b, c] = workspace.scratch.claims();
@@ -93,7 +93,7 @@ impl Model {
     ) -> Output<'w> {
         let (width, vocab) = (self.spec.hidden, self.spec.vocab);
         let norm = Norm {
-            weight: self.weights.norm(&self.file),
+            weight: self.weights.norm.resolve(&self.file),
             eps: self.spec.norm_eps,
         };
         let rows = if step.hidden { step.rows.len() } else { 0 };

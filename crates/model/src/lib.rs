@@ -49,6 +49,7 @@ mod layer;
 mod linear;
 mod mlp;
 mod model;
+mod places;
 mod rope;
 mod spec;
 mod step;

@@ -1,45 +1,46 @@
-//! Tensor names to records: where each part of the network is in the file, checked once at opening.
+//! The weights of a network as records, found in the file once, at opening.
 
 use onebit_format::{ActivationMode, Layout, MatrixRef, PackedFile};
 
 use crate::checks::Checker;
 use crate::error::ModelError;
+use crate::places::{MatrixAt, VectorAt};
 use crate::spec::ModelSpec;
 
 /// One linear map: a matrix, what its inputs are turned into, and what is added.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    matrix: String,
-    bias: Option<String>,
-    input_norm: Option<String>,
+    matrix: MatrixAt,
     activation: ActivationMode,
+    bias: Option<VectorAt>,
+    input_norm: Option<VectorAt>,
 }
 
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    attn_norm: String,
-    attn_sub_norm: Option<String>,
-    q_norm: Option<String>,
-    k_norm: Option<String>,
+    attn_norm: VectorAt,
+    attn_sub_norm: Option<VectorAt>,
+    q_norm: Option<VectorAt>,
+    k_norm: Option<VectorAt>,
     q: Linear,
     k: Linear,
     v: Linear,
     o: Linear,
-    ffn_norm: String,
-    ffn_sub_norm: Option<String>,
+    ffn_norm: VectorAt,
+    ffn_sub_norm: Option<VectorAt>,
     gate: Linear,
     up: Linear,
     down: Linear,
 }
 
-/// All weights of a model, by name.
+/// All weights of a model.
 #[derive(Debug)]
 pub(crate) struct Weights {
+    pub(crate) embed: MatrixAt,
     pub(crate) layers: Box<[Layer]>,
+    pub(crate) norm: VectorAt,
     pub(crate) head: Linear,
-    embed: String,
-    norm: String,
 }
 
 /// A [`Linear`] with its weights in sight.
@@ -72,32 +73,29 @@ impl Weights {
     /// Finds every tensor that `spec` asks for, checks shapes, and refuses tensors that have no place.
     pub(crate) fn find(file: &PackedFile, spec: &ModelSpec) -> Result<Self, ModelError> {
         let mut checker = Checker::new(file);
-        let embed = checker.matrix("embed".into(), spec.vocab, spec.hidden)?;
+        let embed = checker.matrix("embed", spec.vocab, spec.hidden)?;
         let layers = (0..spec.layers)
             .map(|i| Layer::find(&mut checker, spec, i))
             .collect::<Result<_, _>>()?;
-        let norm = checker.vector("norm".into(), spec.hidden)?;
-        let head = if spec.tied_head {
-            Linear::bare(&checker, embed.clone())?
+        let norm = checker.vector("norm", spec.hidden)?;
+        let (matrix, activation) = if spec.tied_head {
+            embed.clone()
         } else {
-            let head = checker.matrix("head".into(), spec.vocab, spec.hidden)?;
-            Linear::bare(&checker, head)?
+            checker.matrix("head", spec.vocab, spec.hidden)?
         };
         checker.finish()?;
+        let head = Linear {
+            matrix,
+            activation,
+            bias: None,
+            input_norm: None,
+        };
         Ok(Self {
+            embed: embed.0,
             layers,
-            head,
-            embed,
             norm,
+            head,
         })
-    }
-
-    pub(crate) fn embed<'a>(&self, file: &'a PackedFile) -> MatrixRef<'a> {
-        matrix(file, &self.embed)
-    }
-
-    pub(crate) fn norm<'a>(&self, file: &'a PackedFile) -> &'a [f32] {
-        vector(file, &self.norm)
     }
 
     /// Whether some linear takes its inputs as `f32`.
@@ -118,43 +116,29 @@ impl Linear {
     fn find(
         checker: &mut Checker<'_>,
         spec: &ModelSpec,
-        name: String,
+        name: &str,
         [rows, cols]: [usize; 2],
         bias: bool,
     ) -> Result<Self, ModelError> {
-        let name = checker.matrix(name, rows, cols)?;
-        let bias = bias
-            .then(|| checker.vector(format!("{name}.bias"), rows))
-            .transpose()?;
-        let input_norm = spec
-            .input_norm_eps
-            .map(|_| checker.vector(format!("{name}.input_norm"), cols))
-            .transpose()?;
-        Ok(Self {
-            bias,
-            input_norm,
-            ..Self::bare(checker, name)?
-        })
-    }
-
-    /// A matrix by itself, whose layout goes with its inputs.
-    fn bare(checker: &Checker<'_>, matrix: String) -> Result<Self, ModelError> {
-        let activation = checker.activation(&matrix)?;
+        let (matrix, activation) = checker.matrix(name, rows, cols)?;
+        let bias = checker.vector_if(bias, &format!("{name}.bias"), rows)?;
+        let own_norm = spec.input_norm_eps.is_some();
+        let input_norm = checker.vector_if(own_norm, &format!("{name}.input_norm"), cols)?;
         Ok(Self {
             matrix,
-            bias: None,
-            input_norm: None,
             activation,
+            bias,
+            input_norm,
         })
     }
 
     /// The weights themselves.
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LinearRef<'a> {
         LinearRef {
-            matrix: matrix(file, &self.matrix),
+            matrix: self.matrix.resolve(file),
+            activation: self.activation,
             bias: optional(file, &self.bias),
             input_norm: optional(file, &self.input_norm),
-            activation: self.activation,
         }
     }
 }
@@ -164,20 +148,21 @@ impl Layer {
         let name = |part: &str| format!("layers.{index}.{part}");
         let (hidden, ffn, q, kv) = (spec.hidden, spec.ffn, spec.q_width(), spec.kv_width());
         let o_bias = spec.attn_bias && checker.has(&name("o.bias"));
+        let (attn_bias, mlp_bias) = (spec.attn_bias, spec.mlp_bias);
         Ok(Self {
-            attn_norm: checker.vector(name("attn_norm"), hidden)?,
-            q: Linear::find(checker, spec, name("q"), [q, hidden], spec.attn_bias)?,
-            k: Linear::find(checker, spec, name("k"), [kv, hidden], spec.attn_bias)?,
-            v: Linear::find(checker, spec, name("v"), [kv, hidden], spec.attn_bias)?,
-            q_norm: checker.vector_if(spec.qk_norm, name("q_norm"), spec.head_dim)?,
-            k_norm: checker.vector_if(spec.qk_norm, name("k_norm"), spec.head_dim)?,
-            attn_sub_norm: checker.vector_if(spec.attn_sub_norm, name("attn_sub_norm"), q)?,
-            o: Linear::find(checker, spec, name("o"), [hidden, q], o_bias)?,
-            ffn_norm: checker.vector(name("ffn_norm"), hidden)?,
-            gate: Linear::find(checker, spec, name("gate"), [ffn, hidden], spec.mlp_bias)?,
-            up: Linear::find(checker, spec, name("up"), [ffn, hidden], spec.mlp_bias)?,
-            ffn_sub_norm: checker.vector_if(spec.ffn_sub_norm, name("ffn_sub_norm"), ffn)?,
-            down: Linear::find(checker, spec, name("down"), [hidden, ffn], spec.mlp_bias)?,
+            attn_norm: checker.vector(&name("attn_norm"), hidden)?,
+            q: Linear::find(checker, spec, &name("q"), [q, hidden], attn_bias)?,
+            k: Linear::find(checker, spec, &name("k"), [kv, hidden], attn_bias)?,
+            v: Linear::find(checker, spec, &name("v"), [kv, hidden], attn_bias)?,
+            q_norm: checker.vector_if(spec.qk_norm, &name("q_norm"), spec.head_dim)?,
+            k_norm: checker.vector_if(spec.qk_norm, &name("k_norm"), spec.head_dim)?,
+            attn_sub_norm: checker.vector_if(spec.attn_sub_norm, &name("attn_sub_norm"), q)?,
+            o: Linear::find(checker, spec, &name("o"), [hidden, q], o_bias)?,
+            ffn_norm: checker.vector(&name("ffn_norm"), hidden)?,
+            gate: Linear::find(checker, spec, &name("gate"), [ffn, hidden], mlp_bias)?,
+            up: Linear::find(checker, spec, &name("up"), [ffn, hidden], mlp_bias)?,
+            ffn_sub_norm: checker.vector_if(spec.ffn_sub_norm, &name("ffn_sub_norm"), ffn)?,
+            down: Linear::find(checker, spec, &name("down"), [hidden, ffn], mlp_bias)?,
         })
     }
 
@@ -190,7 +175,7 @@ impl Layer {
     /// The weights themselves.
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LayerRef<'a> {
         LayerRef {
-            attn_norm: vector(file, &self.attn_norm),
+            attn_norm: self.attn_norm.resolve(file),
             attn_sub_norm: optional(file, &self.attn_sub_norm),
             q_norm: optional(file, &self.q_norm),
             k_norm: optional(file, &self.k_norm),
@@ -198,7 +183,7 @@ impl Layer {
             k: self.k.resolve(file),
             v: self.v.resolve(file),
             o: self.o.resolve(file),
-            ffn_norm: vector(file, &self.ffn_norm),
+            ffn_norm: self.ffn_norm.resolve(file),
             ffn_sub_norm: optional(file, &self.ffn_sub_norm),
             gate: self.gate.resolve(file),
             up: self.up.resolve(file),
@@ -216,14 +201,6 @@ pub(crate) fn supported(layout: Layout, activation: ActivationMode) -> bool {
     }
 }
 
-fn matrix<'a>(file: &'a PackedFile, name: &str) -> MatrixRef<'a> {
-    file.matrix(name).expect("found at opening")
-}
-
-fn vector<'a>(file: &'a PackedFile, name: &str) -> &'a [f32] {
-    file.vector(name).expect("found at opening")
-}
-
-fn optional<'a>(file: &'a PackedFile, name: &Option<String>) -> Option<&'a [f32]> {
-    name.as_deref().map(|name| vector(file, name))
+fn optional<'a>(file: &'a PackedFile, vector: &Option<VectorAt>) -> Option<&'a [f32]> {
+    vector.as_ref().map(|vector| vector.resolve(file))
 }

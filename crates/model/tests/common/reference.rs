@@ -1,43 +1,41 @@
 //! A plain decoder in `f64`: one sequence, no cache, weights one by one.
 
+use std::cell::Cell;
+
 use onebit_format::{ActivationMode, PackedFile};
 use onebit_model::{Activation, Model, ModelSpec};
 
 type Rows = Vec<Vec<f64>>;
 
-/// Logits of every position of `tokens`.
-pub(crate) fn logits(model: &Model, tokens: &[u32]) -> Rows {
-    let (spec, file) = (model.spec(), model.file());
-    let embed = file.matrix("embed").unwrap();
-    let embed = |&token: &u32| {
-        (0..spec.hidden)
-            .map(|k| f64::from(embed.value(token as usize, k)))
-            .collect()
+/// What the plain decoder computed.
+pub(crate) struct Reference {
+    /// Logits of every position.
+    pub(crate) logits: Rows,
+    /// How close a quantized activation came to a rounding tie, in steps.
+    pub(crate) nearest_tie: f64,
+}
+
+/// Runs `tokens` from the start.
+pub(crate) fn run(model: &Model, tokens: &[u32]) -> Reference {
+    let plain = Plain {
+        spec: model.spec(),
+        file: model.file(),
+        nearest_tie: Cell::new(0.5),
     };
-    let mut x: Rows = tokens.iter().map(embed).collect();
-    for i in 0..spec.layers {
-        let layer = Layer {
-            file,
-            spec,
-            prefix: format!("layers.{i}"),
-            index: i,
-        };
-        x = add(&x, &layer.attention(&x));
-        x = add(&x, &layer.mlp(&x));
+    Reference {
+        logits: plain.logits(tokens),
+        nearest_tie: plain.nearest_tie.get(),
     }
-    let x: Rows = x
-        .iter()
-        .map(|x| rms_norm(x, &vector(file, "norm"), spec.norm_eps))
-        .collect();
-    linear(
-        file,
-        spec,
-        if spec.tied_head { "embed" } else { "head" },
-        &x,
-    )
+}
+
+struct Plain<'a> {
+    spec: &'a ModelSpec,
+    file: &'a PackedFile,
+    nearest_tie: Cell<f64>,
 }
 
 struct Layer<'a> {
+    plain: &'a Plain<'a>,
     file: &'a PackedFile,
     spec: &'a ModelSpec,
     prefix: String,
@@ -46,7 +44,7 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     fn linear(&self, name: &str, x: &Rows) -> Rows {
-        linear(self.file, self.spec, &format!("{}.{name}", self.prefix), x)
+        self.plain.linear(&format!("{}.{name}", self.prefix), x)
     }
 
     /// The norm `name` over pieces of `width` numbers; nothing where the model has none.
@@ -133,38 +131,73 @@ impl Layer<'_> {
     }
 }
 
-fn linear(file: &PackedFile, spec: &ModelSpec, name: &str, x: &Rows) -> Rows {
-    let w = file.matrix(name).unwrap();
-    let w: Rows = (0..w.rows())
-        .map(|r| (0..w.cols()).map(|k| f64::from(w.value(r, k))).collect())
-        .collect();
-    let bias = file
-        .has(&format!("{name}.bias"))
-        .then(|| vector(file, &format!("{name}.bias")));
-    let input_norm = file
-        .has(&format!("{name}.input_norm"))
-        .then(|| vector(file, &format!("{name}.input_norm")));
-    let quantized = file.activation(name).unwrap() == ActivationMode::I8Token;
-    let row = |x: &Vec<f64>| {
-        let x = input_norm.as_ref().map_or(x.clone(), |weight| {
-            rms_norm(x, weight, spec.input_norm_eps.unwrap())
-        });
-        let x = if quantized { fake_quantize(&x) } else { x };
-        let product = w.iter().map(|w| dot(w, &x));
-        product
-            .enumerate()
-            .map(|(r, y)| y + bias.as_ref().map_or(0.0, |bias| bias[r]))
-            .collect()
-    };
-    x.iter().map(row).collect()
-}
+impl Plain<'_> {
+    fn logits(&self, tokens: &[u32]) -> Rows {
+        let &Self { spec, file, .. } = self;
+        let embed = file.matrix("embed").unwrap();
+        let embed = |&token: &u32| {
+            (0..spec.hidden)
+                .map(|k| f64::from(embed.value(token as usize, k)))
+                .collect()
+        };
+        let mut x: Rows = tokens.iter().map(embed).collect();
+        for index in 0..spec.layers {
+            let layer = Layer {
+                plain: self,
+                file,
+                spec,
+                prefix: format!("layers.{index}"),
+                index,
+            };
+            x = add(&x, &layer.attention(&x));
+            x = add(&x, &layer.mlp(&x));
+        }
+        let norm = vector(file, "norm");
+        let x: Rows = x
+            .iter()
+            .map(|x| rms_norm(x, &norm, spec.norm_eps))
+            .collect();
+        self.linear(if spec.tied_head { "embed" } else { "head" }, &x)
+    }
 
-/// What int8 quantization per token leaves of a row.
-fn fake_quantize(x: &[f64]) -> Vec<f64> {
-    let scale = 127.0 / x.iter().fold(1e-5, |max: f64, x| max.max(x.abs()));
-    x.iter()
-        .map(|x| (x * scale).round_ties_even().clamp(-128.0, 127.0) / scale)
-        .collect()
+    fn linear(&self, name: &str, x: &Rows) -> Rows {
+        let file = self.file;
+        let w = file.matrix(name).unwrap();
+        let w: Rows = (0..w.rows())
+            .map(|r| (0..w.cols()).map(|k| f64::from(w.value(r, k))).collect())
+            .collect();
+        let optional = |name: String| file.has(&name).then(|| vector(file, &name));
+        let (bias, norm) = (
+            optional(format!("{name}.bias")),
+            optional(format!("{name}.input_norm")),
+        );
+        let quantized = file.activation(name).unwrap() == ActivationMode::I8Token;
+        let row = |x: &Vec<f64>| {
+            let mut x = x.clone();
+            if let Some(norm) = &norm {
+                x = rms_norm(&x, norm, self.spec.input_norm_eps.unwrap());
+            }
+            if quantized {
+                x = self.fake_quantize(&x);
+            }
+            let product = w.iter().map(|w| dot(w, &x)).enumerate();
+            product
+                .map(|(r, y)| y + bias.as_ref().map_or(0.0, |bias| bias[r]))
+                .collect()
+        };
+        x.iter().map(row).collect()
+    }
+
+    /// What int8 quantization per token leaves of a row.
+    fn fake_quantize(&self, x: &[f64]) -> Vec<f64> {
+        let scale = 127.0 / x.iter().fold(1e-5, |max: f64, x| max.max(x.abs()));
+        let code = |x: &f64| {
+            let tie = ((x * scale).rem_euclid(1.0) - 0.5).abs();
+            self.nearest_tie.set(self.nearest_tie.get().min(tie));
+            (x * scale).round_ties_even().clamp(-128.0, 127.0)
+        };
+        x.iter().map(|x| code(x) / scale).collect()
+    }
 }
 
 fn rms_norm(x: &[f64], weight: &[f64], eps: f32) -> Vec<f64> {
