@@ -6,7 +6,8 @@ use onebit_format::{Layout, MatrixRef, Scales};
 use thiserror::Error;
 
 use crate::activation::Activation;
-use crate::input::{I8Rows, Input, RowQuant};
+use crate::body::Product;
+use crate::input::{F32Rows, I8Rows, Input, RowQuant};
 use crate::kv::{Attend, KvType};
 use crate::tiles::TileMut;
 
@@ -30,57 +31,43 @@ pub enum KernelError {
     },
 }
 
-/// The kernels of one instruction set.
+/// Exact sums of an integer matrix and int8 activations.
+type SumsFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, i32>);
+/// Finished products of an integer matrix and int8 activations.
+type GroupedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, f32>);
+/// Finished products of a matrix and float activations.
+type FloatFn = unsafe fn(&Product<'_, F32Rows<'_>>, &mut TileMut<'_, f32>);
+
+/// The kernels of one instruction set: a table of functions, and methods that check what they are
+/// given and call through it.
+///
+/// Got from [`best`](Kernels::best), [`by_name`](Kernels::by_name) or
+/// [`available`](Kernels::available) only, which offer a set when this CPU can run it; that is what
+/// makes the methods safe. All sets give the same results, bit for bit, except for the sign and
+/// payload of NaN.
 pub struct Kernels {
     pub(crate) name: &'static str,
+    pub(crate) t2: SumsFn,
+    pub(crate) b1: SumsFn,
+    pub(crate) i8: SumsFn,
+    pub(crate) i4: GroupedFn,
+    pub(crate) grouped: GroupedFn,
+    pub(crate) f16: FloatFn,
+    pub(crate) bf16: FloatFn,
+    pub(crate) f32: FloatFn,
+    pub(crate) decoded: FloatFn,
+    pub(crate) quantize_i8: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
+    pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(crate) add: unsafe fn(&mut [f32], &[f32]),
+    pub(crate) silu: unsafe fn(&mut [f32], &[f32]),
+    pub(crate) relu2: unsafe fn(&mut [f32], &[f32]),
+    pub(crate) rope: unsafe fn(&mut [f32], &[f32], &[f32]),
+    pub(crate) exp: unsafe fn(&mut [f32]),
+    pub(crate) store_f16: unsafe fn(&[f32], &mut [u8]),
+    pub(crate) attend: unsafe fn(&Attend<'_>, &mut [f32]),
 }
 
-#[allow(unused_variables, clippy::todo, clippy::unused_self)]
 impl Kernels {
-    /// The sets this machine can run, `scalar` first and the best last.
-    pub fn available() -> &'static [&'static Kernels] {
-        static SCALAR: Kernels = Kernels { name: "scalar" };
-        static SETS: [&Kernels; 1] = [&SCALAR];
-        &SETS
-    }
-
-    /// The best set this machine can run.
-    pub fn best() -> &'static Kernels {
-        Self::available()
-            .last()
-            .expect("scalar is always available")
-    }
-
-    /// The set called `name`.
-    ///
-    /// # Errors
-    /// When there is no such set, or this machine cannot run it.
-    pub fn by_name(name: &str) -> Result<&'static Kernels, KernelError> {
-        if let Some(set) = Self::available().iter().find(|set| set.name == name) {
-            return Ok(set);
-        }
-        Err(match Self::why_unavailable(name) {
-            Some(reason) => KernelError::Unavailable {
-                name: name.to_owned(),
-                reason,
-            },
-            None => KernelError::Unknown {
-                name: name.to_owned(),
-            },
-        })
-    }
-
-    /// The names of all sets this build knows, available or not.
-    pub fn all_names() -> &'static [&'static str] {
-        &["scalar", "avx2", "avx512"]
-    }
-
-    /// What this machine lacks to run the set called `name`; `None` when it lacks nothing, or there
-    /// is no such set.
-    pub fn why_unavailable(name: &str) -> Option<String> {
-        (name != "scalar" && Self::all_names().contains(&name)).then(|| "not built".to_owned())
-    }
-
     /// The name of this set.
     pub fn name(&self) -> &'static str {
         self.name
@@ -95,13 +82,28 @@ impl Kernels {
     /// # Panics
     /// When `q` is shorter than `x`.
     pub fn quantize_i8(&self, x: &[f32], q: &mut [i8]) -> RowQuant {
-        todo!()
+        assert!(
+            x.len() <= q.len(),
+            "{} values into {} codes",
+            x.len(),
+            q.len()
+        );
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.quantize_i8)(x, q) }
     }
 
-    /// The matrix product `out[t][i] = sum over k of w[rows.start + i][k] * x[t][k]`.
+    /// The matrix product `out[t][i] = sum over k of w[rows.start + i][k] * x[t][k]`, written to a
+    /// tile of one row per token and one column per weight row.
+    ///
+    /// | layout | activations | arithmetic |
+    /// |---|---|---|
+    /// | T2, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
+    /// | I4, T2 and B1 with group scales | int8 | exact within a group, 16 lanes of `f32` across |
+    /// | F16, BF16, F32 | f32 | 16 lanes of `f32`, multiply then add |
+    /// | T2, B1, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
     ///
     /// # Panics
-    /// When shapes do not fit, or the kind of input does not suit the layout.
+    /// When shapes do not fit, or a float layout gets int8 activations.
     pub fn matmul(
         &self,
         w: &MatrixRef<'_>,
@@ -109,7 +111,60 @@ impl Kernels {
         x: Input<'_>,
         out: &mut TileMut<'_, f32>,
     ) {
-        todo!()
+        match x {
+            Input::I8(x) => self.matmul_i8(Product::new(w, rows, x, out), out),
+            Input::F32(x) => self.matmul_f32(&Product::new(w, rows, x, out), out),
+        }
+    }
+
+    fn matmul_i8(&self, job: Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+        let grouped = match (job.w.layout(), job.w.scales()) {
+            (Layout::I4, _) => self.i4,
+            (_, Scales::Groups { .. }) => self.grouped,
+            _ => {
+                self.exact_sums(&job, &mut out.as_sums());
+                return scale_sums(&job, out);
+            }
+        };
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { grouped(&job, out) }
+    }
+
+    fn matmul_f32(&self, job: &Product<'_, F32Rows<'_>>, out: &mut TileMut<'_, f32>) {
+        let kernel = match job.w.layout() {
+            Layout::F16 => self.f16,
+            Layout::BF16 => self.bf16,
+            Layout::F32 => self.f32,
+            _ => self.decoded,
+        };
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { kernel(job, out) }
+    }
+
+    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, B1 or I8
+    /// matrix: what [`matmul`](Kernels::matmul) scales. They wrap at 32 bits.
+    ///
+    /// # Panics
+    /// When shapes do not fit, or for another layout.
+    pub fn sums(
+        &self,
+        w: &MatrixRef<'_>,
+        rows: Range<usize>,
+        x: I8Rows<'_>,
+        out: &mut TileMut<'_, i32>,
+    ) {
+        self.exact_sums(&Product::new(w, rows, x, out), out);
+    }
+
+    fn exact_sums(&self, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+        let kernel = match job.w.layout() {
+            Layout::T2 => self.t2,
+            Layout::B1 => self.b1,
+            Layout::I8 => self.i8,
+            layout => panic!("layout {layout} has no integer sums with int8 activations"),
+        };
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { kernel(job, out) }
     }
 
     /// `out = x / sqrt(mean(x^2) + eps) * weight`.
@@ -117,7 +172,10 @@ impl Kernels {
     /// # Panics
     /// When the lengths differ.
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        todo!()
+        assert_eq!(x.len(), weight.len(), "norm input and weight");
+        assert_eq!(x.len(), out.len(), "norm input and output");
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.rms_norm)(x, weight, eps, out) }
     }
 
     /// `x += y`.
@@ -125,7 +183,9 @@ impl Kernels {
     /// # Panics
     /// When the lengths differ.
     pub fn add(&self, x: &mut [f32], y: &[f32]) {
-        todo!()
+        assert_eq!(x.len(), y.len(), "terms of a sum");
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.add)(x, y) }
     }
 
     /// `gate = activation(gate) * up`.
@@ -133,7 +193,13 @@ impl Kernels {
     /// # Panics
     /// When the lengths differ.
     pub fn gate(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
-        todo!()
+        assert_eq!(gate.len(), up.len(), "gate and up");
+        let kernel = match activation {
+            Activation::Silu => self.silu,
+            Activation::Relu2 => self.relu2,
+        };
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { kernel(gate, up) }
     }
 
     /// Rotates one head in place, the pairs being element `i` of its first and of its second half:
@@ -142,15 +208,29 @@ impl Kernels {
     /// # Panics
     /// When `cos` and `sin` are not half as long as `head`.
     pub fn rope(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
-        todo!()
+        assert_eq!(head.len(), 2 * cos.len(), "head and cosines");
+        assert_eq!(head.len(), 2 * sin.len(), "head and sines");
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.rope)(head, cos, sin) }
     }
 
-    /// Stores one key or value row in a cache; f16 saturates at +-65504.
+    /// `x = e^x`, within 1.5 ulp; below -104 it is 0, above 88.73 infinite, and NaN stays NaN.
+    pub fn exp(&self, x: &mut [f32]) {
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.exp)(x) }
+    }
+
+    /// Stores one key or value row in a cache; f16 rounds half to even and saturates at +-65504.
     ///
     /// # Panics
     /// When `out` is not `kind.row_bytes(x.len())` long.
     pub fn store_kv(&self, kind: KvType, x: &[f32], out: &mut [u8]) {
-        todo!()
+        assert_eq!(out.len(), kind.row_bytes(x.len()), "bytes of a cache row");
+        match kind {
+            KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(x)),
+            // SAFETY: the registry offers this set only on a CPU that has its features.
+            KvType::F16 => unsafe { (self.store_f16)(x, out) },
+        }
     }
 
     /// Attention of one query position: for each query head the average of the values at
@@ -160,7 +240,8 @@ impl Kernels {
     /// When sizes do not fit each other, or there are more positions than slots.
     pub fn attend(&self, a: &Attend<'_>, out: &mut [f32]) {
         a.check(out);
-        todo!()
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.attend)(a, out) }
     }
 }
 
@@ -172,5 +253,24 @@ impl std::fmt::Debug for Kernels {
     }
 }
 
-#[allow(unused_imports)]
-use {I8Rows as _, Layout as _, Scales as _};
+/// Turns the exact sums that stand in `out` into products: `sum as f32 * (weight scale / activation
+/// scale)`.
+fn scale_sums(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+    for t in 0..out.rows() {
+        let x_scale = job.x.scale(t);
+        let out = out.row(t);
+        match job.w.scales() {
+            Scales::Tensor(scale) => {
+                let factor = scale / x_scale;
+                out.iter_mut()
+                    .for_each(|y| *y = y.to_bits() as i32 as f32 * factor);
+            }
+            Scales::Rows(scales) => {
+                for (y, scale) in out.iter_mut().zip(&scales[job.rows.clone()]) {
+                    *y = y.to_bits() as i32 as f32 * (scale / x_scale);
+                }
+            }
+            Scales::None | Scales::Groups { .. } => unreachable!("integer sums of {:?}", job.w),
+        }
+    }
+}

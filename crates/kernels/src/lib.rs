@@ -2,10 +2,13 @@
 
 mod activation;
 mod aligned;
+mod body;
 mod input;
 mod kernels;
 mod kv;
+pub mod oracle;
 mod par;
+mod sets;
 mod tiles;
 
 pub use activation::Activation;

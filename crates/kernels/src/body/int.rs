@@ -1,0 +1,192 @@
+//! Ternary, binary and int8 weights times int8 activations: exact `i32` sums.
+//!
+//! Codes are stored unsigned, so that the byte product of every instruction set applies, and the
+//! offset is taken back with the sum of the activations, known once per token:
+//!
+//! ```text
+//! ternary   w = code - 1       sum(w x) = sum(code x) - sum(x)
+//! binary    w = 2 bit - 1      sum(w x) = 2 sum(bit x) - sum(x)
+//! int8      w = code - BIAS    sum(w x) = sum(code x) - BIAS sum(x)
+//! ```
+//!
+//! The loop, for a block of R rows and T tokens:
+//!
+//! ```text
+//! for each atom (64 bytes of each row):
+//!     prefetch each row's stream 4 KiB ahead
+//!     for each bit plane p of the atom:           64 columns
+//!         codes[r] = (w[r] >> bits p) & mask      unpacked once, used for T tokens
+//!         acc[r][t] += codes[r] * x[t][plane]     16 lanes of i32
+//! sum[r][t] = lanes of acc[r][t] added, offset taken back
+//! ```
+//!
+//! Nothing rounds, and wrapping addition is associative, so the result does not depend on the order
+//! or on R and T. Sums stay below 2^31 for every matrix of fewer than 2^17 columns.
+
+use super::{Block, Product, atoms_of, cover, planes_of};
+use crate::input::I8Rows;
+use crate::sets::{PREFETCH_BYTES, Set};
+use crate::tiles::TileMut;
+
+/// A layout of integer codes with `P` planes of 64 columns in an atom.
+trait Codes<const P: usize> {
+    fn dot<S: Set, const R: usize, const T: usize>(
+        s: S,
+        acc: &mut [[S::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; P]; T],
+    );
+    /// The sum of `w * x` from the sum of `code * x` and the sum of `x`.
+    fn finish<S: Set>(sum: i32, x_sum: i32) -> i32;
+}
+
+struct T2;
+struct B1;
+struct I8;
+
+impl Codes<4> for T2 {
+    #[inline(always)]
+    fn dot<S: Set, const R: usize, const T: usize>(
+        s: S,
+        acc: &mut [[S::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 4]; T],
+    ) {
+        s.t2(acc, w, x);
+    }
+
+    #[inline(always)]
+    fn finish<S: Set>(sum: i32, x_sum: i32) -> i32 {
+        sum.wrapping_sub(x_sum)
+    }
+}
+
+impl Codes<8> for B1 {
+    #[inline(always)]
+    fn dot<S: Set, const R: usize, const T: usize>(
+        s: S,
+        acc: &mut [[S::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 8]; T],
+    ) {
+        s.b1(acc, w, x);
+    }
+
+    #[inline(always)]
+    fn finish<S: Set>(sum: i32, x_sum: i32) -> i32 {
+        sum.wrapping_mul(2).wrapping_sub(x_sum)
+    }
+}
+
+impl Codes<1> for I8 {
+    #[inline(always)]
+    fn dot<S: Set, const R: usize, const T: usize>(
+        s: S,
+        acc: &mut [[S::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 1]; T],
+    ) {
+        s.i8(acc, w, x);
+    }
+
+    #[inline(always)]
+    fn finish<S: Set>(sum: i32, x_sum: i32) -> i32 {
+        sum.wrapping_sub(S::I8_BIAS.wrapping_mul(x_sum))
+    }
+}
+
+/// Sums of a ternary matrix.
+#[inline(always)]
+pub(crate) fn t2<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    sums::<S, T2, 4>(s, job, out);
+}
+
+/// Sums of a binary matrix.
+#[inline(always)]
+pub(crate) fn b1<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    sums::<S, B1, 8>(s, job, out);
+}
+
+/// Sums of an int8 matrix.
+#[inline(always)]
+pub(crate) fn i8<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    sums::<S, I8, 1>(s, job, out);
+}
+
+struct Sums<'a, S, L, const P: usize> {
+    set: S,
+    job: &'a Product<'a, I8Rows<'a>>,
+    layout: std::marker::PhantomData<L>,
+}
+
+#[inline(always)]
+fn sums<S: Set, L: Codes<P>, const P: usize>(
+    set: S,
+    job: &Product<'_, I8Rows<'_>>,
+    out: &mut TileMut<'_, i32>,
+) {
+    let block = Sums::<S, L, P> {
+        set,
+        job,
+        layout: std::marker::PhantomData,
+    };
+    cover(
+        S::MANY_REGISTERS,
+        job.rows.clone(),
+        job.x.tokens(),
+        &block,
+        out,
+    );
+}
+
+impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
+    #[inline(always)]
+    fn run<const R: usize, const T: usize>(
+        &self,
+        row: usize,
+        token: usize,
+        out: &mut TileMut<'_, i32>,
+    ) {
+        let Product { w, rows, x } = self.job;
+        let atoms = w.row_bytes() / 64;
+        let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
+        for (r, w_row) in w_rows.iter_mut().enumerate() {
+            *w_row = atoms_of(w, row + r);
+        }
+        let mut x_rows: [&[[[i8; 64]; P]]; T] = [&[]; T];
+        for (t, x_row) in x_rows.iter_mut().enumerate() {
+            *x_row = planes_of(x.row(token + t), atoms);
+        }
+        let acc = accumulate::<S, L, P, R, T>(self.set, atoms, w_rows, x_rows);
+        for t in 0..T {
+            let out = &mut out.row(token + t)[row - rows.start..][..R];
+            for (r, out) in out.iter_mut().enumerate() {
+                *out = L::finish::<S>(self.set.sum(acc[r][t]), x.sum(token + t));
+            }
+        }
+    }
+}
+
+/// The loop over the atoms of a block.
+#[inline(always)]
+fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, const T: usize>(
+    s: S,
+    atoms: usize,
+    w_rows: [&[[u8; 64]]; R],
+    x_rows: [&[[[i8; 64]; P]]; T],
+) -> [[S::I; T]; R] {
+    let mut acc = [[s.zero_sums(); T]; R];
+    for a in 0..atoms {
+        let mut w = [&[0; 64]; R];
+        for r in 0..R {
+            w[r] = &w_rows[r][a];
+            s.prefetch(w[r].as_ptr().wrapping_add(PREFETCH_BYTES));
+        }
+        let mut x = [&[[0; 64]; P]; T];
+        for t in 0..T {
+            x[t] = &x_rows[t][a];
+        }
+        L::dot(s, &mut acc, w, x);
+    }
+    acc
+}

@@ -1,0 +1,118 @@
+//! 4-bit weights with a scale per 64 columns, times int8 activations.
+//!
+//! Within a group sums are exact integers; between groups they are `f32`, so here the order counts.
+//! Lane `l` of 16 owns bytes `4l..4l + 4` of every group, which is what one byte-product instruction
+//! leaves in an `i32` lane:
+//!
+//! ```text
+//! for each group g, in order:
+//!     acc[l] += float(exact dot of the lane's four columns) * scale[g]
+//! y = tree_sum(acc) * (1 / s)        s: the token's activation scale
+//! ```
+//!
+//! An odd last group has no columns in its second plane; its scale is taken as 0.
+
+use half::f16;
+use onebit_format::Scales;
+
+use super::{Block, Product, atoms_of, cover, planes_of};
+use crate::input::I8Rows;
+use crate::sets::{PREFETCH_BYTES, Set, Vector};
+use crate::tiles::TileMut;
+
+/// Products of a 4-bit matrix, scaled.
+#[inline(always)]
+pub(crate) fn i4<S: Set>(set: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+    let Scales::Groups { values, .. } = job.w.scales() else {
+        panic!("4-bit matrices have group scales");
+    };
+    let groups = job.w.cols().div_ceil(64);
+    let block = Grouped {
+        set,
+        job,
+        scales: values,
+        groups,
+    };
+    cover(
+        S::MANY_REGISTERS,
+        job.rows.clone(),
+        job.x.tokens(),
+        &block,
+        out,
+    );
+}
+
+struct Grouped<'a, S> {
+    set: S,
+    job: &'a Product<'a, I8Rows<'a>>,
+    scales: &'a [f16],
+    groups: usize,
+}
+
+impl<S: Set> Block<f32> for Grouped<'_, S> {
+    #[inline(always)]
+    fn run<const R: usize, const T: usize>(
+        &self,
+        row: usize,
+        token: usize,
+        out: &mut TileMut<'_, f32>,
+    ) {
+        let Product { w, rows, x } = self.job;
+        let acc = self.accumulate::<R, T>(row, token);
+        for t in 0..T {
+            let factor = 1.0 / x.scale(token + t);
+            let out = &mut out.row(token + t)[row - rows.start..][..R];
+            for (r, out) in out.iter_mut().enumerate() {
+                *out = acc[r][t].tree_sum() * factor;
+            }
+        }
+        debug_assert!(row + R <= w.rows());
+    }
+}
+
+impl<S: Set> Grouped<'_, S> {
+    /// The loop over the atoms of a block.
+    #[inline(always)]
+    fn accumulate<const R: usize, const T: usize>(
+        &self,
+        row: usize,
+        token: usize,
+    ) -> [[S::F; T]; R] {
+        let Product { w, x, .. } = self.job;
+        let atoms = w.row_bytes() / 64;
+        let mut acc = [[self.set.splat(0.0); T]; R];
+        let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
+        let mut scale_rows: [&[f16]; R] = [&[]; R];
+        for r in 0..R {
+            w_rows[r] = atoms_of(w, row + r);
+            scale_rows[r] = &self.scales[(row + r) * self.groups..][..self.groups];
+        }
+        let mut x_rows: [&[[[i8; 64]; 2]]; T] = [&[]; T];
+        for (t, x_row) in x_rows.iter_mut().enumerate() {
+            *x_row = planes_of(x.row(token + t), atoms);
+        }
+        for a in 0..atoms {
+            let mut atom = [&[0; 64]; R];
+            let mut scales = [[0.0; 2]; R];
+            for r in 0..R {
+                atom[r] = &w_rows[r][a];
+                self.set
+                    .prefetch(atom[r].as_ptr().wrapping_add(PREFETCH_BYTES));
+                scales[r] = pair(scale_rows[r], a);
+            }
+            let mut planes = [&[[0; 64]; 2]; T];
+            for t in 0..T {
+                planes[t] = &x_rows[t][a];
+            }
+            self.set.i4(&mut acc, atom, scales, planes);
+        }
+        acc
+    }
+}
+
+/// The scales of the two groups of atom `a`.
+#[inline(always)]
+fn pair(scales: &[f16], a: usize) -> [f32; 2] {
+    let second = scales.get(2 * a + 1).map_or(0.0, |s| s.to_f32_const());
+    [scales[2 * a].to_f32_const(), second]
+}

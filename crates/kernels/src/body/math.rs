@@ -1,0 +1,59 @@
+//! The exponential.
+//!
+//! `exp(x) = 2^n * exp(r)` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`:
+//!
+//! 1. `n` by adding and subtracting 1.5 * 2^23, which rounds half to even in any IEEE arithmetic.
+//! 2. `r = x - n ln 2`, with ln 2 split in a head of 9 bits, whose product with `n` is exact, and a
+//!    tail (Cody and Waite).
+//! 3. `exp(r)` by its Taylor polynomial of degree 7, whose truncation is below 0.1 ulp on this range.
+//! 4. `2^n` as the product of two powers of two, each built from its exponent bits, so that results
+//!    below the normal range round once and results above become infinite.
+//!
+//! Inputs are clamped to -104..=89, beyond which the result is 0 or infinite anyway; NaN stays NaN.
+
+use crate::sets::{Set, Vector};
+
+/// 1.5 * 2^23.
+const ROUND: f32 = 12_582_912.0;
+/// `ROUND + n` has `n` in its low bits; with the exponent bias added they are those of 2^n.
+const ROUND_BIASED: f32 = ROUND + 127.0;
+const LN2_HEAD: f32 = 0.693_359_375;
+const LN2_TAIL: f32 = -2.121_944_4e-4;
+
+/// 1/7!, 1/6!, ... 1/2!.
+const TAYLOR: [f32; 6] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+];
+
+/// `e^x` in each lane, within 1.5 ulp.
+#[inline(always)]
+pub(crate) fn exp<S: Set>(s: S, x: S::F) -> S::F {
+    let x = s.splat(89.0).min(s.splat(-104.0).max(x));
+    let n = (x * s.splat(std::f32::consts::LOG2_E) + s.splat(ROUND)) - s.splat(ROUND);
+    let r = (x - n * s.splat(LN2_HEAD)) - n * s.splat(LN2_TAIL);
+    let mut p = s.splat(TAYLOR[0]);
+    for c in &TAYLOR[1..] {
+        p = p * r + s.splat(*c);
+    }
+    let y = (p * (r * r) + r) + s.splat(1.0);
+    let half = n * s.splat(0.5) + s.splat(ROUND_BIASED);
+    let rest = (n - (half - s.splat(ROUND_BIASED))) + s.splat(ROUND_BIASED);
+    y * half.shl23() * rest.shl23()
+}
+
+/// `x = e^x`.
+#[inline(always)]
+pub(crate) fn exp_slice<S: Set>(s: S, x: &mut [f32]) {
+    let (chunks, tail) = x.as_chunks_mut::<16>();
+    for chunk in chunks {
+        exp(s, s.load(chunk)).store(chunk);
+    }
+    if !tail.is_empty() {
+        exp(s, s.load_part(tail)).store_part(tail);
+    }
+}

@@ -1,0 +1,160 @@
+//! The algorithms, each written once over [`Set`](crate::sets::Set).
+//!
+//! Everything here is `#[inline(always)]`, because a function compiled on its own would lack the
+//! set's instructions; for the same reason vectors do not cross closures.
+
+use std::ops::Range;
+
+use onebit_format::MatrixRef;
+
+use crate::input::{F32Rows, I8Rows};
+use crate::tiles::TileMut;
+
+pub(crate) mod attend;
+pub(crate) mod decoded;
+pub(crate) mod elementwise;
+pub(crate) mod float;
+pub(crate) mod grouped;
+pub(crate) mod int;
+pub(crate) mod int4;
+pub(crate) mod math;
+pub(crate) mod quantize;
+
+/// A matrix product to be done: `rows` of `w` times every token of `x`, whose rows reach to the
+/// layout's padded columns.
+pub(crate) struct Product<'a, X> {
+    pub(crate) w: &'a MatrixRef<'a>,
+    pub(crate) rows: Range<usize>,
+    pub(crate) x: X,
+}
+
+/// Activations as far as shape checks go.
+pub(crate) trait Rows {
+    fn tokens(&self) -> usize;
+    fn stride(&self) -> usize;
+}
+
+impl Rows for I8Rows<'_> {
+    fn tokens(&self) -> usize {
+        self.tokens()
+    }
+    fn stride(&self) -> usize {
+        self.stride()
+    }
+}
+
+impl Rows for F32Rows<'_> {
+    fn tokens(&self) -> usize {
+        self.tokens()
+    }
+    fn stride(&self) -> usize {
+        self.stride()
+    }
+}
+
+impl<'a, X: Rows> Product<'a, X> {
+    /// # Panics
+    /// When the shapes of weights, activations and output do not fit.
+    pub(crate) fn new<O>(
+        w: &'a MatrixRef<'a>,
+        rows: Range<usize>,
+        x: X,
+        out: &TileMut<'_, O>,
+    ) -> Self {
+        let (tokens, stride, cols) = (x.tokens(), x.stride(), w.padded_cols());
+        assert!(
+            rows.start <= rows.end && rows.end <= w.rows(),
+            "rows {rows:?} of {}",
+            w.rows()
+        );
+        assert!(
+            cols <= stride,
+            "{cols} padded columns, activations {stride} apart"
+        );
+        assert_eq!(out.rows(), tokens, "output rows and tokens");
+        assert_eq!(out.width(), rows.len(), "output columns and weight rows");
+        Self { w, rows, x }
+    }
+}
+
+/// Tokens that pass a block of rows before the next block starts, so that their activations are
+/// still in the second-level cache when it does.
+const PANEL: usize = 64;
+
+/// Most tokens whose sums are kept in registers at once.
+const TOKENS: usize = 4;
+
+/// A part of the output of a product: the block's first row relative to the job's, and the tokens.
+trait Block<O> {
+    /// Computes `R` rows from `row` (of the matrix) for `T` tokens from `token`.
+    fn run<const R: usize, const T: usize>(
+        &self,
+        row: usize,
+        token: usize,
+        out: &mut TileMut<'_, O>,
+    );
+}
+
+/// Covers a product with blocks of 4 x 4 rows and tokens, and smaller ones at the edges. A single
+/// token takes 4 rows at a time whatever the set; with several, a set of few registers takes rows
+/// one by one.
+#[inline(always)]
+fn cover<O, B: Block<O>>(
+    many_registers: bool,
+    rows: Range<usize>,
+    tokens: usize,
+    block: &B,
+    out: &mut TileMut<'_, O>,
+) {
+    for panel in (0..tokens).step_by(PANEL) {
+        let panel = panel..tokens.min(panel + PANEL);
+        let mut row = rows.start;
+        while rows.end - row >= 4 {
+            if many_registers || panel.len() == 1 {
+                row_block::<O, B, 4>(block, row, panel.clone(), out);
+            } else {
+                for r in row..row + 4 {
+                    row_block::<O, B, 1>(block, r, panel.clone(), out);
+                }
+            }
+            row += 4;
+        }
+        for r in row..rows.end {
+            row_block::<O, B, 1>(block, r, panel.clone(), out);
+        }
+    }
+}
+
+/// `R` rows for the tokens of a panel.
+#[inline(always)]
+fn row_block<O, B: Block<O>, const R: usize>(
+    block: &B,
+    row: usize,
+    tokens: Range<usize>,
+    out: &mut TileMut<'_, O>,
+) {
+    let mut token = tokens.start;
+    while tokens.end - token >= TOKENS {
+        block.run::<R, TOKENS>(row, token, out);
+        token += TOKENS;
+    }
+    if tokens.end - token >= 2 {
+        block.run::<R, 2>(row, token, out);
+        token += 2;
+    }
+    if token < tokens.end {
+        block.run::<R, 1>(row, token, out);
+    }
+}
+
+/// The first `atoms * 64 * P` activations of a row, in atoms of `P` planes.
+#[inline(always)]
+fn planes_of<const P: usize>(x: &[i8], atoms: usize) -> &[[[i8; 64]; P]] {
+    &x.as_chunks::<64>().0.as_chunks::<P>().0[..atoms]
+}
+
+/// The atoms of a row.
+#[inline(always)]
+fn atoms_of<'a>(w: &MatrixRef<'a>, row: usize) -> &'a [[u8; 64]] {
+    w.row_bytes_of(row).as_chunks::<64>().0
+}

@@ -1,0 +1,132 @@
+//! The naive reference: what every kernel is tested against.
+//!
+//! Loops over [`MatrixRef::code`] and [`MatrixRef::value`] in the most obvious order; integer sums
+//! in `i64`. Where floats are added, the order is the one the kernels promise, spelled out.
+//!
+//! Slow, and meant for tests and for reading.
+
+use std::ops::Range;
+
+use onebit_format::{MatrixRef, Scales};
+
+use crate::input::{Input, RowQuant};
+
+/// The exact sum of `code(row, k) * x[k]` over the columns.
+pub fn sum(w: &MatrixRef<'_>, row: usize, x: &[i8]) -> i64 {
+    (0..w.cols())
+        .map(|k| i64::from(w.code(row, k)) * i64::from(x[k]))
+        .sum()
+}
+
+/// The 16 lanes added as the kernels do: `(l, l + 8)`, `(l, l + 4)`, `(l, l + 2)`, `(l, l + 1)`.
+pub fn tree_sum(mut lanes: [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            lanes[l] += lanes[l + half];
+        }
+    }
+    lanes[0]
+}
+
+/// One element of a product with int8 activations of scale `x_scale`.
+pub fn product_i8(w: &MatrixRef<'_>, row: usize, x: &[i8], x_scale: f32) -> f32 {
+    match w.scales() {
+        Scales::Tensor(scale) => sum(w, row, x) as f32 * (scale / x_scale),
+        Scales::Rows(scales) => sum(w, row, x) as f32 * (scales[row] / x_scale),
+        Scales::Groups { size, .. } => grouped(w, row, x, size) * (1.0 / x_scale),
+        Scales::None => panic!("float layouts take float activations"),
+    }
+}
+
+/// Per group an exact sum in each lane, `k / 4 % 16`; between groups `f32`, in order.
+fn grouped(w: &MatrixRef<'_>, row: usize, x: &[i8], size: usize) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    for start in (0..w.cols()).step_by(size) {
+        let mut sums = [0i64; 16];
+        for k in start..w.cols().min(start + size) {
+            sums[k / 4 % 16] += i64::from(w.code(row, k)) * i64::from(x[k]);
+        }
+        for (lane, sum) in lanes.iter_mut().zip(sums) {
+            *lane += sum as f32 * w.scale(row, start);
+        }
+    }
+    tree_sum(lanes)
+}
+
+/// One element of a product with float activations: lane `k % 16`, multiply, then add.
+pub fn product_f32(w: &MatrixRef<'_>, row: usize, x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    for k in 0..w.cols() {
+        lanes[k % 16] += w.value(row, k) * x[k];
+    }
+    tree_sum(lanes)
+}
+
+/// [`Kernels::matmul`](crate::Kernels::matmul): one row of `rows.len()` products per token.
+pub fn matmul(w: &MatrixRef<'_>, rows: Range<usize>, x: Input<'_>) -> Vec<f32> {
+    let mut out = Vec::new();
+    for t in 0..x.tokens() {
+        for row in rows.clone() {
+            out.push(match x {
+                Input::I8(x) => product_i8(w, row, x.row(t), x.scale(t)),
+                Input::F32(x) => product_f32(w, row, x.row(t)),
+            });
+        }
+    }
+    out
+}
+
+/// [`Kernels::quantize_i8`](crate::Kernels::quantize_i8).
+pub fn quantize_i8(x: &[f32]) -> (Vec<i8>, RowQuant) {
+    if x.iter().any(|x| !x.is_finite()) {
+        return (
+            vec![0; x.len()],
+            RowQuant {
+                scale: f32::NAN,
+                sum: 0,
+            },
+        );
+    }
+    let absmax = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    let scale = 127.0 / absmax.max(1e-5);
+    let code = |x: &f32| (x * scale).round_ties_even().clamp(-128.0, 127.0) as i8;
+    let q: Vec<i8> = x.iter().map(code).collect();
+    let sum = q.iter().map(|&q| i32::from(q)).sum();
+    (q, RowQuant { scale, sum })
+}
+
+/// [`Kernels::rms_norm`](crate::Kernels::rms_norm).
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut lanes = [0.0f32; 16];
+    for (k, x) in x.iter().enumerate() {
+        lanes[k % 16] += x * x;
+    }
+    let factor = 1.0 / (tree_sum(lanes) / x.len() as f32 + eps).sqrt();
+    x.iter().zip(weight).map(|(x, w)| x * factor * w).collect()
+}
+
+/// Attention of one head in `f64`, which the kernels approximate: rows are `head_dim` long, one per
+/// position attended to.
+pub fn attend(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], scale: f32) -> Vec<f64> {
+    let dot = |k: &Vec<f32>| {
+        q.iter()
+            .zip(k)
+            .map(|(&a, &b)| f64::from(a) * f64::from(b))
+            .sum()
+    };
+    let scores: Vec<f64> = keys
+        .iter()
+        .map(dot)
+        .map(|s: f64| s * f64::from(scale))
+        .collect();
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let mut out = vec![0.0; q.len()];
+    for (weight, value) in weights.iter().zip(values) {
+        for (out, &v) in out.iter_mut().zip(value) {
+            *out += weight / total * f64::from(v);
+        }
+    }
+    out
+}

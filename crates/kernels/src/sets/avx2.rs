@@ -1,0 +1,489 @@
+//! AVX2 with F16C: 16 floats or 64 bytes are two registers.
+//!
+//! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits, which saturates when
+//! the codes are large. The largest sums here, over the planes added before `vpmaddwd` widens to
+//! 32 bits, are far from 32767: ternary 4 * 2 * 3 * 128 = 3072, binary 8 * 2 * 128 = 2048, 4 bits
+//! 2 * 15 * 128 = 3840. Int8 weights are widened to 16 bits first.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+use super::{Set, Vector};
+
+crate::sets::kernel_set!("avx2", Avx2, target_feature(enable = "avx2,f16c"));
+
+/// The features this CPU lacks.
+pub(crate) fn missing() -> Vec<&'static str> {
+    let features = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+    ];
+    features
+        .into_iter()
+        .filter(|(_, found)| !found)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// Proof that the CPU has this set's features.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The CPU must have AVX2 and F16C.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+/// 16 floats: lanes 0..8 and 8..16.
+#[derive(Clone, Copy)]
+pub(crate) struct Lanes(__m256, __m256);
+
+/// 16 partial sums.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums([__m256i; 2]);
+
+/// Vector operators from intrinsics of two vectors.
+macro_rules! operators {
+    ($($trait:ident $method:ident $intrinsic:ident;)*) => {$(
+        impl $trait for Lanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: a vector exists only where the features do.
+                unsafe { Self($intrinsic(self.0, other.0), $intrinsic(self.1, other.1)) }
+            }
+        }
+    )*};
+}
+
+operators! {
+    Add add _mm256_add_ps;
+    Sub sub _mm256_sub_ps;
+    Mul mul _mm256_mul_ps;
+    Div div _mm256_div_ps;
+}
+
+/// The tree sum from the level of eight lanes on.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn tree_sum_8(eight: __m256) -> f32 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let four = _mm_add_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight),
+        );
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+impl Vector for Lanes {
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            Self(
+                _mm256_max_ps(self.0, other.0),
+                _mm256_max_ps(self.1, other.1),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            Self(
+                _mm256_min_ps(self.0, other.0),
+                _mm256_min_ps(self.1, other.1),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            Self(
+                _mm256_andnot_ps(sign, self.0),
+                _mm256_andnot_ps(sign, self.1),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn shl23(self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            let low = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.0));
+            let high = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.1));
+            Self(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    fn tree_sum(self) -> f32 {
+        // SAFETY: a vector exists only where the features do.
+        unsafe { tree_sum_8(_mm256_add_ps(self.0, self.1)) }
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32; 16]) {
+        let [low, high] = split_mut(out);
+        // SAFETY: a vector exists only where the features do; each half is 32 bytes.
+        unsafe {
+            _mm256_storeu_ps(low.as_mut_ptr(), self.0);
+            _mm256_storeu_ps(high.as_mut_ptr(), self.1);
+        }
+    }
+
+    #[inline(always)]
+    fn round_i8(self, out: &mut [i8; 16]) {
+        // SAFETY: a vector exists only where the features do; `out` is 16 bytes.
+        unsafe {
+            let pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            let words = _mm256_permute4x64_epi64::<0b1101_1000>(pairs);
+            let low = _mm256_castsi256_si128(words);
+            let bytes = _mm_packs_epi16(low, _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn store_f16(self, out: &mut [u8; 32]) {
+        let [low, high] = split_mut(out);
+        // SAFETY: a vector exists only where the features do; each half is 16 bytes.
+        unsafe {
+            let halves = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(self.0);
+            _mm_storeu_si128(low.as_mut_ptr().cast(), halves);
+            let halves = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(self.1);
+            _mm_storeu_si128(high.as_mut_ptr().cast(), halves);
+        }
+    }
+}
+
+/// The two halves of an array.
+#[inline(always)]
+fn split<T, const N: usize, const H: usize>(x: &[T; N]) -> [&[T; H]; 2] {
+    const { assert!(2 * H == N) };
+    let (low, high) = x.split_at(H);
+    [
+        low.try_into().expect("half"),
+        high.try_into().expect("half"),
+    ]
+}
+
+/// The two halves of an array.
+#[inline(always)]
+fn split_mut<T, const N: usize>(x: &mut [T; N]) -> [&mut [T]; 2] {
+    let (low, high) = x.split_at_mut(N / 2);
+    [low, high]
+}
+
+/// Half `H` of 64 bytes.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn half<T, const H: usize>(bytes: &[T; 64]) -> __m256i {
+    const { assert!(size_of::<T>() == 1 && H < 2) };
+    // SAFETY: 32 bytes can be read there, and the caller vouches for the instruction.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast::<__m256i>().add(H)) }
+}
+
+impl Set for Avx2 {
+    type F = Lanes;
+    type I = Sums;
+    const I8_BIAS: i32 = 0;
+    const MANY_REGISTERS: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Lanes {
+        // SAFETY: the token proves the features.
+        unsafe { Lanes(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> Lanes {
+        let [low, high]: [&[f32; 8]; 2] = split(x);
+        // SAFETY: the token proves the features; each half is 32 bytes.
+        unsafe {
+            Lanes(
+                _mm256_loadu_ps(low.as_ptr()),
+                _mm256_loadu_ps(high.as_ptr()),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 64]) -> Lanes {
+        let [low, high]: [&[u8; 32]; 2] = split(bytes);
+        // SAFETY: the token proves the features; each half is 32 bytes, at any address.
+        unsafe {
+            Lanes(
+                _mm256_loadu_ps(low.as_ptr().cast()),
+                _mm256_loadu_ps(high.as_ptr().cast()),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8; 32]) -> Lanes {
+        let [low, high]: [&[u8; 16]; 2] = split(bytes);
+        // SAFETY: the token proves the features; each half is 16 bytes, at any address.
+        unsafe {
+            let low = _mm_loadu_si128(low.as_ptr().cast());
+            let high = _mm_loadu_si128(high.as_ptr().cast());
+            Lanes(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8; 32]) -> Lanes {
+        let [low, high]: [&[u8; 16]; 2] = split(bytes);
+        // SAFETY: the token proves the features; each half is 16 bytes, at any address.
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(low.as_ptr().cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(high.as_ptr().cast()));
+            let (low, high) = (_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
+            Lanes(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, line: *const u8) {
+        // SAFETY: a prefetch takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> Sums {
+        // SAFETY: the token proves the features.
+        Sums(unsafe { [_mm256_setzero_si256(); 2] })
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: Sums) -> i32 {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let eight = _mm256_add_epi32(lanes.0[0], lanes.0[1]);
+            let low = _mm256_castsi256_si128(eight);
+            let four = _mm_add_epi32(low, _mm256_extracti128_si256::<1>(eight));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b00_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+        }
+    }
+
+    #[inline(always)]
+    fn t2<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 4]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                products::t2_half::<0, T>(&mut acc[r], w[r], &x);
+                products::t2_half::<1, T>(&mut acc[r], w[r], &x);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn b1<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 8]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                products::b1_half::<0, T>(&mut acc[r], w[r], &x);
+                products::b1_half::<1, T>(&mut acc[r], w[r], &x);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn i8<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 1]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe { products::i8_atom(&mut acc[r], w[r], &x) }
+        }
+    }
+
+    #[inline(always)]
+    fn i4<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        scales: [[f32; 2]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                products::i4_group::<0, 0, T>(&mut acc[r], w[r], scales[r][0], &x);
+                products::i4_group::<1, 4, T>(&mut acc[r], w[r], scales[r][1], &x);
+            }
+        }
+    }
+}
+
+/// The byte products of one row's atom.
+mod products {
+    use super::*;
+
+    /// Adds `lanes`, pairs in 16 bits, to half `H` of the sums.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    unsafe fn widen<const H: usize>(acc: &mut Sums, lanes: __m256i) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let wide = _mm256_madd_epi16(lanes, _mm256_set1_epi16(1));
+            acc.0[H] = _mm256_add_epi32(acc.0[H], wide);
+        }
+    }
+
+    /// Half `H` of a ternary atom.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn t2_half<const H: usize, const T: usize>(
+        acc: &mut [Sums; T],
+        w: &[u8; 64],
+        x: &[&[[i8; 64]; 4]; T],
+    ) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let (w, mask) = (half::<u8, H>(w), _mm256_set1_epi8(3));
+            let codes = [
+                _mm256_and_si256(w, mask),
+                _mm256_and_si256(_mm256_srli_epi16::<2>(w), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(w), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<6>(w), mask),
+            ];
+            for t in 0..T {
+                let mut pairs = _mm256_maddubs_epi16(codes[0], half::<i8, H>(&x[t][0]));
+                for p in 1..4 {
+                    let product = _mm256_maddubs_epi16(codes[p], half::<i8, H>(&x[t][p]));
+                    pairs = _mm256_add_epi16(pairs, product);
+                }
+                widen::<H>(&mut acc[t], pairs);
+            }
+        }
+    }
+
+    /// Half `H` of a binary atom.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn b1_half<const H: usize, const T: usize>(
+        acc: &mut [Sums; T],
+        w: &[u8; 64],
+        x: &[&[[i8; 64]; 8]; T],
+    ) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let mask = _mm256_set1_epi8(1);
+            let mut w = half::<u8, H>(w);
+            let mut pairs = [_mm256_setzero_si256(); T];
+            for p in 0..8 {
+                let codes = _mm256_and_si256(w, mask);
+                w = _mm256_srli_epi16::<1>(w);
+                for t in 0..T {
+                    let product = _mm256_maddubs_epi16(codes, half::<i8, H>(&x[t][p]));
+                    pairs[t] = _mm256_add_epi16(pairs[t], product);
+                }
+            }
+            for t in 0..T {
+                widen::<H>(&mut acc[t], pairs[t]);
+            }
+        }
+    }
+
+    /// An int8 atom: 16 bytes at a time widened to 16 bits.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn i8_atom<const T: usize>(
+        acc: &mut [Sums; T],
+        w: &[u8; 64],
+        x: &[&[[i8; 64]; 1]; T],
+    ) {
+        let w = w.as_chunks::<16>().0;
+        for q in 0..4 {
+            // SAFETY: 16 bytes are read at a time; the caller vouches for the instructions.
+            unsafe {
+                let w = _mm256_cvtepi8_epi16(_mm_loadu_si128(w[q].as_ptr().cast()));
+                for t in 0..T {
+                    let x = x[t][0].as_chunks::<16>().0[q].as_ptr();
+                    let x = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.cast()));
+                    let sums = &mut acc[t].0[q % 2];
+                    *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(w, x));
+                }
+            }
+        }
+    }
+
+    /// Group `G` of a 4-bit atom, its nibbles at bit `SHIFT`: the offset of 8 is taken back in 16
+    /// bits, before widening.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn i4_group<const G: usize, const SHIFT: i32, const T: usize>(
+        acc: &mut [Lanes; T],
+        w: &[u8; 64],
+        scale: f32,
+        x: &[&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            let low = _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(half::<u8, 0>(w)), mask);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(half::<u8, 1>(w)), mask);
+            let scale = _mm256_set1_ps(scale);
+            for t in 0..T {
+                let (a, b) = (half::<i8, 0>(&x[t][G]), half::<i8, 1>(&x[t][G]));
+                let (a, b) = (nibble_dots(low, a), nibble_dots(high, b));
+                acc[t] = acc[t] + Lanes(_mm256_mul_ps(a, scale), _mm256_mul_ps(b, scale));
+            }
+        }
+    }
+
+    /// The sums of four products each of `code - 8` and `x`.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    unsafe fn nibble_dots(codes: __m256i, x: __m256i) -> __m256 {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let product = _mm256_maddubs_epi16(codes, x);
+            let eights = _mm256_maddubs_epi16(_mm256_set1_epi8(8), x);
+            let pairs = _mm256_sub_epi16(product, eights);
+            _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! AVX-512 with F, BW, VL and VNNI: one register is 16 floats or 64 bytes, and `vpdpbusd` adds four
+//! products of an unsigned and a signed byte to each of 16 `i32` lanes without rounding or
+//! saturation.
+//!
+//! Signed int8 weights become unsigned by flipping their top bit, which adds 128 to each.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+use super::{Set, Vector};
+
+crate::sets::kernel_set!(
+    "avx512",
+    Avx512,
+    target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")
+);
+
+/// The features this CPU lacks.
+pub(crate) fn missing() -> Vec<&'static str> {
+    let features = [
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+    ];
+    features
+        .into_iter()
+        .filter(|(_, found)| !found)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// Proof that the CPU has this set's features.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The CPU must have the features this set's kernels are compiled with.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+/// 16 floats.
+#[derive(Clone, Copy)]
+pub(crate) struct Lanes(__m512);
+
+/// 16 partial sums.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums(__m512i);
+
+/// Vector operators from intrinsics of two vectors.
+macro_rules! operators {
+    ($($trait:ident $method:ident $intrinsic:ident;)*) => {$(
+        impl $trait for Lanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: a vector exists only where the features do.
+                Self(unsafe { $intrinsic(self.0, other.0) })
+            }
+        }
+    )*};
+}
+
+operators! {
+    Add add _mm512_add_ps;
+    Sub sub _mm512_sub_ps;
+    Mul mul _mm512_mul_ps;
+    Div div _mm512_div_ps;
+}
+
+impl Vector for Lanes {
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        Self(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        Self(unsafe { _mm512_abs_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn shl23(self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
+    }
+
+    #[inline(always)]
+    fn tree_sum(self) -> f32 {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            let high = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b1110>(
+                _mm512_castps_pd(self.0),
+                _mm512_castps_pd(self.0),
+            ));
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_castps512_ps256(high));
+            super::avx2::tree_sum_8(eight)
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32; 16]) {
+        // SAFETY: a vector exists only where the features do; `out` is 64 bytes.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn round_i8(self, out: &mut [i8; 16]) {
+        // SAFETY: a vector exists only where the features do; `out` is 16 bytes.
+        unsafe {
+            let rounded = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(self.0));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), rounded);
+        }
+    }
+
+    #[inline(always)]
+    fn store_f16(self, out: &mut [u8; 32]) {
+        // SAFETY: a vector exists only where the features do; `out` is 32 bytes.
+        unsafe {
+            let halves = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(self.0);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+    }
+}
+
+/// Loads 64 bytes from anywhere.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn load<T>(bytes: &[T; 64]) -> __m512i {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: 64 bytes can be read, and the caller vouches for the instruction.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Adds the products of plane `P`, which starts at bit `SHIFT` of each byte, under `mask`.
+///
+/// # Safety
+/// The CPU must have this set's features.
+#[inline(always)]
+unsafe fn plane<
+    const SHIFT: u32,
+    const P: usize,
+    const R: usize,
+    const T: usize,
+    const N: usize,
+>(
+    acc: &mut [[Sums; T]; R],
+    w: &[__m512i; R],
+    mask: __m512i,
+    x: &[&[[i8; 64]; N]; T],
+) {
+    // SAFETY: the caller vouches for the features.
+    unsafe {
+        let mut codes = *w;
+        for code in &mut codes {
+            *code = _mm512_and_si512(_mm512_srli_epi16::<SHIFT>(*code), mask);
+        }
+        for t in 0..T {
+            let x = load(&x[t][P]);
+            for r in 0..R {
+                acc[r][t].0 = _mm512_dpbusd_epi32(acc[r][t].0, codes[r], x);
+            }
+        }
+    }
+}
+
+impl Set for Avx512 {
+    type F = Lanes;
+    type I = Sums;
+    const I8_BIAS: i32 = 128;
+    const MANY_REGISTERS: bool = true;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Lanes {
+        // SAFETY: the token proves the features.
+        Lanes(unsafe { _mm512_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> Lanes {
+        // SAFETY: the token proves the features; `x` is 64 bytes.
+        Lanes(unsafe { _mm512_loadu_ps(x.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 64]) -> Lanes {
+        // SAFETY: the token proves the features; the load takes any address.
+        Lanes(unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8; 32]) -> Lanes {
+        // SAFETY: the token proves the features; the load takes any address.
+        Lanes(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) })
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8; 32]) -> Lanes {
+        // SAFETY: the token proves the features; the load takes any address.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            Lanes(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, line: *const u8) {
+        // SAFETY: a prefetch takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> Sums {
+        // SAFETY: the token proves the features.
+        Sums(unsafe { _mm512_setzero_si512() })
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: Sums) -> i32 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_reduce_add_epi32(lanes.0) }
+    }
+
+    #[inline(always)]
+    fn t2<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 4]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let w = load_rows(w);
+            let mask = _mm512_set1_epi8(3);
+            plane::<0, 0, R, T, 4>(acc, &w, mask, &x);
+            plane::<2, 1, R, T, 4>(acc, &w, mask, &x);
+            plane::<4, 2, R, T, 4>(acc, &w, mask, &x);
+            plane::<6, 3, R, T, 4>(acc, &w, mask, &x);
+        }
+    }
+
+    #[inline(always)]
+    fn b1<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 8]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let w = load_rows(w);
+            let mask = _mm512_set1_epi8(1);
+            plane::<0, 0, R, T, 8>(acc, &w, mask, &x);
+            plane::<1, 1, R, T, 8>(acc, &w, mask, &x);
+            plane::<2, 2, R, T, 8>(acc, &w, mask, &x);
+            plane::<3, 3, R, T, 8>(acc, &w, mask, &x);
+            plane::<4, 4, R, T, 8>(acc, &w, mask, &x);
+            plane::<5, 5, R, T, 8>(acc, &w, mask, &x);
+            plane::<6, 6, R, T, 8>(acc, &w, mask, &x);
+            plane::<7, 7, R, T, 8>(acc, &w, mask, &x);
+        }
+    }
+
+    #[inline(always)]
+    fn i8<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 1]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mut codes = load_rows(w);
+            for code in &mut codes {
+                *code = _mm512_xor_si512(*code, _mm512_set1_epi8(-128));
+            }
+            for t in 0..T {
+                let x = load(&x[t][0]);
+                for r in 0..R {
+                    acc[r][t].0 = _mm512_dpbusd_epi32(acc[r][t].0, codes[r], x);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn i4<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        scales: [[f32; 2]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mask = _mm512_set1_epi8(15);
+            let mut codes = load_rows(w);
+            for group in 0..2 {
+                for t in 0..T {
+                    let x = load(&x[t][group]);
+                    let zero = _mm512_setzero_si512();
+                    let eights = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(8), x);
+                    let offset = _mm512_sub_epi32(zero, eights);
+                    for r in 0..R {
+                        let code = _mm512_and_si512(codes[r], mask);
+                        let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offset, code, x));
+                        acc[r][t] = acc[r][t] + Lanes(dot) * self.splat(scales[r][group]);
+                    }
+                }
+                for code in &mut codes {
+                    *code = _mm512_srli_epi16::<4>(*code);
+                }
+            }
+        }
+    }
+}
+
+/// Loads an atom of each row.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn load_rows<const R: usize>(w: [&[u8; 64]; R]) -> [__m512i; R] {
+    // SAFETY: the caller vouches for the instruction.
+    unsafe {
+        let mut rows = [_mm512_setzero_si512(); R];
+        for r in 0..R {
+            rows[r] = load(w[r]);
+        }
+        rows
+    }
+}

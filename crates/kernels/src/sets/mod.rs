@@ -1,0 +1,157 @@
+//! The instruction sets: what the generic bodies need from one, and the table each of them fills.
+//!
+//! A set is three things: a token type that implements [`Set`] (its value is proof that the
+//! instructions may be executed), a vector of 16 floats that implements [`Vector`], and a static
+//! [`Kernels`](crate::Kernels) made by [`kernel_set!`]. The bodies in [`crate::body`] are written
+//! once over these traits and compiled once per set, inside functions that carry the set's
+//! `#[target_feature]`; a set may replace any entry of its table with a body of its own.
+//!
+//! **Why every set gives the same bits.** Integer sums are exact, so their order is free. Float
+//! operations are those of IEEE 754, one rounding each, and the bodies fix their order: 16 virtual
+//! lanes whatever the register width, multiply and add always separate, one reduction tree.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod registry;
+pub(crate) mod scalar;
+
+/// How far ahead of the weights in use their row stream is prefetched, in bytes.
+pub(crate) const PREFETCH_BYTES: usize = 4096;
+
+/// An instruction set. A value is proof that this CPU has it.
+///
+/// The four products take one atom (64 bytes) of each of `R` rows and the activations of the atom's
+/// columns for `T` tokens, in planes of 64, and add the products to `acc[row][token]`.
+pub(crate) trait Set: Copy {
+    /// 16 lanes of `f32`.
+    type F: Vector;
+    /// Partial sums of one row and token, in however many `i32` lanes; they wrap.
+    type I: Copy;
+    /// Added to the codes by [`i8`](Set::i8); the caller subtracts `I8_BIAS * sum(x)`.
+    const I8_BIAS: i32;
+    /// Whether `R` = 4, `T` = 4 accumulators stay in registers.
+    const MANY_REGISTERS: bool;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn load(self, x: &[f32; 16]) -> Self::F;
+    fn load_f32(self, bytes: &[u8; 64]) -> Self::F;
+    fn load_f16(self, bytes: &[u8; 32]) -> Self::F;
+    fn load_bf16(self, bytes: &[u8; 32]) -> Self::F;
+    /// Asks for the cache line at `line`, which may be any address.
+    fn prefetch(self, line: *const u8);
+
+    fn zero_sums(self) -> Self::I;
+    fn sum(self, lanes: Self::I) -> i32;
+    /// Adds `code * x` with `code = w + 1` in 0..=3.
+    fn t2<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 4]; T],
+    );
+    /// Adds `bit * x`.
+    fn b1<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 8]; T],
+    );
+    /// Adds `(w + I8_BIAS) * x`.
+    fn i8<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 1]; T],
+    );
+    /// For each of the atom's two groups in turn adds `dot * scale` in lane `l`, where `dot` is the
+    /// exact sum of `w * x` over bytes `4l..4l + 4` of the group.
+    fn i4<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::F; T]; R],
+        w: [&[u8; 64]; R],
+        scales: [[f32; 2]; R],
+        x: [&[[i8; 64]; 2]; T],
+    );
+
+    /// Loads fewer than 16 values and zeros after them.
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> Self::F {
+        let mut lanes = [0.0; 16];
+        lanes[..x.len()].copy_from_slice(x);
+        self.load(&lanes)
+    }
+}
+
+/// 16 lanes of `f32`. One can only be made from a [`Set`], so its existence is proof too.
+pub(crate) trait Vector:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// `if self > other { self } else { other }`: a NaN on the left is dropped, on the right kept.
+    fn max(self, other: Self) -> Self;
+    /// `if self < other { self } else { other }`.
+    fn min(self, other: Self) -> Self;
+    fn abs(self) -> Self;
+    /// The bits of each lane shifted left by 23.
+    fn shl23(self) -> Self;
+    /// Lanes `(l, l + 8)`, then `(l, l + 4)`, `(l, l + 2)`, `(l, l + 1)` added.
+    fn tree_sum(self) -> f32;
+    fn store(self, out: &mut [f32; 16]);
+    /// Rounds half to even; lanes must lie in -128.5..127.5.
+    fn round_i8(self, out: &mut [i8; 16]);
+    /// Rounds half to even; lanes must be finite in f16, or NaN.
+    fn store_f16(self, out: &mut [u8; 32]);
+
+    /// Stores the first lanes.
+    #[inline(always)]
+    fn store_part(self, out: &mut [f32]) {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        out.copy_from_slice(&lanes[..out.len()]);
+    }
+}
+
+/// Defines `TABLE`, the [`Kernels`](crate::Kernels) of a set: one wrapper per entry, compiled with
+/// the set's features, around the generic body.
+macro_rules! kernel_set {
+    ($name:literal, $token:ty, $features:meta) => {
+        $crate::sets::kernel_set! { @table $name, $token, $features;
+            fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::t2;
+            fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::b1;
+            fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::i8;
+            fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => int4::i4;
+            fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::grouped;
+            fn f16(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f16;
+            fn bf16(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::bf16;
+            fn f32(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f32;
+            fn decoded(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => decoded::decoded;
+            fn quantize_i8(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_i8;
+            fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) => elementwise::rms_norm;
+            fn add(x: &mut [f32], y: &[f32]) => elementwise::add;
+            fn silu(gate: &mut [f32], up: &[f32]) => elementwise::silu;
+            fn relu2(gate: &mut [f32], up: &[f32]) => elementwise::relu2;
+            fn rope(head: &mut [f32], cos: &[f32], sin: &[f32]) => elementwise::rope;
+            fn exp(x: &mut [f32]) => math::exp_slice;
+            fn store_f16(x: &[f32], out: &mut [u8]) => quantize::store_f16;
+            fn attend(a: &$crate::Attend<'_>, out: &mut [f32]) => attend::attend;
+        }
+    };
+    (@table $name:literal, $token:ty, $features:meta;
+     $(fn $entry:ident($($arg:ident: $kind:ty),*) $(-> $ret:ty)? => $module:ident::$body:ident;)*) => {
+        /// The kernels of this set.
+        pub(crate) static TABLE: $crate::Kernels = $crate::Kernels { name: $name, $($entry,)* };
+        $(
+            #[$features]
+            unsafe fn $entry($($arg: $kind),*) $(-> $ret)? {
+                // SAFETY: whoever calls through the table got it from the registry, which offers
+                // it only when the CPU has the features.
+                let set = unsafe { <$token>::assume() };
+                $crate::body::$module::$body(set, $($arg),*)
+            }
+        )*
+    };
+}
+pub(crate) use kernel_set;
