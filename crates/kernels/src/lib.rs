@@ -2,12 +2,20 @@
 
 mod activation;
 mod aligned;
+#[allow(
+    clippy::needless_range_loop,
+    reason = "one index runs through several arrays of registers"
+)]
 mod body;
 mod input;
 mod kernels;
 mod kv;
 pub mod oracle;
 mod par;
+#[allow(
+    clippy::needless_range_loop,
+    reason = "one index runs through several arrays of registers"
+)]
 mod sets;
 mod tiles;
 

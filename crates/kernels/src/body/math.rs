@@ -17,7 +17,7 @@ use crate::sets::{Set, Vector};
 const ROUND: f32 = 12_582_912.0;
 /// `ROUND + n` has `n` in its low bits; with the exponent bias added they are those of 2^n.
 const ROUND_BIASED: f32 = ROUND + 127.0;
-const LN2_HEAD: f32 = 0.693_359_375;
+const LN2_HEAD: f32 = 355.0 / 512.0;
 const LN2_TAIL: f32 = -2.121_944_4e-4;
 
 /// 1/7!, 1/6!, ... 1/2!.

@@ -8,7 +8,7 @@ const MIN_ABSMAX: f32 = 1e-5;
 
 /// One row of activations to int8. Two passes:
 ///
-/// 1. the largest magnitude, and a probe `x - x`, which is 0 unless `x` is infinite or NaN;
+/// 1. the largest magnitude, and a probe `0 x`, which is 0 unless `x` is infinite or NaN;
 /// 2. `q = round_half_even(clamp(x * scale, -128, 127))`, multiplied, never divided, by the
 ///    correctly rounded `127 / absmax`. Clamping to integers before rounding is the same as after.
 #[inline(always)]
@@ -46,16 +46,16 @@ fn clamp<S: Set>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 fn absmax<S: Set>(s: S, x: &[f32]) -> Option<f32> {
     let (chunks, tail) = x.as_chunks::<16>();
-    let mut max = s.splat(0.0);
-    let mut probe = s.splat(0.0);
+    let zero = s.splat(0.0);
+    let (mut max, mut probe) = (zero, zero);
     for chunk in chunks {
         let v = s.load(chunk);
         max = v.abs().max(max);
-        probe = probe + (v - v);
+        probe = probe + v * zero;
     }
     let v = s.load_part(tail);
     max = v.abs().max(max);
-    probe = probe + (v - v);
+    probe = probe + v * zero;
     let mut lanes = [0.0; 16];
     max.store(&mut lanes);
     (probe.tree_sum() == 0.0).then(|| lanes.iter().fold(0.0, |a: f32, &b| a.max(b)))
