@@ -1,3 +1,40 @@
-//! Developer commands of the onebit workspace.
+//! Developer commands of the onebit workspace: `cargo xtask COMMAND`.
 
-fn main() {}
+mod check;
+mod package;
+mod process;
+
+use clap::{Parser, Subcommand};
+use onebit::commands::convert::{self, ConvertArgs};
+use onebit::exit::Code;
+use std::process::ExitCode;
+
+/// Developer commands of the onebit workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Convert a Hugging Face folder into a packed file: the same as `onebit convert`.
+    Convert(ConvertArgs),
+    /// Everything a change must pass: fmt, clippy, docs, tests, a short fuzz run.
+    Check(check::CheckArgs),
+    /// Check that each library crate can be packaged on its own.
+    Package,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return onebit::finish_parse(&error),
+    };
+    onebit::finish(match cli.command {
+        Command::Convert(args) => convert::run(&args),
+        Command::Check(args) => check::run(&args).map(|()| Code::Success),
+        Command::Package => package::run_all().map(|()| Code::Success),
+    })
+}
