@@ -1,3 +1,7 @@
 //! Run 1-bit and ternary language models from the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    onebit::main()
+}

@@ -1,0 +1,162 @@
+//! Flags that decide how a model is loaded and computed.
+
+use super::LaterArgs;
+use crate::exit;
+use clap::{Args, ValueEnum};
+
+/// How the weights get into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Load {
+    /// Map the file; pages are read when they are first touched.
+    #[default]
+    Mmap,
+    /// Read the whole file into memory.
+    Heap,
+    /// Map the file and keep it in memory (not supported yet).
+    #[value(hide = true)]
+    Mlock,
+}
+
+/// Arithmetic of the activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Activations {
+    /// As the model was trained.
+    #[default]
+    Auto,
+    /// Float.
+    F32,
+    /// 8-bit integers per token.
+    Int8,
+}
+
+/// A type of the key/value cache, by its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvArg {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// A type of the contract that is not built yet, under its main name.
+    NotYet(&'static str),
+}
+
+/// Reads a key/value cache type, aliases included.
+///
+/// # Errors
+/// A message listing the known types.
+pub fn parse_kv(text: &str) -> Result<KvArg, String> {
+    Ok(match text {
+        "f32" => KvArg::F32,
+        "f16" => KvArg::F16,
+        "q8" | "q8_0" | "int8" => KvArg::NotYet("q8"),
+        "q4" | "q4_0" | "int4" => KvArg::NotYet("q4"),
+        "q2" | "int2" => KvArg::NotYet("q2"),
+        "b1" | "int1" => KvArg::NotYet("b1"),
+        "auto" => KvArg::NotYet("auto"),
+        _ => return Err("known types are f32 and f16".to_owned()),
+    })
+}
+
+/// Flags that decide how a model is loaded and computed.
+#[derive(Clone, Debug, Args)]
+pub struct EngineArgs {
+    /// Positions to keep; 0 is the model's own maximum [default: 2048, or the model's maximum if smaller]
+    #[arg(short, long, value_name = "N", help_heading = "Engine")]
+    pub ctx_size: Option<usize>,
+    /// Threads to compute with [default: the cores this process may use]
+    #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = positive, help_heading = "Engine")]
+    pub threads: Option<usize>,
+    /// Prompt tokens computed at once
+    #[arg(short, long, value_name = "N", default_value = "128", value_parser = positive, help_heading = "Engine")]
+    pub batch_size: usize,
+    /// Type of the key/value cache: f32, f16 [default: f16]
+    #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
+    pub kv: Option<KvArg>,
+    /// Type of the keys, where it differs from --kv
+    #[arg(long, alias = "cache-type-k", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
+    pub kv_k: Option<KvArg>,
+    /// Type of the values, where it differs from --kv
+    #[arg(long, alias = "cache-type-v", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
+    pub kv_v: Option<KvArg>,
+    /// How the weights get into memory [default: mmap]
+    #[arg(long, value_name = "HOW", conflicts_with_all = ["mmap", "no_mmap", "mlock"], help_heading = "Engine")]
+    load: Option<Load>,
+    /// The same as --load mmap
+    #[arg(long, hide = true, conflicts_with_all = ["no_mmap", "mlock"])]
+    mmap: bool,
+    /// The same as --load heap
+    #[arg(long, hide = true, conflicts_with = "mlock")]
+    no_mmap: bool,
+    /// The same as --load mlock
+    #[arg(long, hide = true)]
+    mlock: bool,
+    /// Force a kernel set; `onebit info` lists them
+    #[arg(long, value_name = "NAME", help_heading = "Engine")]
+    pub kernels: Option<String>,
+    /// Arithmetic of the activations
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "auto",
+        help_heading = "Engine"
+    )]
+    pub activations: Activations,
+    /// Use no network
+    #[arg(long, help_heading = "Engine")]
+    pub offline: bool,
+    #[command(flatten)]
+    later: LaterArgs,
+}
+
+impl EngineArgs {
+    /// How to load the weights.
+    pub fn load(&self) -> Load {
+        match (self.load, self.no_mmap, self.mlock) {
+            (Some(load), ..) => load,
+            (None, true, _) => Load::Heap,
+            (None, _, true) => Load::Mlock,
+            (None, false, false) => Load::Mmap,
+        }
+    }
+
+    /// The types of keys and values.
+    ///
+    /// # Errors
+    /// Exit code 4 for a type that is not built yet.
+    pub fn kv_types(&self) -> anyhow::Result<(KvArg, KvArg)> {
+        let both = self.kv.unwrap_or(KvArg::F16);
+        let pair = (self.kv_k.unwrap_or(both), self.kv_v.unwrap_or(both));
+        for kv in [pair.0, pair.1] {
+            if let KvArg::NotYet(name) = kv {
+                return Err(exit::unsupported(format!(
+                    "--kv {name} is not supported yet; known types are f32 and f16"
+                )));
+            }
+        }
+        Ok(pair)
+    }
+
+    /// Refuses what the flags ask for and this version cannot do.
+    ///
+    /// # Errors
+    /// Exit code 4, naming the flag.
+    pub fn refuse_later(&self) -> anyhow::Result<()> {
+        self.later.refuse()?;
+        self.kv_types()?;
+        if self.load() == Load::Mlock {
+            return Err(exit::unsupported(
+                "--load mlock (--mlock) is not supported yet; use mmap or heap",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A whole number of at least 1.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}

@@ -1,0 +1,40 @@
+//! `onebit info`: what is in a model file, which kernels run here, how much memory it takes.
+
+use crate::cli::{KvArg, parse_kv};
+use crate::exit::{self, Code};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Flags of `onebit info`.
+#[derive(Clone, Debug, Args)]
+pub struct InfoArgs {
+    /// A packed file or a Hugging Face folder [default: the demo model]
+    model: Option<PathBuf>,
+    /// Positions of the memory plan [default: 2048, or the model's maximum if smaller]
+    #[arg(short, long, value_name = "N")]
+    ctx_size: Option<usize>,
+    /// Type of the key/value cache of the memory plan: f32, f16
+    #[arg(long, value_name = "TYPE", value_parser = parse_kv, default_value = "f16")]
+    kv: KvArg,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Compare every tensor with its stored hash
+    #[arg(long)]
+    check: bool,
+    /// Use no network
+    #[arg(long)]
+    offline: bool,
+    #[arg(long, value_name = "NAME", hide = true)]
+    shape: Option<String>,
+    #[arg(long, hide = true, requires = "shape")]
+    compare: bool,
+}
+
+/// Does it.
+pub(crate) fn run(args: InfoArgs) -> anyhow::Result<Code> {
+    if args.shape.is_some() {
+        return Err(exit::unsupported("--shape is not supported yet"));
+    }
+    Err(exit::unsupported("not built yet"))
+}
