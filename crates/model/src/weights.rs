@@ -196,7 +196,7 @@ impl Layer {
 pub(crate) fn supported(layout: Layout, activation: ActivationMode) -> bool {
     match activation {
         ActivationMode::I8Token => !layout.is_float(),
-        ActivationMode::F32 => layout.is_float(),
+        ActivationMode::F32 => true,
         _ => false,
     }
 }

@@ -59,11 +59,7 @@ impl Tensor {
         rows: usize,
         cols: usize,
     ) -> Self {
-        let activation = if layout.is_float() {
-            ActivationMode::F32
-        } else {
-            ActivationMode::I8Token
-        };
+        let activation = usual_activation(layout);
         Self::Matrix {
             name: name.into(),
             layout,
@@ -87,11 +83,22 @@ impl Tensor {
     }
 }
 
+/// Floats for float layouts, int8 for integer ones.
+pub(crate) fn usual_activation(layout: Layout) -> ActivationMode {
+    if layout.is_float() {
+        ActivationMode::F32
+    } else {
+        ActivationMode::I8Token
+    }
+}
+
 /// A spec and the layouts of its matrices.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub(crate) spec: ModelSpec,
     pub(crate) linears: Layout,
+    /// What the inputs of the linears are turned into.
+    pub(crate) activation: ActivationMode,
     pub(crate) embed: Layout,
     pub(crate) head: Layout,
 }
@@ -140,12 +147,15 @@ impl Recipe {
             ("down", hidden, ffn, spec.mlp_bias),
         ];
         for (name, rows, cols, bias) in linears {
-            tensors.push(Tensor::matrix(
-                format!("{layer}.{name}"),
-                self.linears,
+            let (layout, activation) = (self.linears, self.activation);
+            let matrix = format!("{layer}.{name}");
+            tensors.push(Tensor::Matrix {
+                name: matrix,
+                layout,
                 rows,
                 cols,
-            ));
+                activation,
+            });
             if bias {
                 tensors.push(Tensor::vector(format!("{layer}.{name}.bias"), rows));
             }

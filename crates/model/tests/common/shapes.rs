@@ -1,9 +1,9 @@
 //! The models that the tests run.
 
-use onebit_format::Layout;
+use onebit_format::{ActivationMode, Layout};
 use onebit_model::{Activation, ModelSpec, RopeSpec, WindowSpec};
 
-use super::Recipe;
+use super::{Recipe, usual_activation};
 
 /// Squared ReLU, sub-norms, grouped queries and a tied float head, as in BitNet b1.58 2B 4T.
 pub(crate) fn bitnet() -> Recipe {
@@ -28,6 +28,7 @@ pub(crate) fn bitnet() -> Recipe {
     Recipe {
         spec,
         linears: Layout::T2,
+        activation: ActivationMode::I8Token,
         embed: Layout::BF16,
         head: Layout::BF16,
     }
@@ -48,6 +49,7 @@ pub(crate) fn llama(linears: Layout) -> Recipe {
     Recipe {
         spec,
         linears,
+        activation: usual_activation(linears),
         embed: Layout::F32,
         head: Layout::F32,
     }
@@ -111,6 +113,14 @@ pub(crate) fn input_norms() -> Recipe {
     recipe
 }
 
+/// Integer weights trained with float activations.
+pub(crate) fn float_inputs(linears: Layout) -> Recipe {
+    Recipe {
+        activation: ActivationMode::F32,
+        ..llama(linears)
+    }
+}
+
 /// BitNet linears under a head (and embedding) of the given layout.
 pub(crate) fn quantized_head(head: Layout) -> Recipe {
     Recipe {
@@ -131,6 +141,8 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("llama 4-bit", llama(Layout::I4)),
         ("llama ternary", llama(Layout::T2)),
         ("llama binary", llama(Layout::B1)),
+        ("llama ternary, float inputs", float_inputs(Layout::T2)),
+        ("llama binary, float inputs", float_inputs(Layout::B1)),
         ("odd sizes", odd()),
         ("head_dim 100", head_dim_100()),
         ("windows", windowed()),
