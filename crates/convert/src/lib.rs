@@ -1,4 +1,53 @@
 //! Converts Hugging Face safetensors checkpoints into packed onebit files.
+//!
+//! A checkpoint is a folder with `config.json` and `model.safetensors` (or shards with an index),
+//! and usually a tokenizer. [`convert()`] turns it into one file that carries the weights, the
+//! configuration, the tokenizer, the chat template, the generation defaults and the provenance:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use onebit_convert::{ErrorKind, Options, convert};
+//!
+//! let report = convert(
+//!     Path::new("bitnet-b1.58-2B-4T"),
+//!     Path::new("bitnet.onebit"),
+//!     &Options::default(),
+//!     &mut (), // or something that implements `Progress`
+//! );
+//! match report {
+//!     Ok(report) => println!("{report}"),
+//!     Err(error) if error.kind() == ErrorKind::Unsupported => println!("not yet: {error}"),
+//!     Err(error) => println!("{error}"),
+//! }
+//! ```
+//!
+//! What happens on the way:
+//!
+//! 1. The config is matched with one row of a table of families. The row says which defaults
+//!    absent fields have and what the tensors are called; nothing else distinguishes families. A
+//!    config that says something no row covers is refused, naming the field.
+//! 2. Every tensor is looked up and its type and shape compared with the config, before anything is
+//!    written. How a linear is stored follows from both together: packed weights are `U8` and have
+//!    a scale, whose direction `linear_class` decides; float masters of online-quantized models
+//!    become ternary here by the arithmetic they were trained with; dense weights keep their values.
+//!    A tensor that nothing uses is an error, not a surprise.
+//! 3. Tensors are read, packed and written in blocks of rows, so memory does not grow with the
+//!    model. Each packed ternary weight is decoded again and compared with its source.
+//! 4. The output appears under its name when it is complete, and not before.
+//!
+//! Types are changed only when asked for:
+//!
+//! ```
+//! use onebit_convert::{FloatType, Options};
+//!
+//! # fn main() -> Result<(), onebit_convert::ConvertError> {
+//! let mut options = Options::default();
+//! options.weights = "auto".parse()?; // ternary weights in two bits, dense ones as they are
+//! options.head = Some(FloatType::Q8); // the output head in 8 bits
+//! assert!("b1".parse::<onebit_convert::WeightType>().is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 mod blocks;
 mod config;
@@ -7,6 +56,8 @@ mod encode;
 mod error;
 mod family;
 mod floats;
+#[doc(hidden)]
+pub mod fuzz;
 mod linear;
 mod options;
 mod plan;

@@ -1,11 +1,9 @@
 //! Broken and unsupported checkpoints: each is refused with its class and a message that names the
 //! culprit, and nothing is left at the output or beside it.
 
-mod common;
-
 use std::fs;
 
-use common::*;
+use crate::common::*;
 use onebit_convert::{ErrorKind, Options};
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -13,7 +11,13 @@ use serde_json::{Value, json};
 use ErrorKind::{Malformed, Unsupported};
 
 type Change = fn(&mut Model);
-type Case = (&'static str, fn() -> Model, Change, ErrorKind, &'static [&'static str]);
+type Case = (
+    &'static str,
+    fn() -> Model,
+    Change,
+    ErrorKind,
+    &'static [&'static str],
+);
 
 fn llama() -> Model {
     dense_llama(Dtype::BF16)
@@ -32,10 +36,13 @@ fn set_quant(model: &mut Model, key: &str, value: impl Into<Value>) {
 }
 
 fn set_scale(model: &mut Model, value: f32) {
-    model.insert("model.layers.1.mlp.up_proj.weight_scale", Dtype::F32, &[1], &[value]);
+    model.insert(
+        "model.layers.1.mlp.up_proj.weight_scale",
+        Dtype::F32,
+        &[1],
+        &[value],
+    );
 }
-
-const UP: &str = "model.layers.1.mlp.up_proj.weight";
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
@@ -240,7 +247,7 @@ const SHARD_CASES: &[FileCase] = &[
     ("shard outside", |p| edit_index(p, |i| i["weight_map"][UP] = "../x.safetensors".into()), Malformed, &[UP, "../x.safetensors"]),
     ("absolute shard", |p| edit_index(p, |i| i["weight_map"][UP] = "/etc/passwd".into()), Malformed, &[UP, "/etc/passwd"]),
     ("shard that is not there", |p| edit_index(p, |i| i["weight_map"][UP] = "x.safetensors".into()), Malformed, &["x.safetensors"]),
-    ("shard is a directory", |p| as_directory(p, &shard_name(1)), Malformed, &[&"model-00001.safetensors", "directory"]),
+    ("shard is a directory", |p| as_directory(p, &shard_name(1)), Malformed, &["model-00001.safetensors", "directory"]),
     ("missing shard", |p| remove(p, &shard_name(1)), Malformed, &["model-00001.safetensors"]),
     ("truncated shard", |p| shorten(p, &shard_name(1), 2), Malformed, &["model-00001.safetensors"]),
     ("tensor in another shard", |p| edit_index(p, |i| {
@@ -270,7 +277,10 @@ fn refused(name: &str, place: &Place, kind: ErrorKind, words: &[&str]) {
     let message = error.to_string();
     assert_eq!(error.kind(), kind, "{name}: {message}");
     for word in words {
-        assert!(message.contains(word), "{name}: `{word}` is not in: {message}");
+        assert!(
+            message.contains(word),
+            "{name}: `{word}` is not in: {message}"
+        );
     }
     assert_eq!(place.left_over(), [""; 0], "{name}: {message}");
 }

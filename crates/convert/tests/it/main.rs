@@ -1,0 +1,9 @@
+//! Conversion from outside: whole checkpoints in, packed files and errors out.
+
+mod broken;
+mod common;
+mod convert;
+mod families;
+mod fixtures;
+mod options;
+mod output;
