@@ -1,0 +1,132 @@
+//! Sets to test, reproducible data, and comparison by bits.
+
+use half::f16;
+use onebit_format::{Layout, MatrixRef, Scales, pack};
+use onebit_kernels::{AlignedVec, Kernels};
+
+/// The sets to test: all this machine has. Those it lacks are named on standard error, and are a
+/// failure when listed in `ONEBIT_REQUIRE_KERNELS`.
+pub(crate) fn sets() -> &'static [&'static Kernels] {
+    let required = std::env::var("ONEBIT_REQUIRE_KERNELS").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        if let Err(error) = Kernels::by_name(name) {
+            panic!("required by ONEBIT_REQUIRE_KERNELS: {error}");
+        }
+    }
+    for name in Kernels::all_names() {
+        if let Some(reason) = Kernels::why_unavailable(name) {
+            eprintln!("kernel set {name} is not tested: {reason}");
+        }
+    }
+    Kernels::available()
+}
+
+/// A small reproducible generator (splitmix64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in -1..1.
+    pub(crate) fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub(crate) fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit()).collect()
+    }
+
+    pub(crate) fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// The owner of a matrix.
+pub(crate) struct Matrix {
+    pub(crate) layout: Layout,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) bytes: AlignedVec<u8>,
+    row_scales: Vec<f32>,
+    group_scales: Vec<f16>,
+    group: Option<usize>,
+}
+
+impl Matrix {
+    /// Random weights. Integer layouts get random bytes, invalid codes and padding included.
+    pub(crate) fn random(layout: Layout, rows: usize, cols: usize, random: &mut Random) -> Self {
+        let row_bytes = layout.row_bytes(cols).unwrap();
+        let mut bytes = AlignedVec::zeroed(rows * row_bytes);
+        for row in bytes.chunks_exact_mut(row_bytes) {
+            match layout {
+                Layout::F16 => pack::f16_row(&random.floats(cols), row).unwrap(),
+                Layout::BF16 => pack::bf16_row(&random.floats(cols), row).unwrap(),
+                Layout::F32 => pack::f32_row(&random.floats(cols), row).unwrap(),
+                _ => row.copy_from_slice(&random.bytes(row_bytes)),
+            }
+        }
+        let group = (layout == Layout::I4).then_some(64);
+        let mut matrix = Self {
+            layout,
+            rows,
+            cols,
+            bytes,
+            row_scales: vec![],
+            group_scales: vec![],
+            group: None,
+        };
+        matrix.row_scales = random.floats(rows).iter().map(|x| x.abs() + 0.01).collect();
+        match group {
+            Some(size) => matrix.grouped(size, random),
+            None => matrix,
+        }
+    }
+
+    /// The same weights with a scale per group of `size` columns.
+    pub(crate) fn grouped(mut self, size: usize, random: &mut Random) -> Self {
+        let count = self.rows * self.cols.div_ceil(size);
+        let scale = |x: &f32| f16::from_f32(x.abs() + 0.01);
+        self.group_scales = random.floats(count).iter().map(scale).collect();
+        self.group = Some(size);
+        self
+    }
+
+    pub(crate) fn view(&self) -> MatrixRef<'_> {
+        let scales = match (self.layout, self.group) {
+            (_, Some(size)) => Scales::Groups {
+                size,
+                values: &self.group_scales,
+            },
+            (Layout::T2 | Layout::B1, None) => Scales::Tensor(0.75),
+            (Layout::I8, None) => Scales::Rows(&self.row_scales),
+            _ => Scales::None,
+        };
+        MatrixRef::new(self.layout, self.rows, self.cols, &self.bytes, scales).unwrap()
+    }
+}
+
+/// Equal bits, or both NaN.
+#[track_caller]
+pub(crate) fn assert_same(found: &[f32], expected: &[f32], what: impl std::fmt::Display) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+        assert!(same, "{what}: element {i} is {a:e}, expected {b:e}");
+    }
+}
+
+/// Runs `f` on every set and demands the same bits from all; returns them.
+#[track_caller]
+pub(crate) fn agreed(what: &str, f: impl Fn(&Kernels) -> Vec<f32>) -> Vec<f32> {
+    let expected = f(sets()[0]);
+    for set in &sets()[1..] {
+        assert_same(&f(set), &expected, format!("{what} on {}", set.name()));
+    }
+    expected
+}

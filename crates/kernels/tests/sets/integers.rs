@@ -1,0 +1,229 @@
+//! Integer matrices times int8 activations.
+
+use onebit_format::Layout;
+use onebit_kernels::{I8Rows, Input, TileMut, oracle};
+use proptest::prelude::*;
+
+use crate::common::{Matrix, Random, assert_same, sets};
+
+/// Around every tile edge of every layout and set.
+const COLS: &[usize] = &[
+    1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 2560,
+];
+const ROWS: usize = 17;
+const TOKENS: usize = 9;
+
+/// Activations of several tokens, starting `skew` bytes into their buffer, of exact length.
+struct Activations {
+    data: Vec<i8>,
+    skew: usize,
+    stride: usize,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl Activations {
+    fn new(cols: usize, stride: usize, skew: usize, mut code: impl FnMut(usize) -> i8) -> Self {
+        let mut data = vec![0; skew + TOKENS * stride];
+        let mut sums = vec![];
+        for t in 0..TOKENS {
+            let row = &mut data[skew + t * stride..][..cols];
+            row.iter_mut()
+                .enumerate()
+                .for_each(|(k, x)| *x = code(k + t));
+            sums.push(row.iter().map(|&x| i32::from(x)).sum());
+        }
+        let scales = (0..TOKENS).map(|t| 0.3 + t as f32).collect();
+        Self {
+            data,
+            skew,
+            stride,
+            scales,
+            sums,
+        }
+    }
+
+    fn rows(&self, tokens: usize) -> I8Rows<'_> {
+        let data = &self.data[self.skew..][..tokens * self.stride];
+        I8Rows::new(
+            data,
+            self.stride,
+            &self.scales[..tokens],
+            &self.sums[..tokens],
+        )
+    }
+}
+
+/// Row ranges that begin and end everywhere relative to blocks of four.
+fn ranges(rows: usize) -> Vec<std::ops::Range<usize>> {
+    let mut ranges: Vec<_> = (1..=rows).map(|n| 0..n).collect();
+    ranges.extend([3..rows, 5..9, 7..8, 4..4]);
+    ranges
+}
+
+/// Checks every set, every number of tokens and many ranges of rows against the reference.
+fn check(matrix: &Matrix, x: &Activations) {
+    let w = matrix.view();
+    let all = oracle::matmul(&w, 0..w.rows(), Input::I8(x.rows(TOKENS)));
+    for set in sets() {
+        for tokens in 1..=TOKENS {
+            for rows in ranges(w.rows()) {
+                let what = format!(
+                    "{} {} rows {rows:?} cols {} x {tokens}",
+                    set.name(),
+                    w.layout(),
+                    w.cols()
+                );
+                let mut out = vec![f32::NAN; tokens * rows.len()];
+                let mut tile = TileMut::whole(&mut out, tokens, rows.len());
+                set.matmul(&w, rows.clone(), Input::I8(x.rows(tokens)), &mut tile);
+                let expected: Vec<f32> = (0..tokens)
+                    .flat_map(|t| all[t * w.rows()..][rows.clone()].iter().copied())
+                    .collect();
+                assert_same(&out, &expected, what);
+            }
+        }
+        check_sums(set, matrix, x);
+    }
+}
+
+/// Checks the exact sums before scaling.
+fn check_sums(set: &onebit_kernels::Kernels, matrix: &Matrix, x: &Activations) {
+    let w = matrix.view();
+    if !matches!(w.layout(), Layout::T2 | Layout::B1 | Layout::I8) {
+        return;
+    }
+    let mut out = vec![0; TOKENS * w.rows()];
+    let mut tile = TileMut::whole(&mut out, TOKENS, w.rows());
+    set.sums(&w, 0..w.rows(), x.rows(TOKENS), &mut tile);
+    for t in 0..TOKENS {
+        for r in 0..w.rows() {
+            let expected = oracle::sum(&w, r, x.rows(TOKENS).row(t));
+            let found = i64::from(out[t * w.rows() + r]);
+            assert_eq!(found, expected, "{} {} ({r}, {t})", set.name(), w.layout());
+        }
+    }
+}
+
+fn integer_layouts() -> impl Iterator<Item = Layout> {
+    Layout::ALL
+        .iter()
+        .copied()
+        .filter(|layout| !layout.is_float())
+}
+
+#[test]
+fn sizes_around_every_edge() {
+    let mut random = Random(1);
+    for layout in integer_layouts() {
+        for &cols in COLS {
+            let matrix = Matrix::random(layout, ROWS, cols, &mut random);
+            let stride = layout.padded_cols(cols).unwrap();
+            let x = Activations::new(cols, stride, 0, |_| random.next() as i8);
+            check(&matrix, &x);
+        }
+    }
+}
+
+#[test]
+fn misaligned_and_widely_spaced_activations() {
+    let mut random = Random(2);
+    for layout in integer_layouts() {
+        for (cols, skew, gap) in [(513, 1, 0), (300, 7, 33), (64, 31, 1)] {
+            let matrix = Matrix::random(layout, ROWS, cols, &mut random);
+            let stride = layout.padded_cols(cols).unwrap() + gap;
+            check(
+                &matrix,
+                &Activations::new(cols, stride, skew, |_| random.next() as i8),
+            );
+        }
+    }
+}
+
+#[test]
+fn runs_of_extreme_activations() {
+    let patterns: [fn(usize) -> i8; 4] = [
+        |_| 127,
+        |_| -128,
+        |k| if k % 2 == 0 { 127 } else { -128 },
+        |k| if k / 64 % 2 == 0 { 127 } else { -128 },
+    ];
+    let mut random = Random(3);
+    for layout in integer_layouts() {
+        for byte in [0x00, 0xff, 0x55, 0xaa, 0x80, 0x7f, 0x08] {
+            for pattern in patterns {
+                let mut matrix = Matrix::random(layout, 9, 2560, &mut random);
+                matrix.bytes.fill(byte);
+                let stride = layout.padded_cols(2560).unwrap();
+                check(&matrix, &Activations::new(2560, stride, 0, pattern));
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows_do_not_overflow() {
+    let cols = 16384;
+    let mut random = Random(4);
+    for layout in integer_layouts() {
+        let mut matrix = Matrix::random(layout, 9, cols, &mut random);
+        matrix
+            .bytes
+            .fill(if layout == Layout::I8 { 0x80 } else { 0xaa });
+        check(&matrix, &Activations::new(cols, cols, 0, |_| -128));
+    }
+}
+
+#[test]
+fn group_scales_on_sign_layouts() {
+    let mut random = Random(5);
+    for layout in [Layout::T2, Layout::B1] {
+        for cols in [1, 127, 128, 129, 512, 700] {
+            let matrix = Matrix::random(layout, 9, cols, &mut random).grouped(128, &mut random);
+            let stride = layout.padded_cols(cols).unwrap();
+            check(
+                &matrix,
+                &Activations::new(cols, stride, 3, |_| random.next() as i8),
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unusable_row_gives_nan_everywhere() {
+    let mut random = Random(6);
+    for layout in integer_layouts() {
+        let matrix = Matrix::random(layout, 5, 100, &mut random);
+        for set in sets() {
+            let mut q = vec![1; 512];
+            let quant = set.quantize_i8(&[f32::INFINITY; 100], &mut q);
+            let (scale, sum) = ([quant.scale], [quant.sum]);
+            let mut out = vec![0.0; 5];
+            let x = Input::I8(I8Rows::new(&q, 512, &scale, &sum));
+            set.matmul(&matrix.view(), 0..5, x, &mut TileMut::whole(&mut out, 1, 5));
+            assert!(
+                out.iter().all(|y| y.is_nan()),
+                "{} {layout}: {out:?}",
+                set.name()
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_matrix(
+        layout in prop::sample::select(integer_layouts().collect::<Vec<_>>()),
+        rows in 9usize..24,
+        cols in 1usize..1400,
+        skew in 0usize..64,
+        seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let matrix = Matrix::random(layout, rows, cols, &mut random);
+        let stride = layout.padded_cols(cols).unwrap();
+        check(&matrix, &Activations::new(cols, stride, skew, |_| random.next() as i8));
+    }
+}

@@ -1,0 +1,10 @@
+//! Every available kernel set against the naive reference and against each other.
+
+mod attention;
+mod common;
+mod elementwise;
+
+mod floats;
+mod integers;
+mod misuse;
+mod tiles;
