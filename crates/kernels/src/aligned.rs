@@ -32,23 +32,26 @@ impl<T: Pod> AlignedVec<T> {
     /// A buffer of `len` zeroed elements.
     ///
     /// # Panics
-    /// When the size in bytes overflows, or the size of `T` does not divide 64.
+    /// When memory does not suffice.
     pub fn zeroed(len: usize) -> Self {
+        Self::try_zeroed(len).unwrap_or_else(|| panic!("no memory for a buffer of {len} elements"))
+    }
+
+    /// A buffer of `len` zeroed elements, `None` when memory does not suffice.
+    pub fn try_zeroed(len: usize) -> Option<Self> {
         const {
             assert!(
                 size_of::<T>() > 0 && 64 % size_of::<T>() == 0,
                 "T must divide a line"
             )
         };
-        let bytes = len
-            .checked_mul(size_of::<T>())
-            .expect("buffer size overflows");
-        let lines = bytemuck::zeroed_slice_box(bytes.div_ceil(size_of::<Line>()));
-        Self {
+        let bytes = len.checked_mul(size_of::<T>())?;
+        let lines = bytemuck::try_zeroed_slice_box(bytes.div_ceil(size_of::<Line>())).ok()?;
+        Some(Self {
             lines,
             len,
             element: std::marker::PhantomData,
-        }
+        })
     }
 
     /// A buffer that holds a copy of `values`.
@@ -76,5 +79,18 @@ impl<T: Pod> DerefMut for AlignedVec<T> {
 impl<T: Pod + fmt::Debug> fmt::Debug for AlignedVec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        for len in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 4] {
+            assert!(AlignedVec::<f32>::try_zeroed(len).is_none());
+        }
+        assert_eq!(AlignedVec::<f32>::try_zeroed(0).map(|v| v.len()), Some(0));
     }
 }
