@@ -88,10 +88,10 @@ pub enum ModelError {
         /// Longest context supported.
         max: usize,
     },
-    /// More memory than this machine can address.
-    #[error("the {what} is too large to allocate")]
+    /// There is not enough memory.
+    #[error("the {what} does not fit in memory")]
     Memory {
-        /// What was to be allocated.
+        /// "KV cache" or "workspace".
         what: &'static str,
     },
     /// The config inside the file is not a model config.

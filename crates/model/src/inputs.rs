@@ -101,16 +101,17 @@ impl InputSlot {
         4 * Self::float_len(max_rows, width, float_inputs) + max_rows * (padded_stride(width) + 8)
     }
 
-    pub(crate) fn new(max_rows: usize, width: usize, float_inputs: bool) -> Self {
-        Self {
-            floats: AlignedVec::zeroed(Self::float_len(max_rows, width, float_inputs)),
-            codes: AlignedVec::zeroed(max_rows * padded_stride(width)),
-            scales: AlignedVec::zeroed(max_rows),
-            sums: AlignedVec::zeroed(max_rows),
+    /// `None` when memory does not suffice.
+    pub(crate) fn new(max_rows: usize, width: usize, float_inputs: bool) -> Option<Self> {
+        Some(Self {
+            floats: AlignedVec::try_zeroed(Self::float_len(max_rows, width, float_inputs))?,
+            codes: AlignedVec::try_zeroed(max_rows * padded_stride(width))?,
+            scales: AlignedVec::try_zeroed(max_rows)?,
+            sums: AlignedVec::try_zeroed(max_rows)?,
             claims: std::array::from_fn(|_| Claims::new(MAX_TOKEN_BLOCKS)),
             tokens: 0,
             stride: 0,
-        }
+        })
     }
 
     /// Fills the slot with the rows of `source`, normed where there is a norm, in the `forms` asked for.

@@ -40,7 +40,7 @@ impl KvCache {
     ///
     /// # Errors
     /// [`ModelError::Spec`] when `spec` is not valid, [`ModelError::Capacity`] when `capacity` is 0 or beyond
-    /// [`MAX_POSITIONS`](crate::MAX_POSITIONS), [`ModelError::Memory`] when the size overflows.
+    /// [`MAX_POSITIONS`](crate::MAX_POSITIONS), [`ModelError::Memory`] when memory does not suffice.
     pub fn new(
         spec: &ModelSpec,
         keys: KvType,
@@ -59,12 +59,15 @@ impl KvCache {
         }
         let capacity = capacity.next_multiple_of(KV_BLOCK);
         let plane = |kind| Plane::new(kind, spec.kv_heads, spec.head_dim, capacity);
-        let layer = |_| LayerKv {
-            keys: plane(keys),
-            values: plane(values),
+        let layer = |_| {
+            Some(LayerKv {
+                keys: plane(keys)?,
+                values: plane(values)?,
+            })
         };
+        let layers = (0..spec.layers).map(layer).collect::<Option<_>>();
         Ok(Self {
-            layers: (0..spec.layers).map(layer).collect(),
+            layers: layers.ok_or(ModelError::Memory { what: "KV cache" })?,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
             capacity,
@@ -73,8 +76,9 @@ impl KvCache {
         })
     }
 
-    /// Bytes that [`new`](Self::new) would reserve, `None` on overflow. Resident are only those of positions in use.
+    /// Bytes that [`new`](Self::new) would reserve, `None` on overflow and where `spec` is not valid. Resident are only those of positions in use.
     pub fn bytes(spec: &ModelSpec, keys: KvType, values: KvType, capacity: usize) -> Option<usize> {
+        spec.validate().ok()?;
         let rows = spec
             .layers
             .checked_mul(spec.kv_heads)?
@@ -117,6 +121,9 @@ impl KvCache {
     }
 
     /// An independent copy that continues from the same tokens. Only rows in use are copied.
+    ///
+    /// # Panics
+    /// When memory does not suffice for another cache of this capacity.
     pub fn fork(&self) -> Self {
         let layers = self.layers.iter().map(|layer| LayerKv {
             keys: layer.keys.fork(self.len),
@@ -175,14 +182,14 @@ impl KvCache {
 }
 
 impl Plane {
-    fn new(kind: KvType, kv_heads: usize, head_dim: usize, slots: usize) -> Self {
-        let data = AlignedVec::zeroed(kv_heads * slots * kind.row_bytes(head_dim));
-        Self {
+    fn new(kind: KvType, kv_heads: usize, head_dim: usize, slots: usize) -> Option<Self> {
+        let data = AlignedVec::try_zeroed(kv_heads * slots * kind.row_bytes(head_dim))?;
+        Some(Self {
             kind,
             head_dim,
             slots,
             data,
-        }
+        })
     }
 
     fn head_bytes(&self) -> usize {

@@ -31,18 +31,19 @@ impl Slots {
         count * InputSlot::bytes(max_rows, width, float_inputs)
     }
 
+    /// `None` when memory does not suffice.
     pub(crate) fn new(
         max_rows: usize,
         width: usize,
         float_inputs: bool,
         input_norm_eps: Option<f32>,
-    ) -> Self {
+    ) -> Option<Self> {
         let (count, float_inputs) = Self::plan(float_inputs, input_norm_eps);
         let slot = |_| InputSlot::new(max_rows, width, float_inputs);
-        Self {
-            slots: (0..count).map(slot).collect(),
+        Some(Self {
+            slots: (0..count).map(slot).collect::<Option<_>>()?,
             input_norm_eps,
-        }
+        })
     }
 
     /// Number of slots, and whether they hold the floats of all rows.

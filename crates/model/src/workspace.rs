@@ -62,35 +62,36 @@ struct Sizes {
 }
 
 impl Workspace {
-    /// Room for steps of up to `max_rows` rows, `max_logits` of which want logits.
+    /// Room for steps of up to `max_rows` rows (at least 1), `max_logits` of which want logits.
     ///
     /// # Errors
-    /// [`ModelError::StepSize`] when `max_rows` is 0, [`ModelError::Memory`] when the size overflows.
+    /// [`ModelError::Memory`] when memory does not suffice.
     pub fn new(model: &Model, max_rows: usize, max_logits: usize) -> Result<Self, ModelError> {
-        let spec = model.spec();
-        let float_inputs = model.float_inputs();
-        if max_rows == 0 {
-            return Err(ModelError::StepSize {
-                what: "rows",
-                found: 0,
-                max: 0,
-            });
-        }
-        if Self::bytes(spec, float_inputs, max_rows, max_logits).is_none() {
-            return Err(ModelError::Memory { what: "workspace" });
-        }
+        let max_rows = max_rows.max(1);
+        let (spec, float_inputs) = (model.spec(), model.float_inputs());
+        Self::bytes(spec, float_inputs, max_rows, max_logits)
+            .and_then(|_| Self::allocate(spec, float_inputs, max_rows, max_logits))
+            .ok_or(ModelError::Memory { what: "workspace" })
+    }
+
+    fn allocate(
+        spec: &ModelSpec,
+        float_inputs: bool,
+        max_rows: usize,
+        max_logits: usize,
+    ) -> Option<Self> {
         let sizes = Sizes::of(spec, float_inputs);
         let claims = MAX_COLUMN_PARTS.max(MAX_TOKEN_BLOCKS * spec.kv_heads);
-        Ok(Self {
+        Some(Self {
             max_rows,
             max_logits,
-            x: AlignedVec::zeroed(max_rows * sizes.hidden),
-            cos: AlignedVec::zeroed(max_rows * sizes.head_dim / 2),
-            sin: AlignedVec::zeroed(max_rows * sizes.head_dim / 2),
-            logits: AlignedVec::zeroed(max_logits * sizes.vocab),
+            x: AlignedVec::try_zeroed(max_rows * sizes.hidden)?,
+            cos: AlignedVec::try_zeroed(max_rows * sizes.head_dim / 2)?,
+            sin: AlignedVec::try_zeroed(max_rows * sizes.head_dim / 2)?,
+            logits: AlignedVec::try_zeroed(max_logits * sizes.vocab)?,
             scratch: Scratch {
-                slots: Slots::new(max_rows, sizes.widest(), float_inputs, spec.input_norm_eps),
-                arena: AlignedVec::zeroed(sizes.arena(max_rows)),
+                slots: Slots::new(max_rows, sizes.widest(), float_inputs, spec.input_norm_eps)?,
+                arena: AlignedVec::try_zeroed(sizes.arena(max_rows))?,
                 claims: std::array::from_fn(|_| Claims::new(claims)),
                 sizes,
             },
