@@ -39,25 +39,26 @@ impl Container {
         let data_start = range.end;
         let mut header: Header = serde_json::from_slice(&bytes[range])
             .map_err(|error| FormatError::container("a safetensors header in JSON", error))?;
+        let text = header.metadata.get(METADATA_KEY).cloned().ok_or_else(|| {
+            let expected = format!("`{METADATA_KEY}` in the metadata of the safetensors file");
+            FormatError::container(expected, "a safetensors file without it")
+        })?;
+        if !data_start.is_multiple_of(ATOM_BYTES) {
+            let expected = format!("tensors that start at a multiple of {ATOM_BYTES} bytes");
+            return Err(FormatError::container(
+                expected,
+                format!("a start at byte {data_start}"),
+            ));
+        }
         header.tensors.sort_by_key(|(_, info)| info.data_offsets);
-        let Header { metadata, tensors } = header;
-        for (name, info) in &tensors {
+        for (name, info) in &header.tensors {
             check_info(name, info)?;
         }
+        let Header { metadata, tensors } = header;
         let metadata = Metadata::new(Some(metadata), tensors.clone()).map_err(explain)?;
         check_length(bytes.len(), data_start, metadata.data_len())?;
-        let text = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|map| map.get(METADATA_KEY));
-        let text = text.ok_or_else(|| {
-            FormatError::container(
-                format!("`{METADATA_KEY}` in the metadata of the safetensors file"),
-                "a safetensors file without it",
-            )
-        })?;
         Ok(Self {
-            metadata: text.clone(),
+            metadata: text,
             tensors,
             data_start,
         })
@@ -96,13 +97,6 @@ fn header_range(bytes: &[u8]) -> Result<Range<usize>, FormatError> {
         return Err(FormatError::container(
             "a safetensors header in JSON",
             "other bytes",
-        ));
-    }
-    if !end.is_multiple_of(ATOM_BYTES) {
-        let expected = format!("tensors that start at a multiple of {ATOM_BYTES} bytes");
-        return Err(FormatError::container(
-            expected,
-            format!("a start at byte {end}"),
         ));
     }
     Ok(PREFIX_BYTES..end)
