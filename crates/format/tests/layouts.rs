@@ -1,0 +1,378 @@
+//! The layouts: bytes made elsewhere, round trips, and rows against single values.
+
+use std::path::Path;
+
+use half::f16;
+use onebit_format::{ATOM_BYTES, AlignedBytes, Layout, MatrixRef, Scales, ShapeError, pack};
+use proptest::prelude::*;
+use serde::Deserialize;
+
+/// See `fixtures/layouts/make.py`.
+#[derive(Deserialize)]
+struct Golden {
+    layout: String,
+    rows: usize,
+    cols: usize,
+    values: Vec<Vec<f32>>,
+    scales: Vec<f32>,
+    bytes: String,
+}
+
+fn golden(layout: Layout) -> Golden {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
+    let text = std::fs::read_to_string(dir.join(format!("{layout}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn from_hex(text: &str) -> AlignedBytes {
+    let digits = text
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).unwrap());
+    let bytes: Vec<u8> = digits
+        .map(|pair| u8::from_str_radix(pair, 16).unwrap())
+        .collect();
+    AlignedBytes::from(bytes)
+}
+
+/// Scales of either width, as [`Scales`] borrows them.
+struct OwnedScales {
+    layout: Layout,
+    wide: Vec<f32>,
+    narrow: Vec<f16>,
+}
+
+impl OwnedScales {
+    fn new(layout: Layout, wide: Vec<f32>) -> Self {
+        let narrow = wide.iter().map(|scale| f16::from_f32(*scale)).collect();
+        Self {
+            layout,
+            wide,
+            narrow,
+        }
+    }
+
+    fn get(&self) -> Scales<'_> {
+        match self.layout {
+            Layout::T2 | Layout::B1 => Scales::Tensor(self.wide[0]),
+            Layout::I8 => Scales::Rows(&self.wide),
+            Layout::I4 => Scales::Groups {
+                size: 64,
+                values: &self.narrow,
+            },
+            _ => Scales::None,
+        }
+    }
+}
+
+/// Packs one row of weights; `values` are the codes where the layout has codes. Returns the
+/// scales that the layout chooses itself.
+fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> Vec<f32> {
+    let codes: Vec<i8> = values.iter().map(|value| *value as i8).collect();
+    match layout {
+        Layout::T2 => pack::ternary_row(&codes, out),
+        Layout::B1 => pack::binary_row(&codes, out),
+        Layout::I8 => return vec![pack::quantize_i8_row(weights, out)],
+        Layout::I4 => {
+            let mut scales = vec![f16::ZERO; weights.len().div_ceil(64)];
+            pack::quantize_i4_row(weights, out, &mut scales);
+            return scales.iter().map(|scale| scale.to_f32()).collect();
+        }
+        Layout::F16 => pack::f16_row(weights, out).unwrap(),
+        Layout::BF16 => pack::bf16_row(weights, out).unwrap(),
+        Layout::F32 => pack::f32_row(weights, out).unwrap(),
+        other => unreachable!("layout {other}"),
+    }
+    Vec::new()
+}
+
+#[test]
+fn decoder_and_packer_agree_with_the_goldens() {
+    for layout in Layout::ALL.iter().copied() {
+        let golden = golden(layout);
+        assert_eq!(golden.layout, layout.id());
+        let (bytes, scales) = (
+            from_hex(&golden.bytes),
+            OwnedScales::new(layout, golden.scales),
+        );
+        let matrix = MatrixRef::new(layout, golden.rows, golden.cols, &bytes, scales.get());
+        let matrix = matrix.unwrap_or_else(|error| panic!("{layout}: {error}"));
+        let mut chosen = Vec::new();
+        for (r, values) in golden.values.iter().enumerate() {
+            for (k, value) in values.iter().enumerate() {
+                if !layout.is_float() {
+                    assert_eq!(
+                        matrix.code(r, k),
+                        *value as i32,
+                        "{layout} row {r} column {k}"
+                    );
+                }
+                assert_eq!(matrix.value(r, k), value * matrix.scale(r, k));
+            }
+            let weights: Vec<f32> = (0..golden.cols).map(|k| matrix.value(r, k)).collect();
+            let mut row = vec![0xAA; matrix.row_bytes()];
+            chosen.extend(pack_row(layout, values, &weights, &mut row));
+            assert_eq!(row, matrix.row_bytes_of(r), "{layout} row {r}");
+        }
+        if matches!(layout, Layout::I8 | Layout::I4) {
+            assert_eq!(chosen, scales.wide, "{layout}");
+        }
+    }
+}
+
+#[test]
+fn padding_decodes_to_nothing() {
+    for layout in [Layout::T2, Layout::B1, Layout::I8, Layout::I4] {
+        let mut row = AlignedBytes::zeroed(layout.row_bytes(1).unwrap());
+        let scales = OwnedScales::new(layout, pack_row(layout, &[1.0], &[1.0], &mut row));
+        let scales = if scales.wide.is_empty() {
+            OwnedScales::new(layout, vec![1.0])
+        } else {
+            scales
+        };
+        let matrix = MatrixRef::new(layout, 1, 1, &row, scales.get()).unwrap();
+        let expected = if layout == Layout::B1 { -1 } else { 0 };
+        for k in 1..matrix.padded_cols() {
+            assert_eq!(matrix.code(0, k), expected, "{layout} column {k}");
+        }
+    }
+}
+
+#[test]
+fn names_and_sizes() {
+    for layout in Layout::ALL.iter().copied() {
+        assert_eq!(Layout::from_id(layout.id()), Some(layout));
+        assert_eq!(Layout::from_name(layout.name()), Some(layout));
+        let atom = layout.atom_cols();
+        for (cols, atoms) in [
+            (0, 0),
+            (1, 1),
+            (atom - 1, 1),
+            (atom, 1),
+            (atom + 1, 2),
+            (3 * atom, 3),
+        ] {
+            assert_eq!(
+                layout.row_bytes(cols),
+                Some(atoms * ATOM_BYTES),
+                "{layout} {cols}"
+            );
+            assert_eq!(layout.padded_cols(cols), Some(atoms * atom));
+            assert_eq!(layout.byte_len(7, cols), Some(7 * atoms * ATOM_BYTES));
+            let [rows, elements] = layout.stored_shape(7, cols).unwrap();
+            let bytes = rows * elements * layout.dtype().bitsize() / 8;
+            assert_eq!(Some(bytes), layout.byte_len(7, cols));
+        }
+        assert_eq!(layout.byte_len(usize::MAX, 1), None);
+        assert_eq!(layout.padded_cols(usize::MAX), None);
+        assert!(
+            layout.id().ends_with(&format!("k{atom}")),
+            "the id names the atom"
+        );
+    }
+    assert_eq!(
+        (Layout::from_id("t2"), Layout::from_name("t2.r1k256")),
+        (None, None)
+    );
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let bytes = AlignedBytes::zeroed(192);
+    let new = |layout, rows, cols, bytes, scales| {
+        MatrixRef::new(layout, rows, cols, bytes, scales)
+            .map(drop)
+            .unwrap_err()
+    };
+    let bytes_error = new(Layout::T2, 2, 10, &bytes, Scales::Tensor(1.0));
+    assert!(matches!(
+        bytes_error,
+        ShapeError::Bytes {
+            expected: 128,
+            found: 192,
+            ..
+        }
+    ));
+    let kind = new(Layout::T2, 3, 10, &bytes, Scales::None);
+    assert!(kind.to_string().contains("one scale"), "{kind}");
+    let count = new(Layout::I8, 3, 10, &bytes, Scales::Rows(&[1.0; 2]));
+    assert_eq!(
+        count,
+        ShapeError::ScaleCount {
+            expected: 3,
+            found: 2
+        }
+    );
+    let groups = Scales::Groups {
+        size: 32,
+        values: &[],
+    };
+    assert!(matches!(
+        new(Layout::I4, 3, 10, &bytes, groups),
+        ShapeError::ScaleKind { .. }
+    ));
+    let overflow = new(Layout::T2, usize::MAX, 10, &bytes, Scales::Tensor(1.0));
+    assert!(matches!(overflow, ShapeError::Overflow { .. }));
+    let unaligned = new(Layout::F32, 2, 10, &bytes[1..129], Scales::None);
+    assert!(matches!(
+        unaligned,
+        ShapeError::Alignment { expected: 4, .. }
+    ));
+}
+
+#[test]
+fn group_scales_apply_to_binary_columns() {
+    let mut row = AlignedBytes::zeroed(64);
+    pack::binary_row(&[1; 300], &mut row);
+    let values = [1.0, 2.0, 3.0].map(f16::from_f32);
+    let scales = Scales::Groups {
+        size: 128,
+        values: &values,
+    };
+    let matrix = MatrixRef::new(Layout::B1, 1, 300, &row, scales).unwrap();
+    let mut out = vec![0.0; 300];
+    matrix.decode_row(0, &mut out);
+    assert_eq!((out[127], out[128], out[256]), (1.0, 2.0, 3.0));
+}
+
+#[test]
+fn numbers_that_cannot_be_stored_are_reported() {
+    let mut row = [0; 64];
+    let x = [1.0, 1e6, f32::NAN];
+    let error = pack::f16_row(&x, &mut row).unwrap_err();
+    assert_eq!((error.column, error.value), (1, 1e6));
+    assert_eq!(pack::bf16_row(&x, &mut row).unwrap_err().column, 2);
+    assert_eq!(pack::f32_row(&x, &mut row).unwrap_err().column, 2);
+    assert!(pack::quantize_i8_row(&x, &mut row).is_nan());
+    let mut scale = [f16::ZERO];
+    for x in [[f32::INFINITY, 1.0], [1e30, -1e30]] {
+        pack::quantize_i4_row(&x, &mut row, &mut scale);
+        assert!(scale[0].is_nan() && row.iter().all(|byte| *byte == 0x88));
+    }
+}
+
+#[test]
+fn zeros_quantize_to_zero_scales() {
+    let (mut row, mut scales) = ([1; 64], [f16::ONE]);
+    assert_eq!(pack::quantize_i8_row(&[0.0, -0.0], &mut row), 0.0);
+    assert!(row.iter().all(|byte| *byte == 0));
+    pack::quantize_i4_row(&[0.0, -0.0], &mut row, &mut scales);
+    assert_eq!((scales[0].to_bits(), row), (0, [0x88; 64]));
+}
+
+#[test]
+#[should_panic(expected = "ternary codes")]
+fn other_codes_than_ternary_panic() {
+    pack::ternary_row(&[2], &mut [0; 64]);
+}
+
+#[test]
+#[should_panic(expected = "3 columns")]
+fn rows_of_another_length_panic() {
+    pack::ternary_row(&[0; 3], &mut [0; 128]);
+}
+
+fn any_layout() -> impl Strategy<Value = Layout> {
+    prop::sample::select(Layout::ALL)
+}
+
+/// Float columns are kept away from the sizes that `f16` and `bf16` round to infinity.
+fn weights() -> impl Strategy<Value = Vec<f32>> {
+    let values = prop_oneof![-4.0f32..4.0, -6e4f32..6e4, Just(0.0), Just(1e-30)];
+    prop::collection::vec(values, 1..1100)
+}
+
+proptest! {
+    #[test]
+    fn codes_survive_packing(ternary in prop::collection::vec(-1i8..=1, 0..1100)) {
+        let mut row = vec![0xFF; Layout::T2.row_bytes(ternary.len()).unwrap()];
+        pack::ternary_row(&ternary, &mut row);
+        let t2 = MatrixRef::new(Layout::T2, 1, ternary.len(), &row, Scales::Tensor(1.0)).unwrap();
+        prop_assert!(ternary.iter().enumerate().all(|(k, w)| t2.code(0, k) == i32::from(*w)));
+
+        let signs: Vec<i8> = ternary.iter().map(|w| if *w > 0 { 1 } else { -1 }).collect();
+        let mut row = vec![0xFF; Layout::B1.row_bytes(signs.len()).unwrap()];
+        pack::binary_row(&signs, &mut row);
+        let b1 = MatrixRef::new(Layout::B1, 1, signs.len(), &row, Scales::Tensor(1.0)).unwrap();
+        prop_assert!(signs.iter().enumerate().all(|(k, w)| b1.code(0, k) == i32::from(*w)));
+    }
+
+    #[test]
+    fn any_bytes_decode_alike_in_rows_and_alone(
+        layout in any_layout(),
+        rows in 1usize..4,
+        cols in 1usize..700,
+        seed in any::<u64>(),
+    ) {
+        let mut bytes = AlignedBytes::zeroed(layout.byte_len(rows, cols).unwrap());
+        let mut state = seed;
+        for byte in bytes.iter_mut() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (state >> 56) as u8;
+        }
+        let scales = (0..rows * cols.div_ceil(64)).map(|i| 0.5 + i as f32);
+        let mut scales = OwnedScales::new(layout, scales.collect());
+        scales.wide.truncate(rows);
+        let matrix = MatrixRef::new(layout, rows, cols, &bytes, scales.get()).unwrap();
+        let mut out = vec![0.0; cols];
+        for r in 0..rows {
+            matrix.decode_row(r, &mut out);
+            for (k, value) in out.iter().enumerate() {
+                prop_assert_eq!(value.to_bits(), matrix.value(r, k).to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn quantization_errs_by_at_most_half_a_step(x in weights()) {
+        let mut row = vec![0; Layout::I8.row_bytes(x.len()).unwrap()];
+        let scales = [pack::quantize_i8_row(&x, &mut row)];
+        let i8 = MatrixRef::new(Layout::I8, 1, x.len(), &row, Scales::Rows(&scales)).unwrap();
+        let absmax = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        prop_assert_eq!(scales[0], absmax / 127.0);
+        for (k, x) in x.iter().enumerate() {
+            prop_assert!((i8.value(0, k) - x).abs() <= scales[0] * 0.5001);
+        }
+    }
+
+    #[test]
+    fn four_bits_do_no_worse_than_the_plain_scale(x in weights()) {
+        let mut row = vec![0; Layout::I4.row_bytes(x.len()).unwrap()];
+        let mut scales = vec![f16::ZERO; x.len().div_ceil(64)];
+        pack::quantize_i4_row(&x, &mut row, &mut scales);
+        let view = Scales::Groups { size: 64, values: &scales };
+        let i4 = MatrixRef::new(Layout::I4, 1, x.len(), &row, view).unwrap();
+        for (g, group) in x.chunks(64).enumerate() {
+            let absmax = group.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            let plain = f16::from_f32(absmax / 7.0).to_f32();
+            let (mut error, mut plain_error) = (0.0f64, 0.0f64);
+            for (j, x) in group.iter().enumerate() {
+                let by_plain = if plain > 0.0 { (x / plain).round_ties_even() * plain } else { 0.0 };
+                error += f64::from(i4.value(0, 64 * g + j) - x).powi(2);
+                plain_error += f64::from(by_plain - x).powi(2);
+            }
+            prop_assert!(error <= plain_error * 1.0001 + 1e-12, "{error} {plain_error}");
+        }
+    }
+
+    #[test]
+    fn floats_are_stored_exactly_or_rounded_to_nearest(x in weights()) {
+        let rows = [
+            (Layout::F16, 11, 5e-8f32),
+            (Layout::BF16, 8, 0.0),
+            (Layout::F32, 24, 0.0),
+        ];
+        for (layout, digits, tiny) in rows {
+            let mut row = AlignedBytes::zeroed(layout.row_bytes(x.len()).unwrap());
+            pack_row(layout, &x, &x, &mut row);
+            let matrix = MatrixRef::new(layout, 1, x.len(), &row, Scales::None).unwrap();
+            let limit = 0.5f32.powi(digits);
+            for (k, x) in x.iter().enumerate() {
+                prop_assert!((matrix.value(0, k) - x).abs() <= x.abs() * limit + tiny);
+            }
+            let mut copy = vec![0xAA; row.len()];
+            pack::raw_row(layout, &row[..x.len() * layout.bits() / 8], &mut copy);
+            prop_assert_eq!(&copy[..], &row[..]);
+        }
+    }
+}
