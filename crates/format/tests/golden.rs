@@ -17,7 +17,11 @@ fn the_file_of_version_1_has_not_changed() {
         fs::write(&path, sample()).unwrap();
     }
     PackedFile::open(&path).unwrap().check_hashes().unwrap();
-    assert!(fs::read(&path).unwrap() == sample(), "the bytes differ from {}", path.display());
+    assert!(
+        fs::read(&path).unwrap() == sample(),
+        "the bytes differ from {}",
+        path.display()
+    );
 }
 
 #[test]
