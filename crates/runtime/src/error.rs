@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Malformed,
     /// The input is well-formed but not supported.
     Unsupported,
+    /// It does not fit in memory.
+    Memory,
     /// Any other failure at run time.
     Failed,
 }
@@ -78,6 +80,20 @@ pub enum RuntimeError {
     /// A stop string is empty.
     #[error("a stop string must not be empty")]
     EmptyStop,
+    /// The tokens do not fit.
+    #[error("{tokens} tokens do not fit a context of {context}")]
+    ContextTooSmall {
+        /// Tokens there would be.
+        tokens: usize,
+        /// Tokens that fit.
+        context: usize,
+    },
+    /// The system has no threads left.
+    #[error("cannot start the threads: {0}")]
+    Threads(std::io::Error),
+    /// The model refuses: it is malformed, or the request cannot be served.
+    #[error(transparent)]
+    Model(#[from] onebit_model::ModelError),
     /// There is nothing to begin with.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -97,8 +113,15 @@ impl RuntimeError {
             | E::Messages(_)
             | E::Sampling { .. }
             | E::EmptyStop
+            | E::ContextTooSmall { .. }
             | E::EmptyPrompt => ErrorKind::Request,
-            E::Tokenizer(_) | E::Logits { .. } => ErrorKind::Failed,
+            E::Tokenizer(_) | E::Logits { .. } | E::Threads(_) => ErrorKind::Failed,
+            E::Model(error) => match error.kind() {
+                onebit_model::ErrorKind::Request => ErrorKind::Request,
+                onebit_model::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                onebit_model::ErrorKind::Memory => ErrorKind::Memory,
+                _ => ErrorKind::Malformed,
+            },
         }
     }
 }

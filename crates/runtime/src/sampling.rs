@@ -142,15 +142,20 @@ impl Sampler {
     /// [`RuntimeError::Logits`] where a logit is not a number or infinite, or all are `-inf`.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32, RuntimeError> {
         check_logits(logits)?;
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        let recent = &history[history.len().saturating_sub(self.options.repetition_window)..];
-        penalize_repetition(&mut self.logits, recent, self.options.repetition_penalty);
+        let logits = if self.options.repetition_penalty == 1.0 {
+            logits
+        } else {
+            self.logits.clear();
+            self.logits.extend_from_slice(logits);
+            let recent = &history[history.len().saturating_sub(self.options.repetition_window)..];
+            penalize_repetition(&mut self.logits, recent, self.options.repetition_penalty);
+            &self.logits
+        };
         if self.options.temperature == 0.0 {
-            return Ok(greedy(&self.logits));
+            return Ok(greedy(logits));
         }
         let candidates = &mut self.candidates;
-        likeliest(&self.logits, self.options.top_k, candidates);
+        likeliest(logits, self.options.top_k, candidates);
         weigh(candidates, self.options.temperature);
         top_p(candidates, self.options.top_p);
         min_p(candidates, self.options.min_p);
@@ -179,9 +184,6 @@ pub fn check_logits(logits: &[f32]) -> Result<(), RuntimeError> {
 
 /// Divides positive and multiplies negative logits of the tokens in `recent`, each once.
 pub fn penalize_repetition(logits: &mut [f32], recent: &[u32], penalty: f32) {
-    if penalty == 1.0 {
-        return;
-    }
     for (index, &id) in recent.iter().enumerate() {
         if recent[..index].contains(&id) {
             continue;

@@ -1,6 +1,7 @@
 //! Tokenizers against `transformers`; `fixtures/tokenizers/generate.py` makes the cases.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use onebit_runtime::{ErrorKind, RuntimeError, StreamDecoder, TextFiles, Tokenizer};
 use proptest::prelude::*;
@@ -143,24 +144,27 @@ fn characters_are_whole() {
     }
 }
 
+/// The tokenizers, loaded once for all cases.
+static ALL: LazyLock<[Tokenizer; 3]> = LazyLock::new(|| STYLES.map(|style| load(style).0));
+
 proptest! {
     #[test]
     fn streams_say_what_decoding_says(
         style in 0usize..3, skip: bool, seeds in prop::collection::vec((0u32..700, any::<bool>()), 0..40),
     ) {
-        let (tokenizer, _) = load(STYLES[style]);
+        let tokenizer = &ALL[style];
         // Half of the ids are among the first, where the bytes are.
         let ids: Vec<u32> = seeds.iter().map(|&(id, low)| if low { id % 260 } else { id }).collect();
         let expected = tokenizer.decode(&ids, skip).unwrap();
-        prop_assert_eq!(stream(StreamDecoder::new(&tokenizer, skip), &ids), expected);
+        prop_assert_eq!(stream(StreamDecoder::new(tokenizer, skip), &ids), expected);
     }
 
     #[test]
     fn texts_survive_both_ways(style in 0usize..3, text in "[a-z0-9é你🦊 \n'.]{0,30}") {
-        let (tokenizer, _) = load(STYLES[style]);
+        let tokenizer = &ALL[style];
         let ids = tokenizer.encode(&text, false).unwrap();
         prop_assert_eq!(tokenizer.decode(&ids, false).unwrap(), text.clone());
-        prop_assert_eq!(stream(StreamDecoder::new(&tokenizer, false), &ids), text);
+        prop_assert_eq!(stream(StreamDecoder::new(tokenizer, false), &ids), text);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::RuntimeError;
 use crate::text_files::TextFiles;
 
 /// Steps that a template may take before it is stopped; real ones take a few thousand.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 
 /// A JSON value whose objects keep the order of their fields; read it with `serde`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,0 +1,320 @@
+//! One sequence of tokens in a model: its cache, its scratch memory, and the calls that extend it.
+
+use std::ops::ControlFlow;
+
+use onebit_model::{KvCache, KvType, ModelSpec, Row, Step, Workspace};
+
+use crate::engine::Engine;
+use crate::error::RuntimeError;
+use crate::sampling::log_prob;
+
+/// Context where nothing else is asked for, in tokens.
+const DEFAULT_CONTEXT: usize = 2048;
+
+/// How large a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Tokens that fit, prompt and answer together.
+    pub context: usize,
+    /// Most tokens of a prompt that run through the model at once.
+    pub batch: usize,
+    /// Rows of logits computed at once by [`Session::score`].
+    pub logits_rows: usize,
+    /// How keys are stored.
+    pub keys: KvType,
+    /// How values are stored.
+    pub values: KvType,
+}
+
+impl SessionOptions {
+    /// For models of this shape: the model's own context up to 2048 tokens, and `f16` keys and
+    /// values.
+    pub fn new(spec: &ModelSpec) -> Self {
+        Self {
+            context: spec.max_positions.min(DEFAULT_CONTEXT),
+            batch: 256,
+            logits_rows: 1,
+            keys: KvType::F16,
+            values: KvType::F16,
+        }
+    }
+
+    /// With room for `context` tokens; 0 stands for the model's own maximum.
+    pub fn context(self, context: usize, spec: &ModelSpec) -> Self {
+        let context = if context == 0 {
+            spec.max_positions
+        } else {
+            context
+        };
+        Self { context, ..self }
+    }
+}
+
+/// Where a session stands: the basis for choosing its next token.
+#[derive(Clone, Copy, Debug)]
+pub struct Position<'s> {
+    /// One number per token of the vocabulary, for the token that comes next.
+    pub logits: &'s [f32],
+    /// All tokens so far.
+    pub tokens: &'s [u32],
+}
+
+/// A sequence of tokens with its keys and values.
+///
+/// All memory is allocated at construction; [`prefill`](Self::prefill) and [`step`](Self::step)
+/// allocate nothing. The logits are the same bits whatever the number of threads, the kernel set
+/// and the way in which the tokens were cut into calls.
+pub struct Session {
+    engine: Engine,
+    options: SessionOptions,
+    cache: KvCache,
+    workspace: Workspace,
+    tokens: Vec<u32>,
+    rows: Vec<Row>,
+    /// `0..logits_rows`.
+    row_indices: Vec<usize>,
+}
+
+impl Session {
+    /// An empty session.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Model`] for a context or batch of no tokens, or larger than memory.
+    pub fn new(engine: Engine, options: SessionOptions) -> Result<Self, RuntimeError> {
+        let spec = engine.model().spec();
+        let cache = KvCache::new(spec, options.keys, options.values, options.context)?;
+        Self::with_cache(engine, options, cache, &[])
+    }
+
+    fn with_cache(
+        engine: Engine,
+        options: SessionOptions,
+        cache: KvCache,
+        tokens: &[u32],
+    ) -> Result<Self, RuntimeError> {
+        let batch = options.batch.min(options.context);
+        let logits_rows = options.logits_rows.clamp(1, batch.max(1));
+        let workspace = Workspace::new(engine.model(), batch, logits_rows)?;
+        let mut all = Vec::with_capacity(options.context);
+        all.extend_from_slice(tokens);
+        Ok(Self {
+            workspace,
+            cache,
+            tokens: all,
+            rows: Vec::with_capacity(batch),
+            row_indices: (0..logits_rows).collect(),
+            options: SessionOptions {
+                batch,
+                logits_rows,
+                ..options
+            },
+            engine,
+        })
+    }
+
+    /// What the session shares with others.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How large it is.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// All tokens so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Number of tokens that still fit.
+    pub fn remaining(&self) -> usize {
+        self.options.context - self.tokens.len()
+    }
+
+    /// Appends tokens, in batches, and says where the session stands then.
+    ///
+    /// # Errors
+    /// [`RuntimeError::EmptyPrompt`] without tokens; [`RuntimeError::ContextTooSmall`] where they
+    /// do not fit, and [`RuntimeError::Model`] for ids out of range: then nothing is appended.
+    pub fn prefill(&mut self, ids: &[u32]) -> Result<Position<'_>, RuntimeError> {
+        match self.prefill_while(ids, |_| ControlFlow::Continue(()))? {
+            Some(position) => Ok(position),
+            None => Err(RuntimeError::EmptyPrompt),
+        }
+    }
+
+    /// The same, asking `proceed` with the number of tokens appended before each batch. `None` when
+    /// it said no; the batches before stay.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn prefill_while(
+        &mut self,
+        ids: &[u32],
+        mut proceed: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Position<'_>>, RuntimeError> {
+        self.check(ids)?;
+        let batch = self.options.batch;
+        let last = (ids.len() - 1) / batch * batch;
+        for start in (0..last).step_by(batch) {
+            if proceed(start).is_break() {
+                return Ok(None);
+            }
+            self.run(&ids[start..start + batch], Wanted::Nothing)?;
+        }
+        if proceed(last).is_break() {
+            return Ok(None);
+        }
+        let logits = self.run(&ids[last..], Wanted::Last)?;
+        Ok(Some(logits))
+    }
+
+    /// Appends one token and says where the session stands then.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn step(&mut self, id: u32) -> Result<Position<'_>, RuntimeError> {
+        self.check(&[id])?;
+        self.run(&[id], Wanted::Last)
+    }
+
+    /// Appends tokens and returns the log-probability of each but the first, given those before it.
+    /// `on_row` sees the logits after each token, with its index in `ids`; when it breaks, the rest
+    /// is left out.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`]; [`RuntimeError::Logits`] where a token has no log-probability.
+    pub fn score(
+        &mut self,
+        ids: &[u32],
+        mut on_row: impl FnMut(usize, &[f32]) -> ControlFlow<()>,
+    ) -> Result<Vec<f64>, RuntimeError> {
+        self.check(ids)?;
+        let vocab = self.engine.model().spec().vocab;
+        let mut scores = Vec::with_capacity(ids.len() - 1);
+        for (chunk, start) in ids
+            .chunks(self.options.logits_rows)
+            .zip((0..).step_by(self.options.logits_rows))
+        {
+            let rows = self.run(chunk, Wanted::All)?.logits;
+            for (index, logits) in (start..).zip(rows.chunks_exact(vocab)) {
+                if let Some(&next) = ids.get(index + 1) {
+                    let score = log_prob(logits, next).filter(|score| !score.is_nan());
+                    let error = RuntimeError::Logits {
+                        token: next as usize,
+                        value: logits.get(next as usize).copied().unwrap_or(f32::NAN),
+                    };
+                    scores.push(score.ok_or(error)?);
+                }
+                if on_row(index, logits).is_break() {
+                    return Ok(scores);
+                }
+            }
+        }
+        Ok(scores)
+    }
+
+    /// Forgets all tokens from position `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.cache.truncate(len);
+    }
+
+    /// Forgets what does not agree with `ids`, and keeps at least one of them to be appended; returns
+    /// how many of them the session has already.
+    pub fn keep_prefix(&mut self, ids: &[u32]) -> usize {
+        let common = self
+            .tokens
+            .iter()
+            .zip(ids)
+            .take_while(|(a, b)| a == b)
+            .count();
+        let kept = common.min(ids.len().saturating_sub(1));
+        self.truncate(kept);
+        kept
+    }
+
+    /// An independent session that continues from the same tokens.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Model`] where memory is short.
+    pub fn fork(&self) -> Result<Self, RuntimeError> {
+        Self::with_cache(
+            self.engine.clone(),
+            self.options,
+            self.cache.fork(),
+            &self.tokens,
+        )
+    }
+
+    /// Refuses tokens that cannot be appended.
+    fn check(&self, ids: &[u32]) -> Result<(), RuntimeError> {
+        if ids.is_empty() {
+            return Err(RuntimeError::EmptyPrompt);
+        }
+        if ids.len() > self.remaining() {
+            return Err(RuntimeError::ContextTooSmall {
+                tokens: self.tokens.len() + ids.len(),
+                context: self.options.context,
+            });
+        }
+        let vocab = self.engine.model().spec().vocab;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(&id) => Err(onebit_model::ModelError::Token { id, vocab }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs at most a batch of checked tokens. The logits are those of the rows wanted.
+    fn run(&mut self, ids: &[u32], wanted: Wanted) -> Result<Position<'_>, RuntimeError> {
+        let start = self.tokens.len();
+        self.rows.clear();
+        self.rows
+            .extend((start..).zip(ids).map(|(position, &token)| Row {
+                sequence: 0,
+                position,
+                token,
+            }));
+        let last = [ids.len() - 1];
+        let logits_for = match wanted {
+            Wanted::Nothing => &[][..],
+            Wanted::Last => &last[..],
+            Wanted::All => &self.row_indices[..ids.len()],
+        };
+        let caches = &mut [&mut self.cache];
+        let step = Step {
+            rows: &self.rows,
+            caches,
+            logits_for,
+            hidden: false,
+        };
+        let (kernels, pool) = (self.engine.kernels(), &**self.engine.pool());
+        let output = self
+            .engine
+            .model()
+            .forward(kernels, pool, &mut self.workspace, step)?;
+        self.tokens.extend_from_slice(ids);
+        Ok(Position {
+            logits: output.all_logits(),
+            tokens: &self.tokens,
+        })
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("options", &self.options)
+            .field("tokens", &self.tokens.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which rows of a call need logits.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Nothing,
+    Last,
+    All,
+}

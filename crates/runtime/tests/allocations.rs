@@ -1,0 +1,58 @@
+//! Nothing is allocated per token, on any thread.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{engine, model, session};
+use onebit_kernels::Kernels;
+use onebit_runtime::{Sampler, SamplingOptions};
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// The system's allocator, with a count of what is asked of it.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer comes from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn steps_allocate_nothing() {
+    let engine = engine(&model("split3"), Kernels::best(), 3);
+    let mut session = session(&engine, 128, 16);
+    let options = SamplingOptions {
+        repetition_penalty: 1.1,
+        ..SamplingOptions::default()
+    };
+    let mut sampler = Sampler::new(options, common::VOCAB).unwrap();
+    let mut before = 0;
+    for round in 0..3 {
+        session.truncate(0);
+        let position = session.prefill(&[5; 40]).unwrap();
+        let mut id = sampler.sample(position.logits, position.tokens).unwrap();
+        for _ in 0..80 {
+            let position = session.step(id).unwrap();
+            id = sampler.sample(position.logits, position.tokens).unwrap();
+        }
+        if round == 0 {
+            // Threads and locks have set themselves up by now.
+            before = COUNT.load(Ordering::SeqCst);
+        }
+    }
+    assert_eq!(COUNT.load(Ordering::SeqCst) - before, 0);
+}
