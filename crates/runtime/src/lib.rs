@@ -67,6 +67,7 @@ mod defaults;
 mod engine;
 mod error;
 mod generate;
+mod llama_class;
 mod memory;
 mod os;
 mod pool;

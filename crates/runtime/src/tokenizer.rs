@@ -7,6 +7,7 @@ use onebit_format::PackedFile;
 use tokenizers::AddedToken;
 
 use crate::error::RuntimeError;
+use crate::llama_class;
 use crate::text_files::{TOKENIZER, TOKENIZER_CONFIG, TextFiles};
 
 /// A tokenizer with its special tokens.
@@ -38,7 +39,9 @@ impl Tokenizer {
             file: TOKENIZER,
             reason: e.to_string(),
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(&files.tokenizer).map_err(malformed)?;
+        let json = llama_class::rebuild(files)?;
+        let json = json.as_deref().unwrap_or(&files.tokenizer);
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(malformed)?;
         inner
             .with_truncation(None)
             .map_err(malformed)?

@@ -27,7 +27,7 @@ struct Decode {
     skipped: String,
 }
 
-const STYLES: [&str; 3] = ["split3", "digits", "metaspace"];
+const STYLES: [&str; 4] = ["split3", "digits", "metaspace", "llama"];
 
 fn folder(style: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -145,12 +145,12 @@ fn characters_are_whole() {
 }
 
 /// The tokenizers, loaded once for all cases.
-static ALL: LazyLock<[Tokenizer; 3]> = LazyLock::new(|| STYLES.map(|style| load(style).0));
+static ALL: LazyLock<[Tokenizer; 4]> = LazyLock::new(|| STYLES.map(|style| load(style).0));
 
 proptest! {
     #[test]
     fn streams_say_what_decoding_says(
-        style in 0usize..3, skip: bool, seeds in prop::collection::vec((0u32..700, any::<bool>()), 0..40),
+        style in 0usize..4, skip: bool, seeds in prop::collection::vec((0u32..700, any::<bool>()), 0..40),
     ) {
         let tokenizer = &ALL[style];
         // Half of the ids are among the first, where the bytes are.
@@ -159,6 +159,7 @@ proptest! {
         prop_assert_eq!(stream(StreamDecoder::new(tokenizer, skip), &ids), expected);
     }
 
+    // The fourth style drops a leading space.
     #[test]
     fn texts_survive_both_ways(style in 0usize..3, text in "[a-z0-9é你🦊 \n'.]{0,30}") {
         let tokenizer = &ALL[style];
