@@ -11,6 +11,8 @@ use crate::source::json;
 
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
+/// Where older checkpoints name their special tokens.
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const TEMPLATE: &str = "chat_template.jinja";
 /// Largest `tokenizer.json` accepted, in bytes.
 const MAX_TOKENIZER: u64 = 256 << 20;
@@ -37,19 +39,29 @@ pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Text> {
             "there is no {TOKENIZER}: the file takes token ids only"
         )),
     }
-    let config = read_optional(&dir.join(CONFIG), json::MAX_JSON)?;
-    let object = config
-        .as_deref()
-        .map(|bytes| json::parse_object(CONFIG, bytes))
-        .transpose()?;
-    text.blobs.extend(config.map(|bytes| (CONFIG, bytes)));
+    let config = object(checkpoint, CONFIG, &mut text)?;
+    object(checkpoint, SPECIAL_TOKENS, &mut text)?;
     text.chat_template = match read_optional(&dir.join(TEMPLATE), json::MAX_JSON)? {
         Some(bytes) => Some(
             String::from_utf8(bytes).map_err(|error| ConvertError::malformed(TEMPLATE, error))?,
         ),
-        None => object.as_ref().map_or(Ok(None), template)?,
+        None => config.map_or(Ok(None), |config| template(&config, &mut text.notes))?,
     };
     Ok(text)
+}
+
+/// Takes over a file that holds a JSON object, unchanged, and parses it.
+fn object(
+    checkpoint: &Checkpoint,
+    name: &'static str,
+    text: &mut Text,
+) -> Result<Option<Map<String, Value>>> {
+    let Some(bytes) = read_optional(&checkpoint.dir.join(name), json::MAX_JSON)? else {
+        return Ok(None);
+    };
+    let object = json::parse_object(name, &bytes)?;
+    text.blobs.push((name, bytes));
+    Ok(Some(object))
 }
 
 fn check_object(bytes: &[u8]) -> Result<()> {
@@ -59,7 +71,7 @@ fn check_object(bytes: &[u8]) -> Result<()> {
 }
 
 /// `chat_template`: a string, or a list of named ones of which `default` is taken.
-fn template(config: &Map<String, Value>) -> Result<Option<String>> {
+fn template(config: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Option<String>> {
     let place = format!("{CONFIG}: ");
     let fields = Fields::new(config, &place);
     let named = |list: &[Value]| {
@@ -71,12 +83,13 @@ fn template(config: &Map<String, Value>) -> Result<Option<String>> {
     match fields.value("chat_template") {
         None => Ok(None),
         Some(Value::String(template)) => Ok(Some(template.clone())),
-        Some(Value::Array(list)) => match named(list) {
-            Some(template) => Ok(Some(template)),
-            None => {
-                Err(fields.malformed("chat_template", "the list has no template named default"))
+        Some(Value::Array(list)) => {
+            let template = named(list);
+            if template.is_none() {
+                notes.push("no chat template is named default: there is none in the file".into());
             }
-        },
+            Ok(template)
+        }
         Some(other) => Err(fields.malformed(
             "chat_template",
             format!("expected a template, found {}", json::kind(other)),

@@ -155,6 +155,9 @@ fn generation_defaults_and_text_travel_with_the_weights() {
     );
     assert_eq!(meta.chat_template.as_deref(), Some("d"));
 
+    model
+        .files
+        .insert("special_tokens_map.json".into(), b"{}".to_vec());
     let generation =
         json!({"eos_token_id": [6, 7], "temperature": 0.6, "do_sample": true, "top_k": 20});
     model.files.insert(
@@ -175,6 +178,7 @@ fn generation_defaults_and_text_travel_with_the_weights() {
         (Some(true), Some(20), None)
     );
     assert_eq!(file.meta().chat_template.as_deref(), Some("j"));
+    assert_eq!(file.blob("special_tokens_map.json").unwrap(), b"{}");
     assert_eq!(file.meta().provenance.source, "source");
 }
 
