@@ -1,0 +1,12 @@
+//! Reads arbitrary bytes as `model.safetensors.index.json`.
+//!
+//! ```text
+//! mkdir -p fuzz/corpus/index_json && cp fixtures/checkpoints/*/*.index.json fuzz/corpus/index_json/
+//! cargo +nightly fuzz run index_json -- -max_total_time=60
+//! ```
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| drop(onebit_convert::fuzz::index_json(data)));
