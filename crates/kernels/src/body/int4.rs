@@ -42,6 +42,9 @@ pub(crate) fn i4<S: Set>(set: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMu
     );
 }
 
+/// Atoms whose scales are converted together: 16 of them.
+const BATCH: usize = 8;
+
 struct Grouped<'a, S> {
     set: S,
     job: &'a Product<'a, I8Rows<'a>>,
@@ -57,7 +60,7 @@ impl<S: Set> Block<f32> for Grouped<'_, S> {
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
-        let Product { w, rows, x } = self.job;
+        let Product { rows, x, .. } = self.job;
         let acc = self.accumulate::<R, T>(row, token);
         for t in 0..T {
             let factor = 1.0 / x.scale(token + t);
@@ -66,7 +69,6 @@ impl<S: Set> Block<f32> for Grouped<'_, S> {
                 *out = acc[r][t].tree_sum() * factor;
             }
         }
-        debug_assert!(row + R <= w.rows());
     }
 }
 
@@ -91,14 +93,20 @@ impl<S: Set> Grouped<'_, S> {
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = planes_of(x.row(token + t), atoms);
         }
+        let mut batch = [[[0.0; 2]; BATCH]; R];
         for a in 0..atoms {
+            if a % BATCH == 0 {
+                for r in 0..R {
+                    batch[r] = scales_from(self.set, &scale_rows[r][2 * a..]);
+                }
+            }
             let mut atom = [&[0; 64]; R];
             let mut scales = [[0.0; 2]; R];
             for r in 0..R {
                 atom[r] = &w_rows[r][a];
                 self.set
                     .prefetch(atom[r].as_ptr().wrapping_add(PREFETCH_BYTES));
-                scales[r] = pair(scale_rows[r], a);
+                scales[r] = batch[r][a % BATCH];
             }
             let mut planes = [&[[0; 64]; 2]; T];
             for t in 0..T {
@@ -110,9 +118,15 @@ impl<S: Set> Grouped<'_, S> {
     }
 }
 
-/// The scales of the two groups of atom `a`.
+/// The scales of the next atoms, zeros past the end.
 #[inline(always)]
-fn pair(scales: &[f16], a: usize) -> [f32; 2] {
-    let second = scales.get(2 * a + 1).map_or(0.0, |s| s.to_f32_const());
-    [scales[2 * a].to_f32_const(), second]
+fn scales_from<S: Set>(s: S, scales: &[f16]) -> [[f32; 2]; BATCH] {
+    let mut bytes = [0; 4 * BATCH];
+    let len = scales.len().min(2 * BATCH);
+    bytes[..2 * len].copy_from_slice(bytemuck::cast_slice(&scales[..len]));
+    let mut lanes = [0.0; 2 * BATCH];
+    s.load_f16(&bytes).store(&mut lanes);
+    let mut pairs = [[0.0; 2]; BATCH];
+    pairs.copy_from_slice(lanes.as_chunks::<2>().0);
+    pairs
 }

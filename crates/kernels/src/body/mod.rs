@@ -77,14 +77,18 @@ impl<'a, X: Rows> Product<'a, X> {
     }
 }
 
-/// Tokens that pass a block of rows before the next block starts, so that their activations are
+/// Tokens that pass a group of rows before the next group starts, so that their activations are
 /// still in the second-level cache when it does.
 const PANEL: usize = 64;
+
+/// Rows that pass a few tokens before the next tokens start, so that the activations of those few
+/// are still in the first-level cache when the next rows come.
+const GROUP: usize = 16;
 
 /// Most tokens whose sums are kept in registers at once.
 const TOKENS: usize = 4;
 
-/// A part of the output of a product: the block's first row relative to the job's, and the tokens.
+/// A product in parts.
 trait Block<O> {
     /// Computes `R` rows from `row` (of the matrix) for `T` tokens from `token`.
     fn run<const R: usize, const T: usize>(
@@ -95,9 +99,17 @@ trait Block<O> {
     );
 }
 
-/// Covers a product with blocks of 4 x 4 rows and tokens, and smaller ones at the edges. A single
-/// token takes 4 rows at a time whatever the set; with several, a set of few registers takes rows
-/// one by one.
+/// Covers a product with blocks of 4 x 4 rows and tokens, and smaller ones at the edges:
+///
+/// ```text
+/// for each panel of 64 tokens
+///     for each group of 16 rows
+///         for each 4 tokens of the panel
+///             for each 4 rows of the group
+/// ```
+///
+/// A single token takes 4 rows at a time whatever the set; with several, a set of few registers
+/// takes rows one by one.
 #[inline(always)]
 fn cover<O, B: Block<O>>(
     many_registers: bool,
@@ -106,44 +118,44 @@ fn cover<O, B: Block<O>>(
     block: &B,
     out: &mut TileMut<'_, O>,
 ) {
+    let four_rows = many_registers || tokens == 1;
     for panel in (0..tokens).step_by(PANEL) {
-        let panel = panel..tokens.min(panel + PANEL);
-        let mut row = rows.start;
-        while rows.end - row >= 4 {
-            if many_registers || panel.len() == 1 {
-                row_block::<O, B, 4>(block, row, panel.clone(), out);
-            } else {
-                for r in row..row + 4 {
-                    row_block::<O, B, 1>(block, r, panel.clone(), out);
-                }
+        let end = tokens.min(panel + PANEL);
+        for group in rows.clone().step_by(GROUP) {
+            let group = group..rows.end.min(group + GROUP);
+            let mut token = panel;
+            while end - token >= TOKENS {
+                row_blocks::<O, B, TOKENS>(four_rows, block, group.clone(), token, out);
+                token += TOKENS;
             }
-            row += 4;
-        }
-        for r in row..rows.end {
-            row_block::<O, B, 1>(block, r, panel.clone(), out);
+            if end - token >= 2 {
+                row_blocks::<O, B, 2>(four_rows, block, group.clone(), token, out);
+                token += 2;
+            }
+            if token < end {
+                row_blocks::<O, B, 1>(four_rows, block, group, token, out);
+            }
         }
     }
 }
 
-/// `R` rows for the tokens of a panel.
+/// A group of rows for `T` tokens.
 #[inline(always)]
-fn row_block<O, B: Block<O>, const R: usize>(
+fn row_blocks<O, B: Block<O>, const T: usize>(
+    four_rows: bool,
     block: &B,
-    row: usize,
-    tokens: Range<usize>,
+    rows: Range<usize>,
+    token: usize,
     out: &mut TileMut<'_, O>,
 ) {
-    let mut token = tokens.start;
-    while tokens.end - token >= TOKENS {
-        block.run::<R, TOKENS>(row, token, out);
-        token += TOKENS;
+    let mut row = rows.start;
+    while four_rows && rows.end - row >= 4 {
+        block.run::<4, T>(row, token, out);
+        row += 4;
     }
-    if tokens.end - token >= 2 {
-        block.run::<R, 2>(row, token, out);
-        token += 2;
-    }
-    if token < tokens.end {
-        block.run::<R, 1>(row, token, out);
+    while row < rows.end {
+        block.run::<1, T>(row, token, out);
+        row += 1;
     }
 }
 
