@@ -5,6 +5,7 @@ use onebit_convert::ConvertError;
 use onebit_format::FormatError;
 use onebit_kernels::KernelError;
 use onebit_model::ModelError;
+use onebit_runtime::RuntimeError;
 
 /// The exit code for an error: that of the first cause that knows one, else [`Code::Failure`].
 pub fn code_of(error: &anyhow::Error) -> Code {
@@ -16,6 +17,7 @@ fn known_code(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         .or_else(|| cause.downcast_ref().map(of_format))
         .or_else(|| cause.downcast_ref().map(of_model))
         .or_else(|| cause.downcast_ref().map(of_convert))
+        .or_else(|| cause.downcast_ref().map(of_runtime))
         .or_else(|| cause.downcast_ref().map(|_: &KernelError| Code::Request))
 }
 
@@ -35,6 +37,16 @@ fn of_model(error: &ModelError) -> Code {
         onebit_model::ErrorKind::Malformed => Code::Model,
         onebit_model::ErrorKind::Unsupported => Code::Unsupported,
         onebit_model::ErrorKind::Memory => Code::Memory,
+        _ => Code::Failure,
+    }
+}
+
+fn of_runtime(error: &RuntimeError) -> Code {
+    match error.kind() {
+        onebit_runtime::ErrorKind::Request => Code::Request,
+        onebit_runtime::ErrorKind::Malformed => Code::Model,
+        onebit_runtime::ErrorKind::Unsupported => Code::Unsupported,
+        onebit_runtime::ErrorKind::Memory => Code::Memory,
         _ => Code::Failure,
     }
 }

@@ -14,13 +14,3 @@ pub fn install() -> anyhow::Result<&'static AtomicBool> {
     })?;
     Ok(&REQUESTED)
 }
-
-/// Whether Ctrl-C came since the last [`clear`].
-pub fn requested() -> bool {
-    REQUESTED.load(Ordering::SeqCst)
-}
-
-/// Forgets a Ctrl-C that has been dealt with.
-pub fn clear() {
-    REQUESTED.store(false, Ordering::SeqCst);
-}

@@ -6,10 +6,13 @@
 pub mod cli;
 pub mod commands;
 pub mod exit;
+pub mod generation;
 pub mod interrupt;
+pub mod load;
 pub mod progress;
 pub mod source;
 pub mod stdout;
+pub mod whole_file;
 
 mod classify;
 

@@ -2,7 +2,7 @@
 
 use crate::exit::StdoutError;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// Writes `text` as it is and hands it to the reader at once.
 pub fn print(text: &str) -> Result<(), StdoutError> {
@@ -24,4 +24,13 @@ pub fn line(text: &str) -> Result<(), StdoutError> {
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string(value)?)?;
     Ok(())
+}
+
+/// Ends the line a person is looking at; in a pipe or a file nothing is added.
+pub fn end_line_on_terminal() -> Result<(), StdoutError> {
+    if io::stdout().is_terminal() {
+        line("")
+    } else {
+        Ok(())
+    }
 }

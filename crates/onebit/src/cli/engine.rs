@@ -3,6 +3,7 @@
 use super::LaterArgs;
 use crate::exit;
 use clap::{Args, ValueEnum};
+use onebit_model::KvType;
 
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -32,12 +33,25 @@ pub enum Activations {
 /// A type of the key/value cache, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvArg {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
+    /// A type that works.
+    Known(KvType),
     /// A type of the contract that is not built yet, under its main name.
     NotYet(&'static str),
+}
+
+impl KvArg {
+    /// The type, where it works.
+    ///
+    /// # Errors
+    /// Exit code 4 for a type that is not built yet.
+    pub fn known(self) -> anyhow::Result<KvType> {
+        match self {
+            Self::Known(kind) => Ok(kind),
+            Self::NotYet(name) => Err(exit::unsupported(format!(
+                "--kv {name} is not supported yet; known types are f32 and f16"
+            ))),
+        }
+    }
 }
 
 /// Reads a key/value cache type, aliases included.
@@ -45,9 +59,10 @@ pub enum KvArg {
 /// # Errors
 /// A message listing the known types.
 pub fn parse_kv(text: &str) -> Result<KvArg, String> {
+    if let Some(known) = KvType::from_name(text) {
+        return Ok(KvArg::Known(known));
+    }
     Ok(match text {
-        "f32" => KvArg::F32,
-        "f16" => KvArg::F16,
         "q8" | "q8_0" | "int8" => KvArg::NotYet("q8"),
         "q4" | "q4_0" | "int4" => KvArg::NotYet("q4"),
         "q2" | "int2" => KvArg::NotYet("q2"),
@@ -67,7 +82,7 @@ pub struct EngineArgs {
     #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = positive, help_heading = "Engine")]
     pub threads: Option<usize>,
     /// Prompt tokens computed at once
-    #[arg(short, long, value_name = "N", default_value = "128", value_parser = positive, help_heading = "Engine")]
+    #[arg(short, long, value_name = "N", default_value = "256", value_parser = positive, help_heading = "Engine")]
     pub batch_size: usize,
     /// Type of the key/value cache: f32, f16 [default: f16]
     #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
@@ -123,17 +138,11 @@ impl EngineArgs {
     ///
     /// # Errors
     /// Exit code 4 for a type that is not built yet.
-    pub fn kv_types(&self) -> anyhow::Result<(KvArg, KvArg)> {
-        let both = self.kv.unwrap_or(KvArg::F16);
-        let pair = (self.kv_k.unwrap_or(both), self.kv_v.unwrap_or(both));
-        for kv in [pair.0, pair.1] {
-            if let KvArg::NotYet(name) = kv {
-                return Err(exit::unsupported(format!(
-                    "--kv {name} is not supported yet; known types are f32 and f16"
-                )));
-            }
-        }
-        Ok(pair)
+    pub fn kv_types(&self) -> anyhow::Result<(KvType, KvType)> {
+        let both = self.kv.unwrap_or(KvArg::Known(KvType::F16));
+        let keys = self.kv_k.unwrap_or(both).known()?;
+        let values = self.kv_v.unwrap_or(both).known()?;
+        Ok((keys, values))
     }
 
     /// Refuses what the flags ask for and this version cannot do.

@@ -10,6 +10,7 @@ pub use engine::{Activations, EngineArgs, KvArg, Load, parse_kv};
 pub use ids::{IdList, parse_ids};
 pub use later::LaterArgs;
 pub use prompt::{Prompt, PromptArgs};
+pub(crate) use prompt::{read_text_file, read_text_stdin};
 pub use sampling::SamplingArgs;
 
 use crate::commands::{

@@ -1,9 +1,23 @@
 //! `onebit chat`: talk with a model.
 
+mod command;
+
+use crate::cli::read_text_file;
 use crate::cli::{EngineArgs, SamplingArgs};
-use crate::exit::{self, Code};
+use crate::exit::{self, Code, StdoutError};
+use crate::generation::{TimingReport, options, streaming, summary};
+use crate::load::Loaded;
+use crate::{interrupt, note, stdout, whole_file};
 use clap::Args;
+use command::{Command, HELP};
+use onebit_runtime::{
+    Conversation, GenerateOptions, Generation, Message, RuntimeError, Session, StopReason,
+    Tokenizer,
+};
+use serde::Serialize;
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Flags of `onebit chat`.
 #[derive(Clone, Debug, Args)]
@@ -25,5 +39,177 @@ pub struct ChatArgs {
 /// Does it.
 pub(crate) fn run(args: ChatArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
-    Err(exit::unsupported("not built yet"))
+    let interrupt = interrupt::install()?;
+    let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
+    let mut chat = Chat {
+        tokenizer: loaded.need_tokenizer()?,
+        conversation: Conversation::new(loaded.need_template()?.clone()),
+        session: loaded.engine.session(loaded.session)?,
+        options: options(&loaded, &args.sampling),
+        last: None,
+        interrupt,
+        loaded: &loaded,
+        args: &args,
+    };
+    chat.reset();
+    if chat.is_watched() {
+        note!("/help lists the commands; Ctrl-C stops an answer, twice leaves");
+    }
+    chat.talk()
+}
+
+/// A conversation in progress.
+struct Chat<'a> {
+    loaded: &'a Loaded,
+    args: &'a ChatArgs,
+    tokenizer: &'a Tokenizer,
+    conversation: Conversation,
+    session: Session,
+    options: GenerateOptions,
+    last: Option<Generation>,
+    interrupt: &'static AtomicBool,
+}
+
+/// What `--json` prints for an answer.
+#[derive(Serialize)]
+struct Answer<'a> {
+    ids: &'a [u32],
+    text: &'a str,
+    stop: StopReason,
+    timings: TimingReport,
+}
+
+impl Chat<'_> {
+    /// Reads lines until `/exit` or the end of the input.
+    fn talk(&mut self) -> anyhow::Result<Code> {
+        let mut input = io::stdin().lock();
+        let mut line = Vec::new();
+        loop {
+            self.ask()?;
+            line.clear();
+            if input.read_until(b'\n', &mut line)? == 0 {
+                return Ok(Code::Success);
+            }
+            // A line after Ctrl-C means that the person stays.
+            self.interrupt.store(false, Ordering::SeqCst);
+            let understood = Command::parse(&String::from_utf8_lossy(&line));
+            let done = match understood.map_err(exit::request) {
+                Ok(Command::Exit) => return Ok(Code::Success),
+                Ok(Command::Say(text)) => self.answer(&text),
+                Ok(command) => self.obey(command),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                forgive(error)?;
+            }
+        }
+    }
+
+    /// Shows that it is the person's turn.
+    fn ask(&self) -> anyhow::Result<()> {
+        if self.is_watched() {
+            Ok(stdout::print("> ")?)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether a person sees both what they type and what comes back.
+    fn is_watched(&self) -> bool {
+        io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
+    /// Answers a message; what the model cannot take is forgotten again.
+    fn answer(&mut self, text: &str) -> anyhow::Result<()> {
+        self.conversation.push(Message::new("user", text));
+        let Self {
+            conversation,
+            session,
+            tokenizer,
+            options,
+            args,
+            ..
+        } = self;
+        let answer = streaming(
+            self.interrupt,
+            |piece| {
+                if args.json {
+                    Ok(())
+                } else {
+                    Ok(stdout::print(piece.text)?)
+                }
+            },
+            |output| conversation.answer(session, tokenizer, options, output),
+        );
+        let answer = answer.inspect_err(|_| drop(self.conversation.pop()))?;
+        if self.args.json {
+            stdout::json(&Answer {
+                ids: &answer.ids,
+                text: &answer.text,
+                stop: answer.stop,
+                timings: TimingReport::new(self.loaded, answer.timings),
+            })?;
+        } else {
+            stdout::line("")?;
+        }
+        self.last = Some(answer);
+        Ok(())
+    }
+
+    /// Does what a command says.
+    fn obey(&mut self, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Help => note!("{HELP}"),
+            Command::Reset => self.reset(),
+            Command::Stats => self.stats(),
+            Command::Save(path) => {
+                let mut json = serde_json::to_vec_pretty(self.conversation.messages())?;
+                json.push(b'\n');
+                whole_file::write(&path, &json)?;
+                note!(
+                    "{} messages in {}",
+                    self.conversation.messages().len(),
+                    path.display()
+                );
+            }
+            Command::Load(path) => {
+                let messages = Message::list_from_json(read_text_file(&path)?.as_bytes())?;
+                note!("{} messages from {}", messages.len(), path.display());
+                self.conversation.clear();
+                messages
+                    .into_iter()
+                    .for_each(|message| self.conversation.push(message));
+            }
+            Command::Nothing | Command::Say(_) | Command::Exit => {}
+        }
+        Ok(())
+    }
+
+    /// Begins a new conversation.
+    fn reset(&mut self) {
+        self.conversation.clear();
+        if let Some(system) = &self.args.system {
+            self.conversation.push(Message::new("system", system));
+        }
+    }
+
+    fn stats(&self) {
+        let (used, all) = (self.session.tokens().len(), self.session.options().context);
+        note!("{used} of {all} positions used");
+        if let Some(last) = &self.last {
+            summary(self.loaded, &self.options, last);
+        }
+    }
+}
+
+/// Tells of an error that the conversation survives; passes on one that it does not.
+fn forgive(error: anyhow::Error) -> anyhow::Result<()> {
+    if error.is::<StdoutError>() {
+        return Err(error);
+    }
+    exit::print(&error);
+    if let Some(RuntimeError::ContextTooSmall { .. }) = error.downcast_ref() {
+        note!("the conversation is too long: /reset begins a new one");
+    }
+    Ok(())
 }

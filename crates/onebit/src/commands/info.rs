@@ -1,9 +1,17 @@
 //! `onebit info`: what is in a model file, which kernels run here, how much memory it takes.
 
-use crate::cli::{KvArg, parse_kv};
+mod report;
+mod text;
+
+use crate::cli::{KvArg, Load, parse_kv};
 use crate::exit::{self, Code};
+use crate::source::Source;
+use crate::stdout;
 use clap::Args;
+use onebit_model::Model;
+use report::Report;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Flags of `onebit info`.
 #[derive(Clone, Debug, Args)]
@@ -14,7 +22,7 @@ pub struct InfoArgs {
     #[arg(short, long, value_name = "N")]
     ctx_size: Option<usize>,
     /// Type of the key/value cache of the memory plan: f32, f16
-    #[arg(long, value_name = "TYPE", value_parser = parse_kv, default_value = "f16")]
+    #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, default_value = "f16")]
     kv: KvArg,
     /// Print one JSON object
     #[arg(long)]
@@ -36,5 +44,17 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<Code> {
     if args.shape.is_some() {
         return Err(exit::unsupported("--shape is not supported yet"));
     }
-    Err(exit::unsupported("not built yet"))
+    let source = Source::find(args.model.as_deref())?;
+    let file = Arc::new(source.open(Load::Mmap)?);
+    if args.check {
+        file.check_hashes()?;
+    }
+    let model = Model::from_file(file)?;
+    let report = Report::new(&source, &model, &args)?;
+    if args.json {
+        stdout::json(&report)?;
+    } else {
+        stdout::print(&report.to_string())?;
+    }
+    Ok(Code::Success)
 }

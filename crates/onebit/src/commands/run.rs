@@ -1,8 +1,15 @@
 //! `onebit run`: continue a text.
 
-use crate::cli::{EngineArgs, PromptArgs, SamplingArgs};
-use crate::exit::{self, Code};
+mod report;
+
+use crate::cli::{EngineArgs, Prompt, PromptArgs, SamplingArgs};
+use crate::exit::Code;
+use crate::generation::{options, streaming, summary};
+use crate::load::Loaded;
+use crate::{interrupt, stdout};
 use clap::Args;
+use onebit_runtime::{Message, RenderOptions, StopReason, generate};
+use report::{Report, TokenLine};
 use std::path::PathBuf;
 
 /// Flags of `onebit run`.
@@ -29,7 +36,7 @@ pub struct RunArgs {
     /// Print one JSON object instead of the text
     #[arg(long)]
     json: bool,
-    /// Print one JSON object per token, and the whole one at the end
+    /// Print one JSON object per token, and the one of --json at the end
     #[arg(long, conflicts_with = "json")]
     json_lines: bool,
     #[command(flatten)]
@@ -39,7 +46,86 @@ pub struct RunArgs {
 }
 
 /// Does it.
-pub(crate) fn run(args: RunArgs) -> anyhow::Result<Code> {
+pub(crate) fn run(mut args: RunArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
-    Err(exit::unsupported("not built yet"))
+    let prompt = std::mem::take(&mut args.prompt).read()?;
+    let interrupt = interrupt::install()?;
+    let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
+    let prompt_ids = encode(&loaded, &prompt, &args)?;
+    loaded.check_ids(&prompt_ids)?;
+
+    let mut options = options(&loaded, &args.sampling);
+    options.continue_text = !args.chat;
+    let mut session = loaded.engine.session(loaded.session)?;
+    if args.echo && !args.json && !args.json_lines {
+        stdout::print(&shown(&loaded, &prompt)?)?;
+    }
+    let has_text = loaded.tokenizer().is_some();
+    let mut separator = "";
+    let generation = streaming(
+        interrupt,
+        |piece| match piece.id {
+            _ if args.json => Ok(()),
+            id if args.json_lines => stdout::json(&TokenLine {
+                id,
+                text: piece.text,
+            }),
+            Some(id) if !has_text => {
+                stdout::print(&format!("{separator}{id}"))?;
+                separator = ",";
+                Ok(())
+            }
+            _ => Ok(stdout::print(piece.text)?),
+        },
+        |output| {
+            generate(
+                &mut session,
+                loaded.tokenizer(),
+                &prompt_ids,
+                &options,
+                output,
+            )
+        },
+    )?;
+
+    if args.json || args.json_lines {
+        stdout::json(&Report::new(
+            &loaded,
+            prompt_ids,
+            &options,
+            generation.clone(),
+        ))?;
+    } else {
+        stdout::end_line_on_terminal()?;
+        summary(&loaded, &options, &generation);
+    }
+    Ok(if generation.stop == StopReason::Interrupted {
+        Code::Interrupted
+    } else {
+        Code::Success
+    })
+}
+
+fn encode(loaded: &Loaded, prompt: &Prompt, args: &RunArgs) -> anyhow::Result<Vec<u32>> {
+    Ok(match prompt {
+        Prompt::Ids(ids) => ids.clone(),
+        Prompt::Text(text) if args.chat => {
+            let system = args.system.iter().map(|text| Message::new("system", text));
+            let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
+            let rendered = loaded
+                .need_template()?
+                .render(&messages, &RenderOptions::default())?;
+            loaded.need_tokenizer()?.encode(&rendered, false)?
+        }
+        Prompt::Text(text) => loaded.need_tokenizer()?.encode(text, true)?,
+    })
+}
+
+/// The prompt as `--echo` shows it.
+fn shown(loaded: &Loaded, prompt: &Prompt) -> anyhow::Result<String> {
+    Ok(match (prompt, loaded.tokenizer()) {
+        (Prompt::Text(text), _) => text.clone(),
+        (Prompt::Ids(ids), Some(tokenizer)) => tokenizer.decode(ids, true)?,
+        (Prompt::Ids(ids), None) => super::tokenize::comma_separated(ids) + ",",
+    })
 }

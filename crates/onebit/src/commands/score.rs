@@ -1,9 +1,22 @@
 //! `onebit score`: perplexity and token log-probabilities of a given text.
 
-use crate::cli::{EngineArgs, IdList, SamplingArgs};
+mod logits;
+mod report;
+
+use crate::cli::{EngineArgs, IdList, SamplingArgs, read_text_file, read_text_stdin};
 use crate::exit::{self, Code};
+use crate::load::Loaded;
+use crate::{interrupt, stdout};
 use clap::Args;
+use logits::LogitsFile;
+use report::Report;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Most rows of logits kept at once.
+const LOGITS_ROWS: usize = 32;
 
 /// Flags of `onebit score`.
 #[derive(Clone, Debug, Args)]
@@ -34,5 +47,63 @@ pub struct ScoreArgs {
 /// Does it.
 pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
-    Err(exit::unsupported("not built yet"))
+    let interrupt = interrupt::install()?;
+    let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
+    let ids = ids(&args, &loaded)?;
+    if ids.is_empty() {
+        return Err(exit::request(
+            "there is nothing to score: the text has no token",
+        ));
+    }
+    loaded.check_ids(&ids)?;
+
+    let vocab = loaded.engine.model().spec().vocab;
+    let mut out = args
+        .logits
+        .as_deref()
+        .map(|path| LogitsFile::create(path, ids.len(), vocab))
+        .transpose()?;
+    let mut failed = None;
+    let mut options = loaded.session;
+    options.logits_rows = LOGITS_ROWS;
+    let mut session = loaded.engine.session(options)?;
+    let start = Instant::now();
+    let log_probs = session.score(&ids, |_, row| {
+        failed = out.as_mut().and_then(|out| out.push(row).err());
+        match failed.is_some() || interrupt.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if interrupt.load(Ordering::Relaxed) {
+        return Ok(Code::Interrupted);
+    }
+    out.map_or(Ok(()), LogitsFile::finish)?;
+
+    let report = Report::new(&loaded, ids, log_probs, seconds);
+    if args.json {
+        stdout::json(&report)?;
+    } else {
+        stdout::print(&report.lines(loaded.tokenizer()))?;
+    }
+    Ok(Code::Success)
+}
+
+fn ids(args: &ScoreArgs, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
+    let text = match (&args.ids, &args.text, &args.file) {
+        (Some(IdList(ids)), ..) => return Ok(ids.clone()),
+        (_, Some(text), _) => text.clone(),
+        (.., Some(path)) => read_text_file(path)?,
+        _ if std::io::IsTerminal::is_terminal(&std::io::stdin()) => {
+            return Err(exit::request(
+                "nothing to score: give --text TEXT, -f FILE, --ids IDS, or text on stdin",
+            ));
+        }
+        _ => read_text_stdin()?,
+    };
+    Ok(loaded.need_tokenizer()?.encode(&text, true)?)
 }

@@ -4,7 +4,7 @@
 //! read again at every start, the key is remembered together with sizes and modification times; it counts only
 //! while those are unchanged.
 
-use crate::exit;
+use crate::{exit, whole_file};
 use anyhow::Context;
 use onebit_convert::{Options, Progress, convert};
 use serde::{Deserialize, Serialize};
@@ -97,8 +97,8 @@ fn key(folder: &Path, cache: &Path) -> anyhow::Result<String> {
         stamps,
         key: key.clone(),
     })?;
-    if let Err(e) = fs::write(&memory, json) {
-        tracing::warn!("cannot remember the key of {}: {e}", folder.display());
+    if let Err(e) = whole_file::write(&memory, &json) {
+        tracing::warn!("cannot remember the key of {}: {e:#}", folder.display());
     }
     Ok(key)
 }

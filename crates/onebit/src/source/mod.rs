@@ -7,6 +7,7 @@ use crate::cli::Load;
 use crate::exit;
 use crate::progress::ConversionBar;
 use onebit_format::PackedFile;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What MODEL stands for.
@@ -18,6 +19,15 @@ pub enum Source {
     Packed(PathBuf),
     /// A Hugging Face folder.
     Folder(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demo => f.write_str("the demo model"),
+            Self::Packed(path) | Self::Folder(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Source {

@@ -1,0 +1,161 @@
+//! What `onebit info` prints.
+
+use super::InfoArgs;
+use crate::exit;
+use crate::source::Source;
+use onebit_format::{GenerationDefaults, Layout, Provenance, TensorKind};
+use onebit_kernels::Kernels;
+use onebit_model::{Model, ModelSpec};
+use onebit_runtime::{MemoryKind, MemoryPlan, SessionOptions, TextFiles};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The object of `--json`.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    pub(super) model: String,
+    pub(super) file_bytes: u64,
+    pub(super) format_version: u32,
+    pub(super) spec: &'a ModelSpec,
+    pub(super) generation: &'a GenerationDefaults,
+    pub(super) tokenizer: bool,
+    pub(super) chat_template: bool,
+    /// Number and bytes of the tensors by the name of their layout; what is no matrix under its own name.
+    pub(super) layouts: BTreeMap<&'static str, Sum>,
+    pub(super) tensors: Vec<Tensor<'a>>,
+    pub(super) kernels: KernelReport,
+    pub(super) memory: MemoryReport,
+    pub(super) provenance: &'a Provenance,
+    /// Present with `--check`: every tensor has the hash that was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hashes: Option<&'static str>,
+}
+
+/// Several tensors.
+#[derive(Default, Serialize)]
+pub(super) struct Sum {
+    pub(super) tensors: usize,
+    pub(super) bytes: usize,
+}
+
+/// One tensor of the file.
+#[derive(Serialize)]
+pub(super) struct Tensor<'a> {
+    name: &'a str,
+    layout: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<[usize; 2]>,
+    bytes: usize,
+}
+
+/// The kernel sets of this machine.
+#[derive(Serialize)]
+pub(super) struct KernelReport {
+    pub(super) chosen: &'static str,
+    pub(super) available: Vec<&'static str>,
+    pub(super) unavailable: BTreeMap<&'static str, String>,
+}
+
+/// The memory of one session with everything in use, in bytes.
+#[derive(Serialize)]
+pub(super) struct MemoryReport {
+    pub(super) ctx: usize,
+    pub(super) kv: &'static str,
+    pub(super) plan: MemoryPlan,
+    pub(super) file: u64,
+    pub(super) anon: u64,
+    pub(super) total: u64,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(source: &Source, model: &'a Model, args: &InfoArgs) -> anyhow::Result<Self> {
+        let file = model.file();
+        let meta = file.meta();
+        let text = TextFiles::from_packed(file).ok();
+        let tensors: Vec<Tensor<'_>> = file
+            .tensor_sizes()
+            .map(|(name, kind, bytes)| Tensor::new(model, name, kind, bytes))
+            .collect();
+        let mut layouts: BTreeMap<&'static str, Sum> = BTreeMap::new();
+        for tensor in &tensors {
+            let sum = layouts.entry(tensor.layout).or_default();
+            sum.tensors += 1;
+            sum.bytes += tensor.bytes;
+        }
+        Ok(Self {
+            model: source.to_string(),
+            file_bytes: file.file_len(),
+            format_version: meta.format_version,
+            spec: model.spec(),
+            generation: &meta.generation,
+            tokenizer: text.is_some(),
+            chat_template: text.is_some_and(|text| text.chat_template().is_some()),
+            layouts,
+            tensors,
+            kernels: KernelReport::new(),
+            memory: MemoryReport::new(model, args)?,
+            provenance: &meta.provenance,
+            hashes: args.check.then_some("ok"),
+        })
+    }
+}
+
+impl<'a> Tensor<'a> {
+    fn new(model: &'a Model, name: &'a str, kind: TensorKind, bytes: usize) -> Self {
+        let layout = match kind {
+            TensorKind::Matrix(layout) => Layout::name(layout),
+            TensorKind::Scales => "scales",
+            TensorKind::Vector => "vector",
+            TensorKind::Blob => "text",
+            _ => "other",
+        };
+        let shape = model
+            .file()
+            .meta()
+            .matrices
+            .get(name)
+            .map(|matrix| [matrix.rows, matrix.cols]);
+        Self {
+            name,
+            layout,
+            shape,
+            bytes,
+        }
+    }
+}
+
+impl KernelReport {
+    fn new() -> Self {
+        let why = |name: &&'static str| Some((*name, Kernels::why_unavailable(name)?));
+        Self {
+            chosen: Kernels::best().name(),
+            available: Kernels::available().iter().map(|set| set.name()).collect(),
+            unavailable: Kernels::all_names().iter().filter_map(why).collect(),
+        }
+    }
+}
+
+impl MemoryReport {
+    fn new(model: &Model, args: &InfoArgs) -> anyhow::Result<Self> {
+        let kv = args.kv.known()?;
+        let defaults = SessionOptions {
+            keys: kv,
+            values: kv,
+            ..SessionOptions::new(model.spec())
+        };
+        let options = args
+            .ctx_size
+            .map_or(defaults, |context| defaults.context(context, model.spec()));
+        let plan = MemoryPlan::new(model, &options).map_err(|e| {
+            exit::too_large(format!("a context of {} positions: {e}", options.context))
+        })?;
+        Ok(Self {
+            ctx: options.context,
+            kv: kv.name(),
+            file: plan.of_kind(MemoryKind::File),
+            anon: plan.of_kind(MemoryKind::Anonymous),
+            total: plan.total(),
+            plan,
+        })
+    }
+}

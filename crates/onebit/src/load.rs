@@ -1,0 +1,175 @@
+//! From the engine flags to a model that is ready to run.
+
+use crate::cli::{Activations, EngineArgs};
+use crate::exit;
+use crate::note;
+use crate::source::Source;
+use onebit_format::ActivationMode;
+use onebit_kernels::{Executor, KernelError, Kernels};
+use onebit_model::Model;
+use onebit_runtime::{
+    ChatTemplate, Engine, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles, Tokenizer,
+    default_threads,
+};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A model with its tokenizer, ready to run.
+pub struct Loaded {
+    /// Model, kernels and threads.
+    pub engine: Engine,
+    /// Context, batch and cache types asked for.
+    pub session: SessionOptions,
+    /// Seconds from the open to here.
+    pub load_s: f64,
+    text: Option<(Tokenizer, Option<ChatTemplate>)>,
+}
+
+impl Loaded {
+    /// Loads MODEL as the flags say.
+    ///
+    /// # Errors
+    /// What is wrong with the flags or the model.
+    pub fn new(model: Option<&Path>, args: &EngineArgs) -> anyhow::Result<Self> {
+        args.refuse_later()?;
+        let (keys, values) = args.kv_types()?;
+        let kernels = kernels(args.kernels.as_deref())?;
+        let source = Source::find(model)?;
+        let start = Instant::now();
+        let model = Arc::new(Model::from_file(Arc::new(source.open(args.load())?))?);
+        check_activations(&model, args.activations)?;
+        let text = text_parts(&model)?;
+        let session = SessionOptions {
+            batch: args.batch_size,
+            keys,
+            values,
+            ..SessionOptions::new(model.spec())
+        };
+        let session = match args.ctx_size {
+            Some(context) => session.context(context, model.spec()),
+            None => session,
+        };
+        warn_beyond_training(&model, &session);
+        let threads = args.threads.unwrap_or_else(default_threads);
+        let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;
+        Ok(Self {
+            engine: Engine::new(model, kernels, Arc::new(pool)),
+            session,
+            load_s: start.elapsed().as_secs_f64(),
+            text,
+        })
+    }
+
+    /// The tokenizer, if the model has one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.text.as_ref().map(|(tokenizer, _)| tokenizer)
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// Exit code 2 for a model that has none.
+    pub fn need_tokenizer(&self) -> anyhow::Result<&Tokenizer> {
+        self.tokenizer()
+            .ok_or_else(|| exit::request("the model has no tokenizer: give token ids with --ids"))
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// Exit code 2 for a model that has none.
+    pub fn need_template(&self) -> anyhow::Result<&ChatTemplate> {
+        self.need_tokenizer()?;
+        let template = self
+            .text
+            .as_ref()
+            .and_then(|(_, template)| template.as_ref());
+        Ok(template.ok_or(RuntimeError::NoChatTemplate)?)
+    }
+
+    /// Refuses token ids that the model cannot take.
+    ///
+    /// # Errors
+    /// Exit code 2, with the id and the size of the vocabulary, or with the numbers of tokens and of positions.
+    pub fn check_ids(&self, ids: &[u32]) -> anyhow::Result<()> {
+        let (vocab, context) = (self.engine.model().spec().vocab, self.session.context);
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(exit::request(format!(
+                "token id {id} is out of range: the vocabulary has {vocab} entries"
+            )));
+        }
+        if ids.len() > context {
+            return Err(exit::request(format!(
+                "the prompt has {} tokens, but the context has room for {context} (-c)",
+                ids.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.engine.pool().threads()
+    }
+
+    /// What the model and a session will take with everything in use.
+    ///
+    /// # Errors
+    /// Exit code 5 where that is more than can be addressed.
+    pub fn plan(&self) -> Result<MemoryPlan, RuntimeError> {
+        MemoryPlan::new(self.engine.model(), &self.session)
+    }
+
+    /// The type of the key/value cache as `--kv` names it; keys and values where they differ.
+    pub fn kv_name(&self) -> String {
+        let (keys, values) = (self.session.keys, self.session.values);
+        if keys == values {
+            keys.name().to_owned()
+        } else {
+            format!("{}/{}", keys.name(), values.name())
+        }
+    }
+}
+
+fn kernels(name: Option<&str>) -> Result<&'static Kernels, KernelError> {
+    name.map_or_else(|| Ok(Kernels::best()), Kernels::by_name)
+}
+
+fn text_parts(model: &Model) -> anyhow::Result<Option<(Tokenizer, Option<ChatTemplate>)>> {
+    match TextFiles::from_packed(model.file()) {
+        Ok(files) => Ok(Some((
+            Tokenizer::new(&files)?,
+            ChatTemplate::from_files(&files)?,
+        ))),
+        Err(RuntimeError::NoTokenizer { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses arithmetic that the model was not trained for.
+fn check_activations(model: &Model, asked: Activations) -> anyhow::Result<()> {
+    let matrices = &model.file().meta().matrices;
+    let int8 = matrices.iter().any(|(name, matrix)| {
+        name.starts_with("layers.") && matrix.activation == ActivationMode::I8Token
+    });
+    match (asked, int8) {
+        (Activations::F32, true) => Err(exit::request(
+            "--activations f32: this model was trained with int8 activations and has no other mode",
+        )),
+        (Activations::Int8, false) => Err(exit::unsupported(
+            "--activations int8 is not supported yet for models trained with float activations",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn warn_beyond_training(model: &Model, session: &SessionOptions) {
+    let trained = model.spec().max_positions;
+    if session.context > trained {
+        note!(
+            "note: the context of {} is longer than the {trained} positions the model was made for",
+            session.context
+        );
+    }
+}
