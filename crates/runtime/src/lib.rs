@@ -61,6 +61,8 @@
 //! - Prompts are those of `transformers`: token ids, special tokens and chat templates.
 //! - `unsafe` is confined to the pool and to the calls into the operating system.
 
+#![deny(unsafe_code)]
+
 mod chat;
 mod conversation;
 mod defaults;
@@ -69,7 +71,9 @@ mod error;
 mod generate;
 mod llama_class;
 mod memory;
+#[allow(unsafe_code, reason = "calls into the operating system")]
 mod os;
+#[allow(unsafe_code, reason = "lends a job to threads that outlive it")]
 mod pool;
 mod rng;
 pub mod sampling;
