@@ -59,10 +59,10 @@ pub enum RuntimeError {
     /// The list of messages is not one.
     #[error("messages: {0}")]
     Messages(String),
-    /// A sampling parameter is out of bounds.
+    /// An option is out of bounds.
     #[error("{name} = {value}: {expected} expected")]
-    Sampling {
-        /// The parameter.
+    Option {
+        /// The option.
         name: &'static str,
         /// Its value.
         value: String,
@@ -111,7 +111,7 @@ impl RuntimeError {
             E::NoChatTemplate
             | E::Template(_)
             | E::Messages(_)
-            | E::Sampling { .. }
+            | E::Option { .. }
             | E::EmptyStop
             | E::ContextTooSmall { .. }
             | E::EmptyPrompt => ErrorKind::Request,

@@ -53,10 +53,10 @@ impl SamplingOptions {
     /// Checks every bound.
     ///
     /// # Errors
-    /// [`RuntimeError::Sampling`] with the first parameter that is out of bounds.
+    /// [`RuntimeError::Option`] with the first that is out of bounds.
     pub fn validate(&self) -> Result<(), RuntimeError> {
         let check = |holds: bool, name, value: f32, expected| {
-            let error = || RuntimeError::Sampling {
+            let error = || RuntimeError::Option {
                 name,
                 value: value.to_string(),
                 expected,

@@ -79,8 +79,17 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// [`RuntimeError::Model`] for a context or batch of no tokens, or larger than memory.
+    /// [`RuntimeError::Option`] for a batch of no tokens; [`RuntimeError::Model`] for a context of
+    /// none, or one larger than memory.
     pub fn new(engine: Engine, options: SessionOptions) -> Result<Self, RuntimeError> {
+        if options.batch == 0 {
+            let (name, value) = ("batch", "0".to_owned());
+            return Err(RuntimeError::Option {
+                name,
+                value,
+                expected: "at least one token",
+            });
+        }
         let spec = engine.model().spec();
         let cache = KvCache::new(spec, options.keys, options.values, options.context)?;
         Self::with_cache(engine, options, cache, &[])
@@ -93,7 +102,7 @@ impl Session {
         tokens: &[u32],
     ) -> Result<Self, RuntimeError> {
         let batch = options.batch.min(options.context);
-        let logits_rows = options.logits_rows.clamp(1, batch.max(1));
+        let logits_rows = options.logits_rows.clamp(1, batch);
         let workspace = Workspace::new(engine.model(), batch, logits_rows)?;
         let mut all = Vec::with_capacity(options.context);
         all.extend_from_slice(tokens);
