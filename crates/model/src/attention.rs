@@ -2,11 +2,12 @@
 
 use onebit_kernels::{Attend, Cuts, Grid, Tiles};
 
-use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens};
+use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens, row_work};
 use crate::inputs::{Norm, Source};
 use crate::kv_cache::KvCache;
 use crate::layer::LayerCall;
 use crate::linear::{project, project_add};
+use crate::step::Row;
 use crate::weights::LayerRef;
 use crate::workspace::{AttentionBuffers, Claimed, Scratch};
 
@@ -55,7 +56,8 @@ fn rotate(
     claims: &mut Claimed,
 ) {
     let (spec, tokens) = (call.spec, call.rows.len());
-    let block = ctx.token_block(tokens);
+    let width = spec.q_width() + spec.kv_width();
+    let block = ctx.token_block(tokens, width);
     let [a, b, c] = claims;
     let q = Tiles::new(buffers.q, by_tokens(tokens, spec.q_width(), block), a);
     let k = Tiles::new(buffers.k, by_tokens(tokens, spec.kv_width(), block), b);
@@ -64,7 +66,7 @@ fn rotate(
         by_tokens(tokens.div_ceil(block), spec.head_dim, 1),
         c,
     );
-    ctx.run(q.tile_rows(), &|part| {
+    ctx.run(q.tile_rows(), row_work(tokens, width), &|part| {
         let (mut q, mut k, mut spare) = (q.claim(part, 0), k.claim(part, 0), spare.claim(part, 0));
         let spare = spare.row(0);
         for i in 0..q.rows() {
@@ -119,7 +121,9 @@ fn attend(
     };
     let out = Tiles::new(buffers.attended, grid, &mut claims[0]);
     let q = &*buffers.q;
-    ctx.run(out.len(), &|part| {
+    let seen = |row: &Row| row.position + 1 - spec.first_visible(call.index, row.position);
+    let work = row_work(call.rows.iter().map(seen).sum(), 2 * q_width);
+    ctx.run(out.len(), work, &|part| {
         let (kv_head, block) = (
             part / out.tile_rows(),
             out.tile_rows() - 1 - part % out.tile_rows(),

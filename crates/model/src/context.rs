@@ -10,7 +10,7 @@ pub(crate) const MAX_TOKEN_BLOCKS: usize = 64;
 const PARTS_PER_THREAD: usize = 4;
 /// Columns are cut at multiples of this.
 const COLUMN_STEP: usize = 16;
-/// Multiplications below which cutting a product costs more than it saves.
+/// Bytes to work through, per part, below which cutting costs more than it saves.
 const MIN_PART_WORK: usize = 1 << 15;
 
 /// Kernels and threads of one forward pass.
@@ -21,36 +21,45 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Runs `parts` parts; a single one on this thread.
-    pub(crate) fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
-        match parts {
-            0 => {}
-            1 => job(0),
-            _ => self.executor.run(parts, job),
+    /// Runs `parts` parts that read `work` bytes together; on this thread where that is not worth sharing.
+    pub(crate) fn run(&self, parts: usize, work: usize, job: &(dyn Fn(usize) + Sync)) {
+        if parts <= 1 || work < 2 * MIN_PART_WORK {
+            (0..parts).for_each(job);
+        } else {
+            self.executor.run(parts, job);
         }
     }
 
-    /// Tokens per part of a step over tokens.
-    pub(crate) fn token_block(&self, tokens: usize) -> usize {
-        let parts = (PARTS_PER_THREAD * self.executor.threads()).min(MAX_TOKEN_BLOCKS);
+    /// Into how many parts to cut something that reads `work` bytes.
+    fn parts(&self, work: usize) -> usize {
+        match self.executor.threads() {
+            1 => 1,
+            threads => (PARTS_PER_THREAD * threads)
+                .min(work / MIN_PART_WORK)
+                .max(1),
+        }
+    }
+
+    /// Tokens per part of a step over `tokens` rows of `width` numbers.
+    pub(crate) fn token_block(&self, tokens: usize, width: usize) -> usize {
+        let parts = self.parts(row_work(tokens, width)).min(MAX_TOKEN_BLOCKS);
         tokens.div_ceil(parts).max(1)
     }
 
-    /// Output columns per part of a region that computes `outputs` columns from `inputs` numbers for `tokens` tokens.
-    pub(crate) fn column_block(&self, outputs: usize, inputs: usize, tokens: usize) -> usize {
-        let work = outputs.saturating_mul(inputs).saturating_mul(tokens);
-        let threads = self.executor.threads();
-        let parts = if threads == 1 {
-            1
-        } else {
-            (PARTS_PER_THREAD * threads)
-                .min(work / MIN_PART_WORK)
-                .max(1)
-        };
-        outputs
-            .div_ceil(parts.min(MAX_COLUMN_PARTS))
-            .next_multiple_of(COLUMN_STEP)
+    /// Output columns per part of a product with `outputs` columns, for `tokens` tokens and `weights` bytes of weights.
+    pub(crate) fn column_block(&self, outputs: usize, weights: usize, tokens: usize) -> usize {
+        let parts = self
+            .parts(weights.saturating_mul(tokens))
+            .min(MAX_COLUMN_PARTS);
+        outputs.div_ceil(parts).next_multiple_of(COLUMN_STEP)
     }
+}
+
+/// Bytes of `tokens` rows of `width` numbers.
+pub(crate) fn row_work(tokens: usize, width: usize) -> usize {
+    tokens
+        .saturating_mul(width)
+        .saturating_mul(size_of::<f32>())
 }
 
 /// A matrix of `tokens` x `width` cut into blocks of tokens.
@@ -102,9 +111,9 @@ mod tests {
                 executor: &executor,
             };
             for tokens in [1usize, 2, 63, 64, 65, 4097] {
-                assert!(tokens.div_ceil(ctx.token_block(tokens)) <= MAX_TOKEN_BLOCKS);
+                assert!(tokens.div_ceil(ctx.token_block(tokens, 2560)) <= MAX_TOKEN_BLOCKS);
                 for outputs in [1usize, 15, 16, 17, 2560, 128_256] {
-                    let block = ctx.column_block(outputs, 2560, tokens);
+                    let block = ctx.column_block(outputs, outputs * 640, tokens);
                     assert!(block.is_multiple_of(COLUMN_STEP));
                     assert!(outputs.div_ceil(block) <= MAX_COLUMN_PARTS);
                 }

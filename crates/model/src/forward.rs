@@ -2,7 +2,7 @@
 
 use onebit_kernels::{Claims, Executor, Kernels, Tiles};
 
-use crate::context::{Context, by_tokens};
+use crate::context::{Context, by_tokens, row_work};
 use crate::error::ModelError;
 use crate::inputs::{Norm, Source};
 use crate::layer::{LayerCall, layer};
@@ -43,13 +43,13 @@ impl Model {
     fn embed(&self, ctx: &Context<'_>, workspace: &mut Workspace, rows: &[Row]) {
         let (hidden, half) = (self.spec.hidden, self.spec.head_dim / 2);
         let table = self.weights.embed.resolve(&self.file);
-        let block = ctx.token_block(rows.len());
+        let block = ctx.token_block(rows.len(), hidden);
         let grid = |width| by_tokens(rows.len(), width, block);
         let [a, b, c] = workspace.scratch.claims();
         let x = Tiles::new(&mut workspace.x, grid(hidden), a);
         let cos = Tiles::new(&mut workspace.cos, grid(half), b);
         let sin = Tiles::new(&mut workspace.sin, grid(half), c);
-        ctx.run(x.tile_rows(), &|part| {
+        ctx.run(x.tile_rows(), row_work(rows.len(), hidden), &|part| {
             let (mut x, mut cos, mut sin) =
                 (x.claim(part, 0), cos.claim(part, 0), sin.claim(part, 0));
             for i in 0..x.rows() {
@@ -119,9 +119,9 @@ impl Model {
 fn norm_rows(ctx: &Context<'_>, x: &[f32], norm: Norm<'_>, out: &mut [f32], claims: &mut Claims) {
     let width = norm.weight.len();
     let rows = out.len() / width;
-    let block = ctx.token_block(rows);
+    let block = ctx.token_block(rows, width);
     let out = Tiles::new(out, by_tokens(rows, width, block), claims);
-    ctx.run(out.tile_rows(), &|part| {
+    ctx.run(out.tile_rows(), row_work(rows, width), &|part| {
         let mut tile = out.claim(part, 0);
         for i in 0..tile.rows() {
             let row = &x[(part * block + i) * width..][..width];

@@ -3,7 +3,7 @@
 use onebit_format::ActivationMode;
 use onebit_kernels::{AlignedVec, Claims, F32Rows, I8Rows, Input, Tiles, padded_stride};
 
-use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens};
+use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens, row_work};
 
 /// Room for one prepared input of up to `max_rows` tokens.
 pub(crate) struct InputSlot {
@@ -125,7 +125,7 @@ impl InputSlot {
         let (tokens, width) = (source.tokens, source.width);
         let stride = padded_stride(width);
         (self.tokens, self.stride) = (tokens, stride);
-        let block = ctx.token_block(tokens);
+        let block = ctx.token_block(tokens, width);
         let [a, b, c, d] = &mut self.claims;
         let floats = if forms.floats {
             Tiles::new(&mut self.floats, by_tokens(tokens, stride, block), a)
@@ -139,7 +139,7 @@ impl InputSlot {
         let codes = Tiles::new(&mut self.codes, by_tokens(tokens, stride, block), b);
         let scales = Tiles::new(&mut self.scales, by_tokens(tokens, 1, block), c);
         let sums = Tiles::new(&mut self.sums, by_tokens(tokens, 1, block), d);
-        ctx.run(tokens.div_ceil(block), &|part| {
+        ctx.run(tokens.div_ceil(block), row_work(tokens, width), &|part| {
             let (mut floats, mut codes) = (floats.claim(part, 0), codes.claim(part, 0));
             let (mut scales, mut sums) = (scales.claim(part, 0), sums.claim(part, 0));
             for i in 0..codes.rows() {

@@ -115,14 +115,19 @@ pub(crate) fn project<const N: usize>(
 ) {
     let tokens = inputs[0].tokens();
     let outputs = linears.iter().map(|linear| linear.matrix.rows()).sum();
-    let block = ctx.column_block(outputs, linears[0].matrix.cols(), tokens);
+    let weights = linears
+        .iter()
+        .map(|linear| linear.matrix.bytes().len())
+        .sum();
+    let block = ctx.column_block(outputs, weights, tokens);
     let mut widths = linears.iter().map(|linear| linear.matrix.rows());
     let mut claims = claims.iter_mut();
     let tiles = outs.map(|out| {
         let grid = by_columns(tokens, widths.next().expect("N widths"), block);
         Tiles::new(out, grid, claims.next().expect("a Claims per output"))
     });
-    ctx.run(tiles.iter().map(Tiles::tile_columns).sum(), &|part| {
+    let parts = tiles.iter().map(Tiles::tile_columns).sum();
+    ctx.run(parts, weights * tokens, &|part| {
         let (mut which, mut column) = (0, part);
         while column >= tiles[which].tile_columns() {
             column -= tiles[which].tile_columns();
@@ -148,14 +153,11 @@ pub(crate) fn project_add(
     claims: &mut Claimed,
 ) {
     let (tokens, width) = (input.tokens(), linear.matrix.rows());
-    let grid = by_columns(
-        tokens,
-        width,
-        ctx.column_block(width, linear.matrix.cols(), tokens),
-    );
+    let weights = linear.matrix.bytes().len();
+    let grid = by_columns(tokens, width, ctx.column_block(width, weights, tokens));
     let [a, b, _] = claims;
     let (out, x) = (Tiles::new(out, grid, a), Tiles::new(x, grid, b));
-    ctx.run(out.tile_columns(), &|part| {
+    ctx.run(out.tile_columns(), weights * tokens, &|part| {
         let (mut product, mut sum) = (out.claim(0, part), x.claim(0, part));
         linear.multiply(ctx, out.columns_of(part), input, &mut product);
         for t in 0..tokens {

@@ -11,7 +11,7 @@ use onebit_model::{KvType, Step};
 fn every_kernel_set_and_thread_count() {
     for (name, recipe) in shapes::all() {
         let model = recipe.model(3);
-        let ids = tokens(&model, 9, 1);
+        let ids = tokens(&model, 24, 1);
         let expected =
             bits(&Runner::new(&model, Kernels::by_name("scalar").unwrap(), &Serial).logits(&ids));
         for kernels in Kernels::available() {
@@ -159,4 +159,18 @@ fn chosen_logits_and_hidden_states() {
             "hidden states are final-normed"
         );
     }
+}
+
+#[test]
+fn one_model_serves_many_threads() {
+    let model = shapes::bitnet().model(9);
+    let ids = tokens(&model, 10, 3);
+    let run = || bits(&Runner::new(&model, Kernels::best(), &Serial).logits(&ids));
+    let expected = run();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        threads
+            .into_iter()
+            .for_each(|thread| assert!(thread.join().unwrap() == expected));
+    });
 }
