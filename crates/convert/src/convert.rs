@@ -102,7 +102,7 @@ fn file_plan(
     file.force = options.force;
     for item in &plan.items {
         match item {
-            Item::Vector { name, tensor } => file.vector(name, tensor.shape[0]),
+            Item::Vector { name, tensor, .. } => file.vector(name, tensor.shape[0]),
             Item::Matrix(m) => file.matrix(&m.name, m.layout, m.rows, m.cols, m.activation()),
         };
     }
@@ -157,8 +157,14 @@ fn write_items(
     progress.begin(plan.items.len(), bytes);
     for item in &plan.items {
         match item {
-            Item::Vector { name, tensor } => {
-                writer.write_vector(name, &read_vector(checkpoint, tensor)?)?;
+            Item::Vector {
+                name,
+                tensor,
+                factor,
+            } => {
+                let mut values = read_vector(checkpoint, tensor)?;
+                values.iter_mut().for_each(|value| *value *= factor);
+                writer.write_vector(name, &values)?;
                 progress.advance(name, tensor.bytes);
             }
             Item::Matrix(matrix) => report

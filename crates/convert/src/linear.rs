@@ -89,6 +89,18 @@ pub(crate) fn resolve<'a>(
     }
 }
 
+/// What the bias of a linear is multiplied by. `autobitlinear` adds the bias before its stored scale multiplies the
+/// sum; this engine adds biases last.
+pub(crate) fn bias_factor(weights: &Weights<'_>, quant: Option<&BitNetQuant>) -> f32 {
+    match (weights, quant.map(|quant| quant.scale)) {
+        (
+            Weights::Packed { multiplier, .. } | Weights::Unpacked { multiplier, .. },
+            Some(ScaleMeaning::Multiplier),
+        ) => *multiplier,
+        _ => 1.0,
+    }
+}
+
 /// A float weight of a model that says it is ternary.
 fn masters<'a>(
     checkpoint: &'a Checkpoint,

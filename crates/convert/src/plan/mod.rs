@@ -23,6 +23,8 @@ pub(crate) enum Item<'a> {
     Vector {
         name: String,
         tensor: &'a TensorInfo,
+        /// What its values are multiplied by.
+        factor: f32,
     },
 }
 
@@ -176,6 +178,7 @@ impl<'a> Plan<'a> {
             self.use_tensor(scale);
         }
         let bias = format!("{name}.bias");
+        let bias_factor = linear::bias_factor(&weights, config.quant.as_ref());
         self.items.push(Item::Matrix(Matrix {
             name,
             weights,
@@ -184,18 +187,26 @@ impl<'a> Plan<'a> {
             layout,
         }));
         if biased {
-            self.vector(bias, &format!("{module}.bias"), shape[0])
+            self.scaled_vector(bias, &format!("{module}.bias"), shape[0], bias_factor)
         } else {
             Ok(())
         }
     }
 
     fn vector(&mut self, name: String, source: &str, len: usize) -> Result<()> {
+        self.scaled_vector(name, source, len, 1.0)
+    }
+
+    fn scaled_vector(&mut self, name: String, source: &str, len: usize, factor: f32) -> Result<()> {
         let tensor = self.checkpoint.tensor(source)?;
         linear::float_layout(tensor)?;
         linear::check_shape(tensor, &[len])?;
         self.use_tensor(tensor);
-        self.items.push(Item::Vector { name, tensor });
+        self.items.push(Item::Vector {
+            name,
+            tensor,
+            factor,
+        });
         Ok(())
     }
 
