@@ -190,7 +190,8 @@ fn characters_are_whole() {
 }
 
 /// The tokenizers, loaded once for all cases.
-static ALL: LazyLock<[Tokenizer; STYLES.len()]> = LazyLock::new(|| STYLES.map(|style| load(style).0));
+static ALL: LazyLock<[Tokenizer; STYLES.len()]> =
+    LazyLock::new(|| STYLES.map(|style| load(style).0));
 
 proptest! {
     #[test]
