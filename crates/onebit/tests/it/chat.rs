@@ -1,0 +1,140 @@
+//! `onebit chat` and the chat form of the other commands, with the model built into the program.
+
+use crate::{fixture_arg, onebit, onebit_with_input};
+use serde_json::{Value, json};
+use std::fs;
+
+const SHORT: [&str; 5] = ["chat", "-n", "16", "--temp", "0"];
+
+#[test]
+fn only_the_answers_are_on_stdout() {
+    let done = onebit_with_input(
+        &SHORT,
+        "Tell me a story about a dog.\n/help\n/stats\n\n/exit\nnot read\n",
+    );
+    assert!(
+        done.err.contains("/save FILE") && done.err.contains("positions used"),
+        "{}",
+        done.err
+    );
+    let expected = onebit(&[
+        "run",
+        "--chat",
+        "-p",
+        "Tell me a story about a dog.",
+        "-n",
+        "16",
+        "--temp",
+        "0",
+    ])
+    .ok();
+    assert_eq!(done.ok(), format!("{expected}\n"));
+}
+
+#[test]
+fn the_history_counts_until_it_is_reset() {
+    let answers = |input: &str| {
+        let out = onebit_with_input(&[&SHORT[..], &["--json"]].concat(), input).ok();
+        out.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect::<Vec<Value>>()
+    };
+    let talk = answers("Tell me a story about a cat.\nAnd a dog?\n/reset\nAnd a dog?\n");
+    assert_eq!(talk.len(), 3);
+    assert_eq!(talk[2]["ids"], answers("And a dog?\n")[0]["ids"]);
+    let keys: Vec<&String> = talk[0].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["ids", "stop", "text", "timings"]);
+}
+
+#[test]
+fn a_conversation_can_be_saved_and_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.json");
+    let path = file.to_str().unwrap();
+    let system = [&SHORT[..], &["--system", "You tell stories."]].concat();
+    onebit_with_input(
+        &system,
+        &format!("Tell me a story about a cat.\n/save {path}\n"),
+    )
+    .ok();
+    let saved: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(
+        saved[0],
+        json!({"role": "system", "content": "You tell stories."})
+    );
+    assert_eq!(
+        saved[1],
+        json!({"role": "user", "content": "Tell me a story about a cat."})
+    );
+    assert_eq!(saved[2]["role"], "assistant");
+    assert_eq!(saved.as_array().unwrap().len(), 3);
+
+    let went_on = onebit_with_input(&SHORT, &format!("/load {path}\nAnd then?\n")).ok();
+    let all = onebit_with_input(&system, "Tell me a story about a cat.\nAnd then?\n").ok();
+    assert_eq!(all.lines().last(), went_on.lines().last());
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_the_talk_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.json");
+    fs::write(&broken, r#"[{"content": "nobody"}]"#).unwrap();
+    let long = "word ".repeat(600);
+    let input = format!(
+        "/fly\n/save\n/load /no/such/file\n/load {}\n/save /no/such/folder/x\n{long}\nHello.\n",
+        broken.display()
+    );
+    let done = onebit_with_input(&SHORT, &input);
+    for part in [
+        "/fly is unknown",
+        "/save needs",
+        "/no/such/file",
+        "role",
+        "/no/such/folder/x",
+        "512",
+        "/reset",
+    ] {
+        assert!(done.err.contains(part), "`{part}` is not in: {}", done.err);
+    }
+    assert_eq!(done.ok(), onebit_with_input(&SHORT, "Hello.\n").ok());
+}
+
+#[test]
+fn a_message_file_is_rendered_as_the_model_sees_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("messages.json");
+    fs::write(
+        &file,
+        r#"[{"role": "user", "content": "Tell me a story about a dog."}]"#,
+    )
+    .unwrap();
+    let (model, path) = (fixture_arg("demo/demo.onebit"), file.to_str().unwrap());
+    let rendered = onebit(&["tokenize", &model, "--chat", path]).json();
+    let run = onebit(&[
+        "run",
+        "--chat",
+        "-p",
+        "Tell me a story about a dog.",
+        "-n",
+        "1",
+        "--json",
+    ])
+    .json();
+    assert_eq!(rendered["ids"], run["prompt_ids"]);
+    assert!(
+        rendered["text"]
+            .as_str()
+            .unwrap()
+            .contains("Tell me a story about a dog.")
+    );
+    let closed = onebit(&[
+        "tokenize",
+        &model,
+        "--chat",
+        path,
+        "--no-generation-prompt",
+        "--json",
+    ])
+    .json();
+    assert!(closed["ids"].as_array().unwrap().len() < rendered["ids"].as_array().unwrap().len());
+}
