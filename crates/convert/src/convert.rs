@@ -24,6 +24,11 @@ use crate::source::Checkpoint;
 use crate::source::shard::{Shard, TensorInfo};
 use crate::tokenizer::{self, Text};
 
+/// What messages put before the fields of the config.
+const CONFIG: &str = "config.json: ";
+/// The same for the generation config.
+const GENERATION_CONFIG: &str = "generation_config.json: ";
+
 /// Converts the checkpoint folder `source` into the packed file `output`.
 ///
 /// Every ternary weight is decoded again after packing and compared with its source. The output
@@ -37,11 +42,12 @@ pub fn convert(
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<Report> {
-    let checkpoint = Checkpoint::open(source)?;
+    let mut checkpoint = Checkpoint::open(source)?;
+    let fields = Fields::new(&checkpoint.config, CONFIG);
+    let family = family::find(fields)?;
+    let config = config::parse(fields, family)?;
+    checkpoint.open_shards()?;
     refuse_overwriting_source(&checkpoint, output)?;
-    let config_fields = Fields::new(&checkpoint.config, "config.json: ");
-    let family = family::find(config_fields)?;
-    let config = config::parse(config_fields, family)?;
     let text = tokenizer::read(&checkpoint)?;
     let plan = Plan::new(&checkpoint, &config, family, options)?;
     let file_plan = file_plan(&checkpoint, &plan, &text, family, options)?;
@@ -94,8 +100,8 @@ fn file_plan(
     let spec = serde_json::to_value(plan.spec()).expect("a specification is plain data");
     let mut file = FilePlan::new(spec, provenance(checkpoint, options));
     file.generation = generation::parse(
-        Fields::new(&checkpoint.config, "config.json: "),
-        Fields::new(&checkpoint.generation, "generation_config.json: "),
+        Fields::new(&checkpoint.config, CONFIG),
+        Fields::new(&checkpoint.generation, GENERATION_CONFIG),
         family,
     )?;
     file.chat_template = text.chat_template.clone();
@@ -213,6 +219,7 @@ fn write_matrix(
             Ok(())
         },
     )?;
+    tracing::debug!(matrix = matrix.name, layout = %matrix.layout, rows = matrix.rows, cols = matrix.cols, "packed");
     bytes += (row_scales.len() * 4 + group_scales.len() * 2) as u64;
     out.finish(match encoder.multiplier() {
         Some(multiplier) => Scales::Tensor(multiplier),

@@ -137,13 +137,11 @@ impl fmt::Display for Report {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        let ratio = self.source_bytes as f64 / self.file_bytes.max(1) as f64;
+        let share = self.file_bytes as f64 / self.source_bytes.max(1) as f64 * 100.0;
+        let (path, bytes, source) = (self.output.display(), self.file_bytes, self.source_bytes);
         write!(
             f,
-            "{}: {} bytes, {ratio:.2} times smaller than the source's {}",
-            self.output.display(),
-            self.file_bytes,
-            self.source_bytes
+            "{path}: {bytes} bytes, {share:.1}% of the source's {source}"
         )
     }
 }

@@ -32,24 +32,24 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder and reads everything but the tensors' bytes.
+    /// Opens a folder and reads its configuration; see [`open_shards`](Self::open_shards) for the
+    /// rest.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         check_folder(dir)?;
         let missing = || ConvertError::malformed(dir.display(), "there is no config.json");
-        let mut checkpoint = Self {
+        Ok(Self {
             dir: dir.to_path_buf(),
             config: json::read_object(dir, "config.json")?.ok_or_else(missing)?,
             generation: json::read_object(dir, "generation_config.json")?.unwrap_or_default(),
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             unlisted: BTreeMap::new(),
-        };
-        checkpoint.open_shards()?;
-        Ok(checkpoint)
+        })
     }
 
-    /// A single file wins over an index, as in `transformers`.
-    fn open_shards(&mut self) -> Result<()> {
+    /// Opens the safetensors files and reads their headers. A single file wins over an index, as
+    /// in `transformers`.
+    pub(crate) fn open_shards(&mut self) -> Result<()> {
         if self.dir.join(SINGLE).symlink_metadata().is_ok() {
             let (shard, tensors) = Shard::open(&self.dir, SINGLE, 0)?;
             self.shards.push(shard);

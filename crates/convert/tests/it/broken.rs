@@ -122,6 +122,8 @@ const CASES: &[Case] = &[
     ("unknown tensor", llama, |m| m.insert("model.layers.0.mlp.experts.0.weight", Dtype::F32, &[1], &[0.0]), Unsupported, &["mlp.experts.0.weight"]),
     ("tensor of another family", llama, |m| sub_norms(m, "self_attn.attn_sub_norm", "mlp.ffn_sub_norm"), Unsupported, &["ffn_sub_norm"]),
     ("wrong type", llama, |m| { m.tensor(UP).dtype = Dtype::I16; }, Unsupported, &[UP, "I16"]),
+    ("type nobody knows", llama, |m| { m.files.insert("model.safetensors".into(), raw_safetensors(
+        r#"{"a":{"dtype":"F9","shape":[1],"data_offsets":[0,1]}}"#, &[0])); }, Unsupported, &["`a`", "F9"]),
     ("wrong type of a norm", llama, |m| { m.tensor("model.norm.weight").dtype = Dtype::U16; }, Unsupported, &["model.norm.weight", "U16"]),
     ("wrong shape", llama, |m| m.tensor(UP).shape.reverse(), Malformed, &[UP, "[40, 68]"]),
     ("wrong rank", llama, |m| m.tensor(UP).shape = vec![FFN * HIDDEN], Malformed, &[UP]),
@@ -198,6 +200,7 @@ const FILE_CASES: &[FileCase] = &[
     ("config key twice", |p| write(p, "config.json", r#"{"model_type": "llama", "model_type": "bitnet"}"#), Malformed, &["config.json", "model_type", "twice"]),
     ("generation config is broken", |p| write(p, "generation_config.json", "{"), Malformed, &["generation_config.json"]),
     ("tokenizer is a directory", |p| as_directory(p, "tokenizer.json"), Malformed, &["tokenizer.json", "directory"]),
+    ("no weights of an unknown family", |p| { remove(p, ONE); write(p, "config.json", r#"{"architectures": ["X"]}"#); }, Unsupported, &["X"]),
     ("no weights", |p| remove(p, ONE), Malformed, &[ONE]),
     ("weights are a directory", |p| as_directory(p, ONE), Malformed, &[ONE, "directory"]),
     ("pickled weights", |p| { remove(p, ONE); write(p, "pytorch_model.bin", ""); }, Unsupported, &["pytorch_model.bin"]),
