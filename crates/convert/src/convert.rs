@@ -216,7 +216,10 @@ fn write_matrix(
                 &matrix.name,
                 source.bytes * block.rows as u64 / matrix.rows as u64,
             );
-            Ok(())
+            match progress.is_cancelled() {
+                true => Err(ConvertError::Cancelled),
+                false => Ok(()),
+            }
         },
     )?;
     tracing::debug!(matrix = matrix.name, layout = %matrix.layout, rows = matrix.rows, cols = matrix.cols, "packed");

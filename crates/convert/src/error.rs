@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Writing failed: no space, no permission, or what was written does not read back.
     Io,
+    /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
+    Cancelled,
 }
 
 /// Why a checkpoint could not be converted.
@@ -63,6 +65,9 @@ pub enum ConvertError {
         /// Its column.
         col: usize,
     },
+    /// The caller gave up; nothing is left of the output.
+    #[error("the conversion was cancelled")]
+    Cancelled,
     /// The packed file could not be written.
     #[error(transparent)]
     Output(#[from] FormatError),
@@ -76,6 +81,7 @@ impl ConvertError {
             Self::Source { .. } | Self::Malformed { .. } => ErrorKind::Malformed,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::ReadBack { .. } => ErrorKind::Io,
+            Self::Cancelled => ErrorKind::Cancelled,
             Self::Output(error) => match error.kind() {
                 onebit_format::ErrorKind::Request => ErrorKind::Request,
                 onebit_format::ErrorKind::Malformed => ErrorKind::Malformed,

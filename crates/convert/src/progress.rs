@@ -11,6 +11,11 @@ pub trait Progress {
     fn advance(&mut self, tensor: &str, bytes: u64) {
         let _ = (tensor, bytes);
     }
+
+    /// Whether to give up; asked after every [`advance`](Self::advance).
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {}

@@ -57,6 +57,7 @@ fn of_convert(error: &ConvertError) -> Code {
         onebit_convert::ErrorKind::Request => Code::Request,
         onebit_convert::ErrorKind::Malformed => Code::Model,
         onebit_convert::ErrorKind::Unsupported => Code::Unsupported,
+        onebit_convert::ErrorKind::Cancelled => Code::Interrupted,
         _ => Code::Failure,
     }
 }

@@ -1,16 +1,26 @@
-//! Ctrl-C as a flag that a generation looks at, with a second one that leaves at once.
+//! Ctrl-C as a flag that long work looks at, with a second one that leaves at once.
 
 use crate::exit::Code;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Turns Ctrl-C into the flag returned here. A second Ctrl-C before the flag was cleared ends the process.
+/// Turns Ctrl-C into the flag returned here; asked again, gives the same flag. A second Ctrl-C before the flag is
+/// cleared ends the process.
+///
+/// # Errors
+/// Where the system does not let Ctrl-C be handled.
 pub fn install() -> anyhow::Result<&'static AtomicBool> {
-    ctrlc::set_handler(|| {
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    let handle = || {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(Code::Interrupted as i32);
         }
-    })?;
-    Ok(&REQUESTED)
+    };
+    let installed = INSTALLED.get_or_init(|| ctrlc::set_handler(handle).map_err(|e| e.to_string()));
+    match installed {
+        Ok(()) => Ok(&REQUESTED),
+        Err(message) => anyhow::bail!("cannot handle Ctrl-C: {message}"),
+    }
 }

@@ -1,12 +1,28 @@
 //! A progress bar on stderr, drawn only on a terminal.
 
+use crate::interrupt;
 use indicatif::{ProgressBar, ProgressStyle};
 use onebit_convert::Progress;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Shows how far a conversion is.
-#[derive(Debug, Default)]
+/// Shows how far a conversion is, and ends it on Ctrl-C.
+#[derive(Debug)]
 pub struct ConversionBar {
     bar: Option<ProgressBar>,
+    interrupt: &'static AtomicBool,
+}
+
+impl ConversionBar {
+    /// A bar for one conversion.
+    ///
+    /// # Errors
+    /// Where Ctrl-C cannot be heard.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            bar: None,
+            interrupt: interrupt::install()?,
+        })
+    }
 }
 
 impl Progress for ConversionBar {
@@ -23,6 +39,10 @@ impl Progress for ConversionBar {
             bar.set_message(tensor.to_owned());
             bar.inc(bytes);
         }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
     }
 }
 

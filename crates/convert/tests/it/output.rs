@@ -96,6 +96,25 @@ fn a_source_that_shrinks_meanwhile_is_refused() {
     assert_eq!(place.left_over(), [""; 0]);
 }
 
+#[test]
+fn a_cancelled_conversion_leaves_nothing() {
+    struct Impatient(u32);
+    impl onebit_convert::Progress for Impatient {
+        fn advance(&mut self, _: &str, _: u64) {
+            self.0 += 1;
+        }
+        fn is_cancelled(&self) -> bool {
+            self.0 > 3
+        }
+    }
+    let place = Place::new();
+    packed_bitnet().write(&place.source());
+    let (options, mut progress) = (Options::default(), Impatient(0));
+    let error = convert(&place.source(), &place.output(), &options, &mut progress).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    assert_eq!(place.left_over(), [""; 0]);
+}
+
 /// Needs a file system that fills up: a tiny one, where mounting is allowed.
 #[cfg(target_os = "linux")]
 #[test]

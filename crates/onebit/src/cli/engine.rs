@@ -4,6 +4,7 @@ use super::LaterArgs;
 use crate::exit;
 use clap::{Args, ValueEnum};
 use onebit_model::KvType;
+use onebit_runtime::MAX_THREADS;
 
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -79,7 +80,7 @@ pub struct EngineArgs {
     #[arg(short, long, value_name = "N", help_heading = "Engine")]
     pub ctx_size: Option<usize>,
     /// Threads to compute with [default: the cores this process may use]
-    #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = positive, help_heading = "Engine")]
+    #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = threads, help_heading = "Engine")]
     pub threads: Option<usize>,
     /// Prompt tokens computed at once
     #[arg(short, long, value_name = "N", default_value = "256", value_parser = positive, help_heading = "Engine")]
@@ -158,6 +159,14 @@ impl EngineArgs {
             ));
         }
         Ok(())
+    }
+}
+
+/// A number of threads that the pool can have.
+fn threads(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        n if n > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}")),
+        n => Ok(n),
     }
 }
 

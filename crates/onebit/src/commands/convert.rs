@@ -63,7 +63,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Code> {
         &args.source,
         &args.output,
         &options,
-        &mut ConversionBar::default(),
+        &mut ConversionBar::new()?,
     )?;
     stdout::line(&report.to_string())?;
     Ok(Code::Success)

@@ -65,7 +65,7 @@ impl Source {
         match self {
             Self::Demo => demo::open(),
             Self::Packed(path) => open_file(path, load),
-            Self::Folder(folder) => cache::open(folder, &mut ConversionBar::default(), |path| {
+            Self::Folder(folder) => cache::open(folder, &mut ConversionBar::new()?, |path| {
                 open_file(path, load)
             }),
         }

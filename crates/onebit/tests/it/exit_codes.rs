@@ -53,6 +53,7 @@ fn unknown_flags_and_values_are_refused() {
         &["run", "--temp", "nan"],
         &["run", "--top-p", "1.5"],
         &["run", "-t", "0"],
+        &["run", "--num_threads", "100000"],
         &["run", "-b", "0"],
         &["run", "--kv", "f8"],
         &["run", "-p", "a", "--ids", "1"],
