@@ -3,6 +3,11 @@
 //! [`main`] parses the arguments of the process, does what they ask, prints errors on stderr and returns the
 //! exit code. Commands live in [`commands`], one module each; [`cli`] holds the flags they share.
 
+// The examples of the README are compiled like those of any other page.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub mod cli;
 pub mod commands;
 pub mod exit;
