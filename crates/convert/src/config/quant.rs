@@ -76,6 +76,7 @@ pub(crate) fn parse(config: Fields<'_>) -> Result<Option<BitNetQuant>> {
 }
 
 fn bitnet(quant: Fields<'_>) -> Result<BitNetQuant> {
+    refuse_rotation(quant)?;
     let scale = match quant.str("linear_class")? {
         Some("autobitlinear") => ScaleMeaning::Multiplier,
         Some("bitlinear") => ScaleMeaning::Divisor,
@@ -152,13 +153,20 @@ pub(crate) fn refuse_unknown_networks(config: Fields<'_>) -> Result<()> {
             }
         }
     }
-    match config
-        .keys()
-        .find(|key| key.to_ascii_lowercase().contains("hadamard"))
-    {
-        Some(key) if config.value(key) != Some(&Value::Bool(false)) => {
-            Err(config.unsupported(key, "rotated weights are not computed"))
-        }
-        _ => Ok(()),
+    refuse_rotation(config)
+}
+
+/// Weights that expect rotated inputs look like any others; only a key of the config tells.
+fn refuse_rotation(fields: Fields<'_>) -> Result<()> {
+    let mut keys = fields.keys();
+    let rotation = keys.find(|key| {
+        let set = fields
+            .value(key)
+            .is_some_and(|value| value != &Value::Bool(false));
+        set && key.to_ascii_lowercase().contains("hadamard")
+    });
+    match rotation {
+        Some(key) => Err(fields.unsupported(key, "rotated weights are not computed")),
+        None => Ok(()),
     }
 }

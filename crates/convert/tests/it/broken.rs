@@ -77,6 +77,7 @@ const CASES: &[Case] = &[
     ("experts", llama, |m| set(m, "num_local_experts", 8), Unsupported, &["num_local_experts", "8"]),
     ("vision", llama, |m| set(m, "vision_config", json!({})), Unsupported, &["vision_config"]),
     ("hadamard", llama, |m| set(m, "use_hadamard_rotation", true), Unsupported, &["use_hadamard_rotation"]),
+    ("hadamard in quantization_config", packed_bitnet, |m| set_quant(m, "hadamard_dim", 128), Unsupported, &["quantization_config.hadamard_dim"]),
     ("bad token id", llama, |m| set(m, "eos_token_id", json!([1, "x"])), Malformed, &["eos_token_id"]),
     ("bad temperature", llama, |m| { m.files.insert("generation_config.json".into(), b"{\"temperature\": -1}".into()); },
         Malformed, &["generation_config.json", "temperature"]),
