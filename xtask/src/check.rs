@@ -40,6 +40,16 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             process::run(cargo(&["test", "--workspace", "--locked"]))
         })?;
     }
+    step("benches", || {
+        process::run(cargo(&[
+            "test",
+            "--package",
+            "onebit-benches",
+            "--benches",
+            "--locked",
+            "--quiet",
+        ]))
+    })?;
     fuzz(args.fuzz_seconds)
 }
 
