@@ -3,6 +3,7 @@
 mod check;
 mod package;
 mod process;
+mod synth;
 
 use clap::{Parser, Subcommand};
 use onebit::commands::convert::{self, ConvertArgs};
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Convert a Hugging Face folder into a packed file: the same as `onebit convert`.
     Convert(ConvertArgs),
+    /// Write a packed file of a real shape with random weights, to measure speed and memory with.
+    Synth(synth::SynthArgs),
     /// Everything a change must pass: fmt, clippy, docs, tests, a short fuzz run.
     Check(check::CheckArgs),
     /// Check that each library crate can be packaged on its own.
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     };
     onebit::finish(match cli.command {
         Command::Convert(args) => convert::run(&args),
+        Command::Synth(args) => synth::run(&args).map(|()| Code::Success),
         Command::Check(args) => check::run(&args).map(|()| Code::Success),
         Command::Package => package::run_all().map(|()| Code::Success),
     })

@@ -1,0 +1,192 @@
+//! Random rows in every layout, scaled so that activations keep their size from layer to layer.
+
+use super::random::Random;
+use half::f16;
+use onebit_format::{I4_GROUP, Layout, Scales, Writer, pack};
+use std::ops::Range;
+
+/// What a matrix does.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fill {
+    /// Embedding or head.
+    Table,
+    /// Random.
+    Random,
+    /// Random, with the sign of each row's product decided by the ballast.
+    Gate,
+    /// Writes into the residual stream: leaves the ballast alone.
+    Output,
+}
+
+/// Channels of the residual stream that hold the same number in every layer for every token. The gate's rows have one
+/// sign there, large enough to decide the sign of the product, so that a chosen share of its outputs is negative and
+/// becomes zero in a squared ReLU.
+pub(super) struct Ballast {
+    zeros: u8,
+}
+
+impl Ballast {
+    /// What `ffn_norm` multiplies these channels by.
+    pub(super) const WEIGHT: f32 = 8.0;
+    const CHANNELS: usize = 64;
+
+    /// For `zeros` percent of zeros.
+    pub(super) fn new(zeros: u8) -> Self {
+        Self { zeros }
+    }
+
+    /// The channels.
+    pub(super) fn channels(&self) -> Range<usize> {
+        0..Self::CHANNELS
+    }
+
+    /// The sign of a row of the gate.
+    fn sign(&self, random: &mut Random) -> i8 {
+        if random.below(100) < usize::from(self.zeros) {
+            -1
+        } else {
+            1
+        }
+    }
+}
+
+/// Layout and size of a matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Encoding {
+    pub(super) layout: Layout,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+/// Writes a matrix row by row.
+pub(super) fn write_matrix(
+    writer: &mut Writer,
+    name: &str,
+    encoding: Encoding,
+    fill: Fill,
+    ballast: Option<&Ballast>,
+    random: &mut Random,
+) -> anyhow::Result<()> {
+    let Encoding { layout, rows, cols } = encoding;
+    let mut source = Rows {
+        encoding,
+        fill,
+        ballast,
+        codes: vec![0; cols],
+        values: vec![0.0; cols],
+    };
+    let mut packed = vec![0; layout.row_bytes(cols).unwrap_or_default()];
+    let mut row_scales = Vec::new();
+    let mut group_scales = vec![
+        f16::ZERO;
+        if layout == Layout::I4 {
+            rows * cols.div_ceil(I4_GROUP)
+        } else {
+            0
+        }
+    ];
+    let mut groups = group_scales.chunks_mut(cols.div_ceil(I4_GROUP));
+    let mut out = writer.write_matrix(name)?;
+    for row in 0..rows {
+        match layout {
+            Layout::T2 => pack::ternary_row(source.codes(row, random), &mut packed),
+            Layout::B1 => pack::binary_row(source.codes(row, random), &mut packed),
+            Layout::I8 => row_scales.push(pack::quantize_i8_row(
+                source.values(row, random),
+                &mut packed,
+            )),
+            Layout::I4 => {
+                let scales = groups.next().unwrap_or_default();
+                pack::quantize_i4_row(source.values(row, random), &mut packed, scales);
+            }
+            Layout::F16 => pack::f16_row(source.values(row, random), &mut packed)?,
+            Layout::BF16 => pack::bf16_row(source.values(row, random), &mut packed)?,
+            _ => pack::f32_row(source.values(row, random), &mut packed)?,
+        }
+        out.rows(&packed)?;
+    }
+    out.finish(match layout {
+        Layout::T2 | Layout::B1 => Scales::Tensor(source.scale()),
+        Layout::I8 => Scales::Rows(&row_scales),
+        Layout::I4 => Scales::Groups {
+            size: I4_GROUP,
+            values: &group_scales,
+        },
+        _ => Scales::None,
+    })?;
+    Ok(())
+}
+
+/// Makes the rows of one matrix.
+struct Rows<'a> {
+    encoding: Encoding,
+    fill: Fill,
+    ballast: Option<&'a Ballast>,
+    codes: Vec<i8>,
+    values: Vec<f32>,
+}
+
+impl Rows<'_> {
+    /// The multiplier that gives outputs the size of the inputs, less for what is summed up over the layers.
+    fn scale(&self) -> f32 {
+        let variance = if self.encoding.layout == Layout::B1 {
+            1.0
+        } else {
+            2.0 / 3.0
+        };
+        let size = 1.0 / (variance * self.encoding.cols as f32).sqrt();
+        if self.fill == Fill::Output {
+            size / 8.0
+        } else {
+            size
+        }
+    }
+
+    /// A row of -1, 0 and 1, or of -1 and 1.
+    fn codes(&mut self, row: usize, random: &mut Random) -> &[i8] {
+        let ternary = self.encoding.layout == Layout::T2;
+        if ternary {
+            random.fill_ternary(&mut self.codes);
+        } else {
+            random.fill_binary(&mut self.codes);
+        }
+        match (self.ballast, self.fill) {
+            (Some(ballast), Fill::Gate) => {
+                self.codes[ballast.channels()].fill(ballast.sign(random))
+            }
+            (Some(ballast), Fill::Output) if ternary && ballast.channels().contains(&row) => {
+                self.codes.fill(0)
+            }
+            _ => {}
+        }
+        &self.codes
+    }
+
+    /// A row of floats.
+    fn values(&mut self, row: usize, random: &mut Random) -> &[f32] {
+        if self.fill == Fill::Table {
+            random.fill(&mut self.values);
+            let size = (3.0 / self.encoding.cols as f32).sqrt();
+            self.values.iter_mut().for_each(|x| *x *= size);
+            if let Some(ballast) = self.ballast {
+                self.values[ballast.channels()].fill(1.0);
+            }
+            return &self.values;
+        }
+        let scale = self.scale();
+        random.fill(&mut self.values);
+        self.values
+            .iter_mut()
+            .for_each(|x| *x *= scale * std::f32::consts::SQRT_2);
+        match (self.ballast, self.fill) {
+            (Some(ballast), Fill::Gate) => {
+                self.values[ballast.channels()].fill(f32::from(ballast.sign(random)) * scale)
+            }
+            (Some(ballast), Fill::Output) if ballast.channels().contains(&row) => {
+                self.values.fill(0.0)
+            }
+            _ => {}
+        }
+        &self.values
+    }
+}
