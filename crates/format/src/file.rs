@@ -167,9 +167,10 @@ impl PackedFile {
         self.bytes().len() as u64
     }
 
-    /// Whether the bytes are mapped from a file rather than in memory of the process.
-    pub fn is_mapped(&self) -> bool {
-        matches!(self.storage, Storage::Mapped(_))
+    /// Whether the pages of the bytes belong to a file, this one or the program's for
+    /// [`from_static`](Self::from_static), so that the system can drop and reread them.
+    pub fn is_file_backed(&self) -> bool {
+        matches!(self.storage, Storage::Mapped(_) | Storage::Static(_))
     }
 
     /// Compares every tensor with its hash, which reads the whole file.

@@ -50,13 +50,13 @@ fn every_way_to_open_reads_what_was_written() {
     assert_eq!(names(dir.path()), ["tiny.onebit"]);
 
     let mapped = PackedFile::open(&path).unwrap();
-    assert!(mapped.is_mapped());
+    assert!(mapped.is_file_backed());
     assert_eq!(mapped.file_len(), len);
     assert_eq!(len, fs::metadata(&path).unwrap().len());
     check_contents(&mapped);
 
     let heap = PackedFile::read_to_heap(&path).unwrap();
-    assert!(!heap.is_mapped());
+    assert!(!heap.is_file_backed());
     check_contents(&heap);
     check_contents(&PackedFile::from_bytes(fs::read(&path).unwrap()).unwrap());
 }

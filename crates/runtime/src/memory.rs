@@ -63,7 +63,7 @@ impl MemoryPlan {
         let weights = model.weight_bytes();
         let [layers, embed, head] = [weights.layers, weights.embed, weights.head].map(|b| b as u64);
         let rest = file.file_len().saturating_sub(layers + embed + head);
-        let stored = if file.is_mapped() {
+        let stored = if file.is_file_backed() {
             MemoryKind::File
         } else {
             MemoryKind::Anonymous
