@@ -3,10 +3,11 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{engine, model, session};
-use onebit_kernels::Kernels;
+use onebit_kernels::{Executor, Kernels};
 use onebit_runtime::{Sampler, SamplingOptions};
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -33,7 +34,12 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn steps_allocate_nothing() {
-    let engine = engine(&model("split3"), Kernels::best(), 3);
+    let engine = engine(&model("llama3"), Kernels::best(), 3);
+    // A thread allocates as it starts, so all are made to take a part first.
+    let started = Barrier::new(3);
+    engine.pool().run(3, &|_| {
+        started.wait();
+    });
     let mut session = session(&engine, 128, 16);
     let options = SamplingOptions {
         repetition_penalty: 1.1,
@@ -50,7 +56,7 @@ fn steps_allocate_nothing() {
             id = sampler.sample(position.logits, position.tokens).unwrap();
         }
         if round == 0 {
-            // Threads and locks have set themselves up by now.
+            // Locks and buffers have set themselves up by now.
             before = COUNT.load(Ordering::SeqCst);
         }
     }

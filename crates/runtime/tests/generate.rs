@@ -81,7 +81,7 @@ fn hot(predict: usize, seed: u64) -> GenerateOptions {
 
 #[test]
 fn text_is_what_the_tokens_say() {
-    for style in ["split3", "digits", "metaspace"] {
+    for style in ["llama3", "qwen", "llama2_metaspace"] {
         let mut bench = bench(style);
         for seed in 0..8 {
             let (found, pieces) = bench.run(&hot(30, seed));
@@ -101,7 +101,7 @@ fn text_is_what_the_tokens_say() {
 
 #[test]
 fn continued_text_follows_the_prompt() {
-    for style in ["split3", "metaspace"] {
+    for style in ["llama3", "llama2_metaspace"] {
         let mut bench = bench(style);
         for seed in 0..8 {
             let options = GenerateOptions {
@@ -120,7 +120,7 @@ fn continued_text_follows_the_prompt() {
 
 #[test]
 fn eos_ends_the_text_and_is_not_part_of_it() {
-    let mut bench = bench("split3");
+    let mut bench = bench("llama3");
     let (all, _) = bench.run(&hot(12, 3));
     let eos = all.ids[7];
     let first = all.ids.iter().position(|&id| id == eos).unwrap();
@@ -143,7 +143,7 @@ fn eos_ends_the_text_and_is_not_part_of_it() {
 
 #[test]
 fn stop_strings_cut_the_text() {
-    let mut bench = bench("metaspace");
+    let mut bench = bench("llama2_metaspace");
     for seed in 0..20 {
         let (all, _) = bench.run(&hot(30, seed));
         let chars: Vec<char> = all.text.chars().collect();
@@ -182,7 +182,7 @@ fn stop_strings_cut_the_text() {
 
 #[test]
 fn a_full_context_ends_the_text() {
-    let mut bench = bench("split3");
+    let mut bench = bench("llama3");
     let prompt = bench.prompt().len();
     let endless = GenerateOptions {
         predict: None,
@@ -204,7 +204,7 @@ fn a_full_context_ends_the_text() {
 
 #[test]
 fn interrupts_leave_what_there_is() {
-    let mut bench = bench("split3");
+    let mut bench = bench("llama3");
     let prompt = bench.prompt();
     let (interrupt, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut on_piece = |_: Piece<'_>| {
@@ -239,7 +239,7 @@ fn interrupts_leave_what_there_is() {
 
 #[test]
 fn tokens_need_no_tokenizer() {
-    let mut bench = bench("split3");
+    let mut bench = bench("llama3");
     let with = bench.run(&greedy(8)).0;
     bench.session.truncate(0);
     let prompt = bench.prompt();
@@ -257,7 +257,7 @@ fn tokens_need_no_tokenizer() {
 
 #[test]
 fn conversations_run_only_what_is_new() {
-    let mut bench = bench("metaspace");
+    let mut bench = bench("llama2_metaspace");
     let file = std::sync::Arc::clone(bench.session.engine().model().file());
     let template = ChatTemplate::from_files(&TextFiles::from_packed(&file).unwrap())
         .unwrap()

@@ -37,7 +37,7 @@ fn serial(model: &std::sync::Arc<Model>) -> Engine {
 
 #[test]
 fn logits_do_not_depend_on_threads_kernels_or_batches() {
-    let model = model("split3");
+    let model = model("llama3");
     let expected = greedy_tokens(&mut session(&serial(&model), 64, 64), &PROMPT, 12);
     assert!(
         expected
@@ -58,7 +58,7 @@ fn logits_do_not_depend_on_threads_kernels_or_batches() {
 
 #[test]
 fn sessions_run_side_by_side() {
-    let model = model("split3");
+    let model = model("llama3");
     let shared = engine(&model, Kernels::best(), 2);
     let expected = greedy_tokens(&mut session(&serial(&model), 64, 64), &PROMPT, 12);
     std::thread::scope(|scope| {
@@ -72,7 +72,7 @@ fn sessions_run_side_by_side() {
 
 #[test]
 fn truncated_and_forked_sessions_go_on_as_fresh_ones() {
-    let model = model("split3");
+    let model = model("llama3");
     let engine = serial(&model);
     let expected = greedy_tokens(&mut session(&engine, 64, 8), &PROMPT, 5);
     let mut detour = session(&engine, 64, 8);
@@ -93,7 +93,7 @@ fn truncated_and_forked_sessions_go_on_as_fresh_ones() {
 
 #[test]
 fn prefill_can_be_stopped_between_batches() {
-    let model = model("split3");
+    let model = model("llama3");
     let mut session = session(&serial(&model), 64, 4);
     let stop_at = |at| {
         move |done| {
@@ -122,7 +122,7 @@ fn prefill_can_be_stopped_between_batches() {
 
 #[test]
 fn scores_are_those_of_single_steps() {
-    let model = model("split3");
+    let model = model("llama3");
     let engine = engine(&model, Kernels::best(), 2);
     let mut steps = session(&engine, 64, 64);
     let mut expected = Vec::new();
@@ -164,7 +164,7 @@ fn scores_are_those_of_single_steps() {
 
 #[test]
 fn requests_out_of_bounds_change_nothing() {
-    let model = model("split3");
+    let model = model("llama3");
     let mut session = session(&serial(&model), 10, 4);
     session.prefill(&PROMPT[..5]).unwrap();
     let refused = |result: Result<(), RuntimeError>| {
@@ -183,7 +183,7 @@ fn requests_out_of_bounds_change_nothing() {
         "11 tokens do not fit a context of 10"
     );
     let message = prefill(&[1, 2, 3, 4, VOCAB as u32]);
-    assert!(message.contains("500"), "{message}");
+    assert!(message.contains(&VOCAB.to_string()), "{message}");
     for id in 0..5 {
         session.step(id).unwrap();
     }
@@ -222,7 +222,7 @@ fn contexts_follow_the_model() {
 
 #[test]
 fn plans_add_up() {
-    let model = model("split3");
+    let model = model("llama3");
     let options = SessionOptions::new(model.spec());
     let plan = MemoryPlan::new(&model, &options).unwrap();
     let bytes = |name: &str| {

@@ -10,7 +10,7 @@ use onebit_kernels::{Kernels, KvType};
 use onebit_model::{Activation, Model, ModelSpec, RopeSpec};
 use onebit_runtime::{Engine, Pool, Session, SessionOptions, Tokenizer};
 
-pub(crate) const VOCAB: usize = 500;
+pub(crate) const VOCAB: usize = 800;
 
 /// The folder of a small tokenizer.
 pub(crate) fn tokenizer_folder(style: &str) -> PathBuf {
