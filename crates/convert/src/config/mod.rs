@@ -1,5 +1,6 @@
 //! `config.json` into a [`ModelSpec`], with the defaults of the family where a field is absent.
 
+pub(crate) mod few_bits;
 pub(crate) mod fields;
 pub(crate) mod generation;
 pub(crate) mod quant;
@@ -8,7 +9,7 @@ pub(crate) mod rope;
 use onebit_model::{Activation, ModelSpec, WindowSpec};
 
 use crate::config::fields::Fields;
-use crate::config::quant::BitNetQuant;
+use crate::config::quant::{BitNetQuant, Quant};
 use crate::error::Result;
 use crate::family::{BiasRule, Family, Linears, WindowRule};
 
@@ -16,8 +17,8 @@ use crate::family::{BiasRule, Family, Linears, WindowRule};
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) spec: ModelSpec,
-    /// How ternary linears are stored; `None` for dense models.
-    pub(crate) quant: Option<BitNetQuant>,
+    /// How linears are stored; `None` for dense models.
+    pub(crate) quant: Option<Quant>,
 }
 
 /// Reads the config of a model of `family`. `tied_head` is what the config says; the tensors
@@ -25,7 +26,7 @@ pub(crate) struct Config {
 pub(crate) fn parse(config: Fields<'_>, family: &'static Family) -> Result<Config> {
     quant::refuse_unknown_networks(config)?;
     let quant = match (quant::parse(config)?, family.linears) {
-        (None, Linears::AlwaysOnline) => Some(always_online(config)?),
+        (None, Linears::AlwaysOnline) => Some(Quant::BitNet(always_online(config)?)),
         (quant, _) => quant,
     };
     let spec = spec(config, family, quant.as_ref())?;
@@ -34,11 +35,7 @@ pub(crate) fn parse(config: Fields<'_>, family: &'static Family) -> Result<Confi
     Ok(Config { spec, quant })
 }
 
-fn spec(
-    config: Fields<'_>,
-    family: &'static Family,
-    quant: Option<&BitNetQuant>,
-) -> Result<ModelSpec> {
+fn spec(config: Fields<'_>, family: &'static Family, quant: Option<&Quant>) -> Result<ModelSpec> {
     let defaults = &family.defaults;
     let size = |key, default| -> Result<usize> { Ok(config.usize(key)?.unwrap_or(default)) };
     let hidden = size("hidden_size", defaults.hidden)?;
@@ -63,7 +60,7 @@ fn spec(
         qk_norm: family.qk_norm,
         attn_bias: bias(config, family.attn_bias)?,
         mlp_bias: bias(config, family.mlp_bias)?,
-        input_norm_eps: quant.and_then(|quant| quant.input_norm_eps),
+        input_norm_eps: quant.and_then(Quant::input_norm_eps),
         windows: window(config, family, layers)?,
     })
 }

@@ -11,22 +11,30 @@ use crate::tiles::TileMut;
 /// Columns decoded at a time.
 const STEP: usize = 256;
 
+/// Tokens that decoded columns are used for.
+const TOKENS: usize = 8;
+
 /// Products of an integer matrix with float activations. The padding takes no part.
 #[inline(always)]
 pub(crate) fn decoded<S: Set>(s: S, job: &Product<'_, F32Rows<'_>>, out: &mut TileMut<'_, f32>) {
     let Product { w, rows, x } = job;
     for row in rows.clone() {
-        for token in 0..x.tokens() {
-            let mut acc = s.splat(0.0);
+        for first in (0..x.tokens()).step_by(TOKENS) {
+            let tokens = TOKENS.min(x.tokens() - first);
+            let mut acc = [s.splat(0.0); TOKENS];
             let mut weights = [0.0; STEP];
             for start in (0..w.cols()).step_by(STEP) {
                 let len = STEP.min(w.cols() - start);
                 decode(w, row, start, &mut weights[..len]);
                 weights[len..].fill(0.0);
-                let x = &x.row(token)[start..][..len];
-                acc = add_products(s, acc, &weights, x);
+                for t in 0..tokens {
+                    let x = &x.row(first + t)[start..][..len];
+                    acc[t] = add_products(s, acc[t], &weights, x);
+                }
             }
-            out.row(token)[row - rows.start] = acc.tree_sum();
+            for t in 0..tokens {
+                out.row(first + t)[row - rows.start] = acc[t].tree_sum();
+            }
         }
     }
 }
