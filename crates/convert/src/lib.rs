@@ -66,9 +66,11 @@ mod report;
 mod source;
 mod ternary;
 mod tokenizer;
+mod verify;
 
 pub use convert::convert;
 pub use error::{ConvertError, ErrorKind};
 pub use options::{FloatType, Options, WeightType};
 pub use progress::Progress;
 pub use report::{MatrixReport, Report};
+pub use verify::{Change, Limits, TokenSource, Verification, Verify, verify};

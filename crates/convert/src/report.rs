@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use onebit_format::Layout;
 
+use crate::verify::Verification;
+
 /// What [`convert`](crate::convert()) wrote.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -21,6 +23,8 @@ pub struct Report {
     pub file_bytes: u64,
     /// Decisions worth knowing, each a sentence.
     pub notes: Vec<String>,
+    /// How the packed file compares with its source, where that was asked for.
+    pub verification: Option<Verification>,
 }
 
 /// One matrix of a [`Report`].
@@ -136,6 +140,9 @@ impl fmt::Display for Report {
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
+        }
+        if let Some(verification) = &self.verification {
+            writeln!(f, "verified: {verification}")?;
         }
         let share = self.file_bytes as f64 / self.source_bytes.max(1) as f64 * 100.0;
         let (path, bytes, source) = (self.output.display(), self.file_bytes, self.source_bytes);
