@@ -73,4 +73,4 @@ pub use error::{ConvertError, ErrorKind};
 pub use options::{FloatType, Options, WeightType};
 pub use progress::Progress;
 pub use report::{MatrixReport, Report};
-pub use verify::{Change, Limits, TokenSource, Verification, Verify, verify};
+pub use verify::{Limits, Precision, TokenSource, Verification, Verify, verify};

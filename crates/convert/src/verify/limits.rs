@@ -10,14 +10,17 @@ use serde::Serialize;
 use super::reference::Reference;
 use crate::error::{ConvertError, Result};
 
-/// The coarsest change that packing made to any matrix.
+/// The coarsest rounding between a source and its packed file, over all matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Change {
-    /// None: ternary weights stay ternary, floats keep their values.
-    None,
-    /// Some floats were rounded to `f16`.
+pub enum Precision {
+    /// The same weights, multiplied as floats on both sides.
+    Float,
+    /// The same weights; activations are rounded to a few bits on both sides, as trained. Where one lies between
+    /// two of these values, the rounding of floats decides, and two correct programs can differ.
+    Quantized,
+    /// Some floats were rounded to a 16-bit type.
     F16,
     /// Some dense weights have 8 bits, or are multiplied by 8-bit activations that they were not trained with.
     Q8,
@@ -39,12 +42,13 @@ pub struct Limits {
     pub agreement: f64,
 }
 
-/// Limits per change.
-const LIMITS: [(Change, Limits); 4] = [
-    (Change::None, limits(2e-3, 5e-2, 1.0, 0.95)),
-    (Change::F16, limits(2e-3, 5e-2, 1.0, 0.95)),
-    (Change::Q8, limits(2e-2, 2e-1, 1.5, 0.9)),
-    (Change::Q4, limits(3e-1, 2.0, 4.0, 0.6)),
+/// Limits: several times what correct files of small models with random weights, on which rounding shows most, measure.
+const LIMITS: [(Precision, Limits); 5] = [
+    (Precision::Float, limits(1e-6, 1e-5, 1e-2, 1.0)),
+    (Precision::Quantized, limits(2e-3, 5e-2, 0.5, 0.95)),
+    (Precision::F16, limits(2e-3, 5e-2, 0.5, 0.95)),
+    (Precision::Q8, limits(2e-2, 2e-1, 1.0, 0.9)),
+    (Precision::Q4, limits(2.0, 8.0, 6.0, 0.2)),
 ];
 
 const fn limits(mean_kl: f64, worst_kl: f64, error: f64, agreement: f64) -> Limits {
@@ -56,15 +60,15 @@ const fn limits(mean_kl: f64, worst_kl: f64, error: f64, agreement: f64) -> Limi
     }
 }
 
-impl Change {
-    /// The limits for files with this change.
+impl Precision {
+    /// The limits for files of this precision.
     pub fn limits(self) -> Limits {
         LIMITS[self as usize].1
     }
 
-    /// The coarsest change of any matrix of `model`.
+    /// The coarsest of any matrix of `model`.
     pub(super) fn of(model: &Model, source: &Reference<'_>) -> Result<Self> {
-        let mut coarsest = Self::None;
+        let mut coarsest = Self::Float;
         for name in model.file().meta().matrices.keys() {
             let malformed = ConvertError::Output;
             let layout = model.file().matrix(name).map_err(malformed)?.layout();
@@ -75,13 +79,18 @@ impl Change {
     }
 
     fn of_matrix(layout: Layout, activation: ActivationMode, trained: Trained) -> Self {
+        let own = |dtype| match layout {
+            Layout::F16 => dtype == Dtype::F16,
+            Layout::BF16 => dtype == Dtype::BF16,
+            _ => true,
+        };
         match (layout, trained) {
             (Layout::I4, _) => Self::Q4,
             (Layout::I8, _) => Self::Q8,
+            (_, Trained::Quantized) => Self::Quantized,
             (_, Trained::Float(_)) if activation != ActivationMode::F32 => Self::Q8,
-            (Layout::F16, Trained::Float(dtype)) if dtype != Dtype::F16 => Self::F16,
-            (Layout::BF16, Trained::Float(dtype)) if dtype != Dtype::BF16 => Self::Q8,
-            _ => Self::None,
+            (_, Trained::Float(dtype)) if own(dtype) => Self::Float,
+            _ => Self::F16,
         }
     }
 }
@@ -95,13 +104,14 @@ pub(super) enum Trained {
     Quantized,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::None => "no type changed",
-            Self::F16 => "some weights rounded to f16",
-            Self::Q8 => "some weights in 8 bits",
-            Self::Q4 => "some weights in 4 bits",
+            Self::Float => "the same weights",
+            Self::Quantized => "the same weights, quantized activations",
+            Self::F16 => "weights in f16",
+            Self::Q8 => "weights or activations in 8 bits",
+            Self::Q4 => "weights in 4 bits",
         })
     }
 }
@@ -111,24 +121,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_in_the_order_of_the_changes() {
-        for (change, limits) in LIMITS {
-            assert_eq!(change.limits(), limits);
+    fn rows_are_in_the_order_of_the_precisions_and_ever_looser() {
+        for (precision, limits) in LIMITS {
+            assert_eq!(precision.limits(), limits);
+        }
+        for [(_, tight), (_, loose)] in LIMITS.array_windows() {
+            assert!(tight.mean_kl <= loose.mean_kl && tight.worst_kl <= loose.worst_kl);
+            assert!(tight.error <= loose.error && tight.agreement >= loose.agreement);
         }
     }
 
     #[test]
-    fn changes_follow_layout_activation_and_source() {
-        let float =
-            |layout, dtype| Change::of_matrix(layout, ActivationMode::F32, Trained::Float(dtype));
-        assert_eq!(float(Layout::BF16, Dtype::BF16), Change::None);
-        assert_eq!(float(Layout::F16, Dtype::F32), Change::F16);
-        assert_eq!(float(Layout::F16, Dtype::F16), Change::None);
-        let int8 = |layout, trained| Change::of_matrix(layout, ActivationMode::I8Token, trained);
-        assert_eq!(int8(Layout::T2, Trained::Quantized), Change::None);
-        assert_eq!(int8(Layout::T2, Trained::Float(Dtype::F16)), Change::Q8);
-        assert_eq!(int8(Layout::I8, Trained::Float(Dtype::F16)), Change::Q8);
-        assert_eq!(int8(Layout::I4, Trained::Float(Dtype::F16)), Change::Q4);
-        assert!(Change::None < Change::F16 && Change::Q8 < Change::Q4);
+    fn precision_follows_layout_activation_and_source() {
+        let float = |layout, dtype| {
+            Precision::of_matrix(layout, ActivationMode::F32, Trained::Float(dtype))
+        };
+        assert_eq!(float(Layout::BF16, Dtype::BF16), Precision::Float);
+        assert_eq!(float(Layout::F16, Dtype::F32), Precision::F16);
+        assert_eq!(float(Layout::F16, Dtype::F16), Precision::Float);
+        let int8 = |layout, trained| Precision::of_matrix(layout, ActivationMode::I8Token, trained);
+        let f16 = Trained::Float(Dtype::F16);
+        assert_eq!(int8(Layout::T2, Trained::Quantized), Precision::Quantized);
+        assert_eq!(int8(Layout::T2, f16), Precision::Q8);
+        assert_eq!(int8(Layout::I8, f16), Precision::Q8);
+        assert_eq!(int8(Layout::I4, f16), Precision::Q4);
     }
 }

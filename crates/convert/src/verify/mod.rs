@@ -11,7 +11,7 @@ mod report;
 mod tokens;
 mod work;
 
-pub use limits::{Change, Limits};
+pub use limits::{Limits, Precision};
 pub use report::Verification;
 pub use tokens::TokenSource;
 
@@ -42,7 +42,7 @@ const STEP: usize = 32;
 pub struct Verify {
     /// Tokens of the sequence; 0 verifies nothing.
     pub tokens: usize,
-    /// Largest mean divergence from the source, in nats, in place of the limit for what packing changed.
+    /// Largest mean divergence from the source, in nats, in place of the limit for its precision.
     pub max_kl: Option<f64>,
 }
 
@@ -78,7 +78,7 @@ impl Verify {
 /// each thread, and the logits of 32 positions on either side. The packed file is mapped.
 ///
 /// # Errors
-/// [`ConvertError::Verification`] when they are further apart than [`Change::limits`] allow; else why the source or the
+/// [`ConvertError::Verification`] when they are further apart than [`Precision::limits`] allow; else why the source or the
 /// packed file could not be evaluated.
 pub fn verify(
     source: &Path,
@@ -128,7 +128,8 @@ impl Source<'_> {
             .step_by(STEP)
             .map(|start| start..options.tokens.min(start + STEP))
             .collect();
-        let mut packed = Packed::open(packed, options.tokens, STEP)?;
+        let mut packed = Packed::open(packed, options.tokens, STEP.min(options.tokens))?;
+        same_vocabulary(&self.config.spec, packed.model.spec())?;
         let (token_source, tokens) = self.tokens(options.tokens);
         progress.begin_verify(options.tokens, reference.bytes(steps.len()));
         let mut work = Work::new(progress);
@@ -143,8 +144,9 @@ impl Source<'_> {
             }
             work.check()?;
         }
-        let change = Change::of(&packed.model, &reference)?;
-        let verification = Verification::new(&comparison, token_source, packed.kernels(), change);
+        let precision = Precision::of(&packed.model, &reference)?;
+        let verification =
+            Verification::new(&comparison, token_source, packed.kernels(), precision);
         verification.judged(options.max_kl)
     }
 
@@ -157,4 +159,16 @@ impl Source<'_> {
         };
         choice.tokens(count)
     }
+}
+
+/// Logits can be compared when there are as many.
+fn same_vocabulary(source: &ModelSpec, packed: &ModelSpec) -> Result<()> {
+    if source.vocab == packed.vocab {
+        return Ok(());
+    }
+    let reason = format!(
+        "vocab is {}, the source's is {}",
+        packed.vocab, source.vocab
+    );
+    Err(ConvertError::malformed("the packed file", reason))
 }

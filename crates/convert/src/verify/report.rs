@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::compare::Comparison;
-use super::limits::{Change, Limits};
+use super::limits::{Limits, Precision};
 use super::tokens::TokenSource;
 use crate::error::{ConvertError, Result};
 
@@ -35,8 +35,8 @@ pub struct Verification {
     pub decided: usize,
     /// Share of those with the same likeliest token.
     pub decided_agreement: f64,
-    /// What packing changed.
-    pub change: Change,
+    /// How exact the packed file can be.
+    pub precision: Precision,
     /// What was demanded.
     pub limits: Limits,
 }
@@ -46,7 +46,7 @@ impl Verification {
         found: &Comparison,
         token_source: TokenSource,
         kernels: &str,
-        change: Change,
+        precision: Precision,
     ) -> Self {
         let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
         Self {
@@ -64,8 +64,8 @@ impl Verification {
                 0 => 1.0,
                 decided => share(found.decided_agreed, decided),
             },
-            change,
-            limits: change.limits(),
+            precision,
+            limits: precision.limits(),
         }
     }
 
@@ -124,7 +124,7 @@ impl fmt::Display for Verification {
              ({:.1}% of the {} decided ones)",
             self.tokens,
             self.kernels,
-            self.change,
+            self.precision,
             self.max_error,
             self.spread,
             self.mean_kl,
