@@ -62,7 +62,7 @@ pub fn convert(
         source_bytes: checkpoint.shards.iter().map(|shard| shard.bytes).sum(),
         file_bytes: 0,
         notes: plan.notes.iter().chain(&text.notes).cloned().collect(),
-        verification: None,
+        verify: None,
     };
     let hashes = while_hashing(&checkpoint.shards, || {
         write_items(&checkpoint, &plan, &mut writer, &mut report, progress)
@@ -82,7 +82,7 @@ pub fn convert(
             text: &text,
             generation: &generation,
         };
-        report.verification = Some(source.compare(sealed.path(), &options.verify, progress)?);
+        report.verify = Some(source.compare(sealed.path(), &options.verify, progress)?);
     }
     report.file_bytes = sealed.publish()?;
     Ok(report)

@@ -64,7 +64,7 @@ impl Verify {
             return Err(ConvertError::Request(reason));
         }
         match self.max_kl {
-            Some(kl) if !(kl >= 0.0) => Err(ConvertError::Request(format!(
+            Some(kl) if kl.is_nan() || kl < 0.0 => Err(ConvertError::Request(format!(
                 "the largest divergence is {kl}, expected a number that is not negative"
             ))),
             _ => Ok(()),
@@ -132,6 +132,7 @@ impl Source<'_> {
         same_vocabulary(&self.config.spec, packed.model.spec())?;
         let (token_source, tokens) = self.tokens(options.tokens);
         progress.begin_verify(options.tokens, reference.bytes(steps.len()));
+        tracing::debug!(tokens = options.tokens, "comparing with the source");
         let mut work = Work::new(progress);
         let hidden = reference.hidden(&tokens, &mut work)?;
         let mut comparison = Comparison::default();

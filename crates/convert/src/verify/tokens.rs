@@ -67,7 +67,7 @@ impl Choice<'_> {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) * vocab >> 31) as u32
+            (((state >> 33) * vocab) >> 31) as u32
         });
         ids.filter(move |id| !any_plain || !special(id))
     }

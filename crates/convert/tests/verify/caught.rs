@@ -101,8 +101,8 @@ fn a_scale_that_divides_instead_of_multiplying() {
     plain(ternary(), "an inverted scale", |parts| {
         invert_scales(parts, &LINEARS)
     });
-    plain(ternary(), "an inverted scale of v", |parts| {
-        invert_scales(parts, &["v"])
+    plain(ternary(), "an inverted scale of q", |parts| {
+        invert_scales(parts, &["q"])
     });
 }
 

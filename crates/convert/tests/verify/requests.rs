@@ -23,7 +23,7 @@ fn conversion_reports_what_was_measured() {
     let place = Place::new();
     let source = checkpoint("bitnet_packed");
     let report = convert(&source, &place.path(), &strict(16, 1e-3), &mut ()).unwrap();
-    let found = report.verification.clone().unwrap();
+    let found = report.verify.clone().unwrap();
     assert_eq!((found.tokens, found.limits.mean_kl), (16, 1e-3));
     assert!(
         report.to_string().contains("verified: 16 random tokens"),
@@ -36,7 +36,7 @@ fn conversion_reports_what_was_measured() {
         &mut (),
     )
     .unwrap();
-    assert_eq!(unverified.verification, None);
+    assert_eq!(unverified.verify, None);
     assert!(!unverified.to_string().contains("verified:"));
 }
 
