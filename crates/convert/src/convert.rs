@@ -46,8 +46,9 @@ pub fn convert(
     let mut checkpoint = Checkpoint::open(source)?;
     let fields = Fields::new(&checkpoint.config, CONFIG);
     let family = family::find(fields)?;
-    let config = config::parse(fields, family)?;
+    let mut config = config::parse(fields, family)?;
     checkpoint.open_shards()?;
+    let dense_note = config.settle(&checkpoint.tensors);
     refuse_overwriting_source(&checkpoint, output)?;
     let text = tokenizer::read(&checkpoint)?;
     let plan = Plan::new(&checkpoint, &config, family, options)?;
@@ -61,7 +62,10 @@ pub fn convert(
         matrices: Vec::new(),
         source_bytes: checkpoint.shards.iter().map(|shard| shard.bytes).sum(),
         file_bytes: 0,
-        notes: plan.notes.iter().chain(&text.notes).cloned().collect(),
+        notes: (plan.notes.iter().chain(&text.notes))
+            .chain(&dense_note)
+            .cloned()
+            .collect(),
         verify: None,
     };
     let hashes = while_hashing(&checkpoint.shards, || {

@@ -10,7 +10,7 @@ use onebit_model::ModelSpec;
 
 use crate::config::Config;
 use crate::error::{ConvertError, Result};
-use crate::family::Family;
+use crate::family::{BiasRule, Family};
 use crate::linear::{self, Weights};
 use crate::options::{Options, WeightType};
 use crate::source::Checkpoint;
@@ -90,6 +90,7 @@ impl<'a> Plan<'a> {
             options,
             used: BTreeSet::new(),
         };
+        plan.refuse_foreign_tensors()?;
         plan.refuse_ternarization()?;
         let head = plan.embeddings()?;
         for layer in 0..config.spec.layers {
@@ -151,10 +152,10 @@ impl<'a> Plan<'a> {
     /// A linear with what belongs to it: its input's norm before, its bias behind.
     fn linear(&mut self, layer: usize, name: &str, module: &str, shape: [usize; 2]) -> Result<()> {
         let (config, checkpoint) = (self.config, self.checkpoint);
-        let biased = if module.starts_with("mlp.") {
-            config.spec.mlp_bias
-        } else {
-            config.spec.attn_bias
+        let biased = match module {
+            "self_attn.o_proj" if self.family.attn_bias == BiasRule::NotOutput => false,
+            module if module.starts_with("mlp.") => config.spec.mlp_bias,
+            _ => config.spec.attn_bias,
         };
         let name = format!("layers.{layer}.{name}");
         let module = format!("model.layers.{layer}.{module}");

@@ -89,8 +89,9 @@ pub fn verify(
     let mut checkpoint = Checkpoint::open(source)?;
     let fields = Fields::new(&checkpoint.config, "config.json: ");
     let family = family::find(fields)?;
-    let config = config::parse(fields, family)?;
+    let mut config = config::parse(fields, family)?;
     checkpoint.open_shards()?;
+    config.settle(&checkpoint.tensors);
     let source = Source {
         text: &tokenizer::read(&checkpoint)?,
         generation: &generation::parse(

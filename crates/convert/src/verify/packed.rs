@@ -35,9 +35,11 @@ impl Packed {
     pub(super) fn open(path: &Path, tokens: usize, step: usize) -> Result<Self> {
         let open = || -> Result<Self, ModelError> {
             let model = Model::open(path)?;
+            let mut cache = KvCache::new(model.spec(), KvType::F32, KvType::F32, tokens)?;
+            cache.expect(tokens);
             Ok(Self {
                 kernels: Kernels::best(),
-                cache: KvCache::new(model.spec(), KvType::F32, KvType::F32, tokens)?,
+                cache,
                 workspace: Workspace::new(&model, step, step)?,
                 model,
             })

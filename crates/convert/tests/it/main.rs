@@ -5,5 +5,6 @@ mod common;
 mod convert;
 mod families;
 mod fixtures;
+mod foreign;
 mod options;
 mod output;

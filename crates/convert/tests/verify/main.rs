@@ -1,7 +1,11 @@
 //! What `verify` says about correct packed files, and what it catches in wrong ones.
 
 mod caught;
+#[allow(dead_code)]
+#[path = "../it/common.rs"]
+mod common;
 mod correct;
+mod made;
 mod mutate;
 mod requests;
 

@@ -37,7 +37,6 @@ pub(super) struct Reference<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     family: &'static Family,
-    rope: Rope,
     activation: fn(f32) -> f32,
     head: Matrix<'a>,
 }
@@ -61,7 +60,6 @@ impl<'a> Reference<'a> {
             checkpoint,
             config,
             family,
-            rope: Rope::new(&config.spec)?,
             activation,
             head: table(checkpoint, ["lm_head", "model.embed_tokens"])?,
         })
@@ -106,9 +104,11 @@ impl<'a> Reference<'a> {
     /// Takes a sequence from its start through all layers.
     pub(super) fn hidden(&self, tokens: &[u32], work: &mut Work<'_>) -> Result<Hidden> {
         let mut x = self.embed(tokens)?;
+        let rope = Rope::new(&self.config.spec, tokens.len())?;
         for layer in 0..self.config.spec.layers {
             let layer = Layer {
                 network: self,
+                rope: &rope,
                 prefix: format!("model.layers.{layer}"),
                 window: self.config.spec.window(layer),
             };
@@ -155,6 +155,7 @@ fn table<'a>(checkpoint: &'a Checkpoint, names: [&str; 2]) -> Result<Matrix<'a>>
 /// One layer, whose tensors are read when they are used.
 struct Layer<'n, 'a> {
     network: &'n Reference<'a>,
+    rope: &'n Rope,
     prefix: String,
     window: Option<usize>,
 }
@@ -172,8 +173,7 @@ impl Layer<'_, '_> {
             self.linear("self_attn.k_proj", &x, work)?,
         )?;
         let v = self.linear("self_attn.v_proj", &x, work)?;
-        let rope = &self.network.rope;
-        let [q, k] = [q, k].map(|heads| rope.rotate(heads));
+        let [q, k] = [q, k].map(|heads| self.rope.rotate(heads));
         let heads = attention::attend(&q, &k, &v, spec.head_dim, self.window, work)?;
         let heads = match self.network.family.attn_sub_norm {
             Some(name) => self.norm(name, heads)?,
