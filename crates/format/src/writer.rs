@@ -32,8 +32,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 ///
 /// The bytes go to a temporary file beside the output, named `.onebit-*.tmp`, which
 /// [`finish`](Writer::finish) makes durable and moves into place. Dropping the writer before that
-/// removes it. A process that is killed leaves it behind, without a header; nothing ever appears
-/// at the output's path but a complete file.
+/// removes it. A process that is killed leaves it behind, without a header unless it was
+/// [sealed](Writer::seal); nothing ever appears at the output's path but a complete file.
 pub struct Writer {
     path: PathBuf,
     force: bool,
