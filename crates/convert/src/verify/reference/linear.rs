@@ -1,7 +1,7 @@
 //! Linears of the layers, and the one product of weights with a batch of tokens.
 
 use super::arithmetic::{Rows, dot};
-use super::weights::{Arithmetic, Matrix, optional_vector};
+use super::weights::{Arithmetic, Inputs, Matrix, optional_vector};
 use crate::blocks::{blocks, in_order};
 use crate::config::quant::BitNetQuant;
 use crate::error::Result;
@@ -43,7 +43,7 @@ impl<'a> Linear<'a> {
             x = x.norm(weight, *eps);
         }
         match self.arithmetic {
-            Arithmetic::Float => Ok(self.biased(self.product(&x, work)?)),
+            Arithmetic::Plain(inputs) => Ok(self.biased(self.product(&rounded(x, inputs), work)?)),
             Arithmetic::Divide { scale } => {
                 let scales = x.quantize();
                 let mut y = self.product(&x, work)?;
@@ -53,11 +53,10 @@ impl<'a> Linear<'a> {
                 Ok(self.biased(y))
             }
             Arithmetic::Multiply { scale } => {
-                let mut y = self.biased(self.product(&dequantized(x), work)?);
+                let mut y = self.biased(self.product(&rounded(x, Inputs::Int8), work)?);
                 y.values.iter_mut().for_each(|y| *y *= scale);
                 Ok(y)
             }
-            Arithmetic::Online => Ok(self.biased(self.product(&dequantized(x), work)?)),
         }
     }
 
@@ -75,11 +74,16 @@ impl<'a> Linear<'a> {
     }
 }
 
-/// What int8 quantization per token leaves of rows.
-fn dequantized(mut x: Rows) -> Rows {
-    let scales = x.quantize();
-    for (row, s) in x.values.chunks_mut(x.width).zip(scales) {
-        row.iter_mut().for_each(|x| *x /= s);
+/// What rounding per token leaves of rows.
+fn rounded(mut x: Rows, inputs: Inputs) -> Rows {
+    match inputs {
+        Inputs::Float => {}
+        Inputs::Int8 => {
+            let scales = x.quantize();
+            for (row, s) in x.values.chunks_mut(x.width).zip(scales) {
+                row.iter_mut().for_each(|x| *x /= s);
+            }
+        }
     }
     x
 }

@@ -15,15 +15,22 @@ use crate::source::shard::TensorInfo;
 /// How a linear turns its input and its weights into its output, by the class that computes it in `transformers`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Arithmetic {
-    /// `nn.Linear`: `x W + bias`.
-    Float,
+    /// `x^ W + bias`, where `x^` is what is left of the input: `nn.Linear`; with int8, `AutoBitLinear` online and the
+    /// layers of 1bitLLM, whose `W` are ternary values times the mean magnitude of the masters.
+    Plain(Inputs),
     /// `BitLinear`: `q C / (s * scale) + bias`, where `q` are the int8 codes of `x` and `s` their scale.
     Divide { scale: f32 },
     /// `AutoBitLinear`, offline: `(q / s C + bias) * scale`.
     Multiply { scale: f32 },
-    /// `AutoBitLinear`, online, and the layers of 1bitLLM: `q / s W + bias`, where `W` are ternary values times the
-    /// mean magnitude of the masters.
-    Online,
+}
+
+/// What the inputs of a linear are rounded to, one scale per token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Inputs {
+    /// Nothing.
+    Float,
+    /// `q / s` with the int8 codes `q`.
+    Int8,
 }
 
 /// A matrix of the source, read by rows.
@@ -72,7 +79,7 @@ impl<'a> Matrix<'a> {
             matrix.rows *= 4;
         }
         let Some(quant) = quant.filter(|quant| quant.converts(module)) else {
-            return Ok((matrix, Arithmetic::Float));
+            return Ok((matrix, Arithmetic::Plain(Inputs::Float)));
         };
         let stored_scale =
             || -> Result<f32> { Ok(vector(checkpoint, &format!("{module}.weight_scale"))?[0]) };
@@ -86,7 +93,7 @@ impl<'a> Matrix<'a> {
             (ScaleMeaning::Multiplier, true) => {
                 let scale = 1.0 / matrix.mean_magnitude()?.max(1e-5);
                 matrix.storage = Storage::Masters { scale };
-                Arithmetic::Online
+                Arithmetic::Plain(Inputs::Int8)
             }
         };
         Ok((matrix, arithmetic))
