@@ -32,7 +32,7 @@ const GENERATION_CONFIG: &str = "generation_config.json: ";
 
 /// Converts the checkpoint folder `source` into the packed file `output`.
 ///
-/// Every ternary weight is decoded again after packing and compared with its source. The output
+/// Every ternary or binary weight is decoded again after packing and compared with its source. The output
 /// appears under its name only when it is complete; nothing is left beside it on failure.
 ///
 /// # Errors
@@ -128,6 +128,9 @@ fn file_plan(
     for item in &plan.items {
         match item {
             Item::Vector { name, tensor, .. } => file.vector(name, tensor.shape[0]),
+            Item::Matrix(m) if m.is_grouped() => {
+                file.grouped_matrix(&m.name, m.layout, m.rows, m.cols, m.activation())
+            }
             Item::Matrix(m) => file.matrix(&m.name, m.layout, m.rows, m.cols, m.activation()),
         };
     }
@@ -246,11 +249,13 @@ fn write_matrix(
     out.finish(match encoder.multiplier() {
         Some(multiplier) => Scales::Tensor(multiplier),
         None if !row_scales.is_empty() => Scales::Rows(&row_scales),
-        None if !group_scales.is_empty() => Scales::Groups {
-            size: onebit_format::I4_GROUP,
-            values: &group_scales,
+        None => match matrix.layout.group() {
+            Some(size) => Scales::Groups {
+                size,
+                values: &group_scales,
+            },
+            None => Scales::None,
         },
-        None => Scales::None,
     })?;
     Ok(MatrixReport {
         name: matrix.name.clone(),
@@ -259,6 +264,6 @@ fn write_matrix(
         cols: matrix.cols,
         layout: matrix.layout,
         bytes,
-        counts: encoder.multiplier().map(|_| counts),
+        counts: encoder.counts().then_some(counts),
     })
 }

@@ -9,6 +9,7 @@ use crate::error::{ConvertError, Result};
 use crate::floats;
 use crate::linear::Weights;
 use crate::plan::Matrix;
+use crate::signs::Grouped;
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
 use crate::ternary::{Ternary, read_back};
@@ -30,6 +31,10 @@ pub(crate) enum Encoder<'a> {
         matrix: &'a Matrix<'a>,
         codes: Ternary<'a>,
     },
+    Grouped {
+        matrix: &'a Matrix<'a>,
+        codes: Grouped<'a>,
+    },
     Dense {
         matrix: &'a Matrix<'a>,
         checkpoint: &'a Checkpoint,
@@ -48,6 +53,15 @@ impl<'a> Encoder<'a> {
                 weight,
                 own: layout,
             }),
+            Weights::Grouped {
+                weight,
+                kind,
+                groups,
+            } => {
+                let shape = [matrix.rows, matrix.cols];
+                let codes = Grouped::new(checkpoint, weight, kind, groups, shape);
+                Ok(Self::Grouped { matrix, codes })
+            }
             weights => Ok(Self::Ternary {
                 matrix,
                 codes: Ternary::new(checkpoint, weights, matrix.rows, matrix.cols)?,
@@ -55,18 +69,34 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The one scale of a ternary matrix.
+    /// The one scale of a ternary or binary matrix.
     pub(crate) fn multiplier(&self) -> Option<f32> {
         match self {
             Self::Ternary { codes, .. } => Some(codes.multiplier),
-            Self::Dense { .. } => None,
+            Self::Grouped { .. } | Self::Dense { .. } => None,
         }
+    }
+
+    /// Whether weights are counted by value.
+    pub(crate) fn counts(&self) -> bool {
+        !matches!(self, Self::Dense { .. })
     }
 
     /// Packs `rows`.
     pub(crate) fn block(&self, rows: Range<usize>) -> Result<Block> {
         match self {
-            Self::Ternary { matrix, codes } => ternary_block(matrix, codes, rows),
+            Self::Ternary { matrix, codes } => {
+                let first = rows.start;
+                code_block(matrix, &codes.codes(rows)?, first)
+            }
+            Self::Grouped { matrix, codes } => {
+                let first = rows.start;
+                let (codes, group_scales) = codes.codes(rows)?;
+                Ok(Block {
+                    group_scales,
+                    ..code_block(matrix, &codes, first)?
+                })
+            }
             Self::Dense {
                 matrix,
                 checkpoint,
@@ -85,22 +115,25 @@ fn row_bytes(matrix: &Matrix<'_>) -> usize {
         .expect("the plan checked the size")
 }
 
-fn ternary_block(matrix: &Matrix<'_>, ternary: &Ternary<'_>, rows: Range<usize>) -> Result<Block> {
-    let first = rows.start;
-    let count = rows.len();
-    let codes = ternary.codes(rows)?;
+/// Packs whole rows of codes, the first of which is row `first` of the matrix.
+fn code_block(matrix: &Matrix<'_>, codes: &[i8], first: usize) -> Result<Block> {
+    let count = codes.len() / matrix.cols;
     let row_bytes = row_bytes(matrix);
     let mut bytes = vec![0; row_bytes * count];
     for (codes, out) in codes.chunks(matrix.cols).zip(bytes.chunks_mut(row_bytes)) {
-        pack::ternary_row(codes, out);
-    }
-    let counts = read_back(&codes, &bytes, count, matrix.cols).map_err(|(row, col)| {
-        ConvertError::ReadBack {
-            tensor: matrix.name.clone(),
-            row: first + row,
-            col,
+        match matrix.layout {
+            Layout::B1 => pack::binary_row(codes, out),
+            _ => pack::ternary_row(codes, out),
         }
-    })?;
+    }
+    let counts =
+        read_back(matrix.layout, codes, &bytes, [count, matrix.cols]).map_err(|(row, col)| {
+            ConvertError::ReadBack {
+                tensor: matrix.name.clone(),
+                row: first + row,
+                col,
+            }
+        })?;
     Ok(Block {
         bytes,
         counts,

@@ -29,7 +29,8 @@
 //! 2. Every tensor is looked up and its type and shape compared with the config, before anything is
 //!    written. How a linear is stored follows from both together: packed weights are `U8` and have
 //!    a scale, whose direction `linear_class` decides; float masters of online-quantized models
-//!    become ternary here by the arithmetic they were trained with; dense weights keep their values.
+//!    become ternary or binary here by the arithmetic they were trained with; dense weights keep their values, and are
+//!    packed where those are -d, d (and 0) in groups of 128 columns.
 //!    A tensor that nothing uses is an error, not a surprise.
 //! 3. Tensors are read, packed and written in blocks of rows, so memory does not grow with the
 //!    model. Each packed ternary weight is decoded again and compared with its source.
@@ -46,7 +47,7 @@
 //! let mut options = Options::default();
 //! options.weights = "auto".parse()?; // ternary weights in two bits, dense ones as they are
 //! options.head = Some(FloatType::Q8); // the output head in 8 bits
-//! assert!("b1".parse::<onebit_convert::WeightType>().is_err());
+//! assert!("q3".parse::<onebit_convert::WeightType>().is_err());
 //! # Ok(())
 //! # }
 //! ```
@@ -57,6 +58,7 @@ mod convert;
 mod encode;
 mod error;
 mod family;
+mod few_bits;
 mod floats;
 #[doc(hidden)]
 pub mod fuzz;
@@ -65,6 +67,7 @@ mod options;
 mod plan;
 mod progress;
 mod report;
+mod signs;
 mod source;
 mod ternary;
 mod tokenizer;

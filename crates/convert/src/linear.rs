@@ -3,8 +3,10 @@
 use onebit_format::Layout;
 use safetensors::Dtype;
 
-use crate::config::quant::{BitNetQuant, ScaleMeaning};
+use crate::config::few_bits::Kind;
+use crate::config::quant::{BitNetQuant, Quant, ScaleMeaning};
 use crate::error::{ConvertError, Result};
+use crate::few_bits;
 use crate::floats;
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
@@ -12,9 +14,10 @@ use crate::source::shard::TensorInfo;
 /// Where the weights of a matrix come from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Weights<'a> {
-    /// Four rows per byte, two bits each, and one multiplier.
+    /// Four rows per byte, two bits each (ternary), or eight columns per byte (binary), and one multiplier.
     Packed {
         weight: &'a TensorInfo,
+        kind: Kind,
         multiplier: f32,
     },
     /// The numbers -1, 0 and 1 in a float type, and one multiplier.
@@ -22,12 +25,32 @@ pub(crate) enum Weights<'a> {
         weight: &'a TensorInfo,
         multiplier: f32,
     },
-    /// Float masters to be made ternary.
-    Online { weight: &'a TensorInfo },
+    /// Float masters to be made ternary or binary.
+    Online { weight: &'a TensorInfo, kind: Kind },
+    /// Ternary or binary with a scale per 128 columns.
+    Grouped {
+        weight: &'a TensorInfo,
+        kind: Kind,
+        groups: Groups<'a>,
+    },
     /// Floats that are the weights.
     Dense {
         weight: &'a TensorInfo,
         layout: Layout,
+    },
+}
+
+/// Where codes and scales of a grouped matrix are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Groups<'a> {
+    /// Packed codes, and the scales in a tensor of their own.
+    Scales(&'a TensorInfo),
+    /// Floats whose magnitude is the scale, or zero.
+    Signs,
+    /// Words of codes, multiplied and shifted: `code * scale + bias`.
+    Affine {
+        scales: &'a TensorInfo,
+        biases: &'a TensorInfo,
     },
 }
 
@@ -36,13 +59,21 @@ impl<'a> Weights<'a> {
         match self {
             Self::Packed { weight, .. }
             | Self::Unpacked { weight, .. }
-            | Self::Online { weight }
+            | Self::Online { weight, .. }
+            | Self::Grouped { weight, .. }
             | Self::Dense { weight, .. } => weight,
         }
     }
 
-    pub(crate) fn is_ternary(&self) -> bool {
-        !matches!(self, Self::Dense { .. })
+    /// How many values the weights have; `None` where they are dense.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Packed { kind, .. } | Self::Online { kind, .. } | Self::Grouped { kind, .. } => {
+                Some(*kind)
+            }
+            Self::Unpacked { .. } => Some(Kind::Ternary),
+            Self::Dense { .. } => None,
+        }
     }
 }
 
@@ -53,6 +84,21 @@ pub(crate) fn names(module: &str) -> [String; 2] {
 
 /// Finds the weights of the linear `module`, which the config makes `rows` x `cols`.
 pub(crate) fn resolve<'a>(
+    checkpoint: &'a Checkpoint,
+    quant: Option<&Quant>,
+    module: &str,
+    shape: [usize; 2],
+) -> Result<Weights<'a>> {
+    match quant {
+        None => bitnet(checkpoint, None, module, shape),
+        Some(Quant::BitNet(quant)) => bitnet(checkpoint, Some(quant), module, shape),
+        Some(Quant::OneBit(quant)) => few_bits::onebit(checkpoint, *quant, module, shape),
+        Some(Quant::Mlx(quant)) => few_bits::mlx(checkpoint, *quant, module, shape),
+    }
+}
+
+/// A linear of a dense or a BitNet model.
+fn bitnet<'a>(
     checkpoint: &'a Checkpoint,
     quant: Option<&BitNetQuant>,
     module: &str,
@@ -83,7 +129,12 @@ pub(crate) fn resolve<'a>(
             }
             check_packed_shape(weight, [rows, cols])?;
             let multiplier = multiplier(checkpoint, checkpoint.tensor(&scale_name)?, quant.scale)?;
-            Ok(Weights::Packed { weight, multiplier })
+            let kind = Kind::Ternary;
+            Ok(Weights::Packed {
+                weight,
+                kind,
+                multiplier,
+            })
         }
         Some(quant) => masters(checkpoint, quant, weight, scale, [rows, cols]),
     }
@@ -91,11 +142,14 @@ pub(crate) fn resolve<'a>(
 
 /// What the bias of a linear is multiplied by. `autobitlinear` adds the bias before its stored scale multiplies the
 /// sum; this engine adds biases last.
-pub(crate) fn bias_factor(weights: &Weights<'_>, quant: Option<&BitNetQuant>) -> f32 {
-    match (weights, quant.map(|quant| quant.scale)) {
+pub(crate) fn bias_factor(weights: &Weights<'_>, quant: Option<&Quant>) -> f32 {
+    let Some(Quant::BitNet(quant)) = quant else {
+        return 1.0;
+    };
+    match (weights, quant.scale) {
         (
             Weights::Packed { multiplier, .. } | Weights::Unpacked { multiplier, .. },
-            Some(ScaleMeaning::Multiplier),
+            ScaleMeaning::Multiplier,
         ) => *multiplier,
         _ => 1.0,
     }
@@ -112,7 +166,10 @@ fn masters<'a>(
     float_layout(weight)?;
     check_shape(weight, &shape)?;
     match (quant.scale, quant.online, scale) {
-        (ScaleMeaning::Multiplier, true, None) => Ok(Weights::Online { weight }),
+        (ScaleMeaning::Multiplier, true, None) => Ok(Weights::Online {
+            weight,
+            kind: Kind::Ternary,
+        }),
         (_, true, Some(scale)) => Err(contradiction(
             scale,
             "a scale, but quantization_mode is online",
@@ -172,7 +229,7 @@ pub(crate) fn check_shape(tensor: &TensorInfo, expected: &[usize]) -> Result<()>
     ))
 }
 
-fn check_packed_shape(weight: &TensorInfo, [rows, cols]: [usize; 2]) -> Result<()> {
+pub(crate) fn check_packed_shape(weight: &TensorInfo, [rows, cols]: [usize; 2]) -> Result<()> {
     if !rows.is_multiple_of(4) {
         return Err(contradiction(
             weight,
@@ -192,7 +249,11 @@ fn check_packed_shape(weight: &TensorInfo, [rows, cols]: [usize; 2]) -> Result<(
     Ok(())
 }
 
-fn multiplier(checkpoint: &Checkpoint, scale: &TensorInfo, meaning: ScaleMeaning) -> Result<f32> {
+pub(crate) fn multiplier(
+    checkpoint: &Checkpoint,
+    scale: &TensorInfo,
+    meaning: ScaleMeaning,
+) -> Result<f32> {
     let layout = float_layout(scale)?;
     if scale.shape.iter().product::<usize>() != 1 {
         return Err(contradiction(
@@ -220,6 +281,6 @@ fn multiplier(checkpoint: &Checkpoint, scale: &TensorInfo, meaning: ScaleMeaning
     ))
 }
 
-fn contradiction(tensor: &TensorInfo, reason: impl std::fmt::Display) -> ConvertError {
+pub(crate) fn contradiction(tensor: &TensorInfo, reason: impl std::fmt::Display) -> ConvertError {
     ConvertError::malformed(format!("tensor `{}`", tensor.name), reason)
 }

@@ -31,12 +31,15 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WeightType {
-    /// Ternary weights as `t2`, dense weights in their own type.
+    /// Ternary weights as `t2`, binary ones as `b1`, dense weights in their own type; floats that are ternary or binary by
+    /// their values are packed.
     #[default]
     Auto,
-    /// Ternary, two bits each; for models trained ternary only.
+    /// Ternary, two bits each; for models trained ternary or binary only.
     T2,
-    /// No change of any value: what `Auto` does.
+    /// Binary, one bit each; for models trained binary only.
+    B1,
+    /// No change of any value or float type: as `Auto`, but floats stay floats.
     Keep,
     /// IEEE binary16; for dense models only.
     F16,
@@ -69,16 +72,17 @@ impl FromStr for WeightType {
         match name {
             "auto" => Ok(Self::Auto),
             "t2" => Ok(Self::T2),
+            "b1" => Ok(Self::B1),
             "keep" => Ok(Self::Keep),
             "f16" => Ok(Self::F16),
             "q8" => Ok(Self::Q8),
             "q4" => Ok(Self::Q4),
-            "dense" | "b1" => Err(ConvertError::unsupported(
+            "dense" => Err(ConvertError::unsupported(
                 format!("weight type {name}"),
                 "not written by this version yet",
             )),
             _ => Err(ConvertError::Request(format!(
-                "unknown weight type `{name}`, expected auto, t2, keep, f16, q8 or q4"
+                "unknown weight type `{name}`, expected auto, t2, b1, keep, f16, q8 or q4"
             ))),
         }
     }

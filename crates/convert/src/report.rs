@@ -143,7 +143,7 @@ impl fmt::Display for Report {
             let [minus, zero, plus] = [minus * 100.0, zero * 100.0, plus * 100.0];
             writeln!(
                 f,
-                "ternary weights: {minus:.2}% -1, {zero:.2}% 0, {plus:.2}% +1, each read back and compared"
+                "ternary and binary weights: {minus:.2}% -1, {zero:.2}% 0, {plus:.2}% +1, each read back and compared"
             )?;
         }
         for (layout, bytes) in self.bytes_by_layout() {

@@ -1,4 +1,4 @@
-//! Ternary codes from each way a checkpoint stores them.
+//! Ternary and binary codes from each way a checkpoint stores them with one scale.
 
 use std::ops::Range;
 
@@ -6,13 +6,18 @@ use onebit_format::Layout;
 use rayon::prelude::*;
 
 use crate::blocks::blocks;
+use crate::config::few_bits::Kind;
 use crate::error::{ConvertError, Result};
 use crate::floats::{self, check_finite, position};
 use crate::linear::{Weights, float_layout};
+use crate::signs::bit;
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
 
-/// Produces the codes of any rows of one ternary matrix.
+/// The smallest mean magnitude that masters are scaled by.
+const MIN_MEAN: f32 = 1e-5;
+
+/// Produces the codes of any rows of one ternary or binary matrix.
 #[derive(Clone, Copy)]
 pub(crate) struct Ternary<'a> {
     checkpoint: &'a Checkpoint,
@@ -43,11 +48,15 @@ impl<'a> Ternary<'a> {
             Weights::Packed { multiplier, .. } | Weights::Unpacked { multiplier, .. } => {
                 ternary.multiplier = multiplier;
             }
-            Weights::Online { weight } => {
-                ternary.scale = 1.0 / ternary.mean_magnitude(weight, rows)?.max(1e-5);
-                ternary.multiplier = 1.0 / ternary.scale;
+            Weights::Online { weight, kind } => {
+                let mean = ternary.mean_magnitude(weight, rows)?.max(MIN_MEAN);
+                ternary.scale = 1.0 / mean;
+                ternary.multiplier = match kind {
+                    Kind::Binary => mean,
+                    Kind::Ternary => 1.0 / ternary.scale,
+                };
             }
-            Weights::Dense { .. } => unreachable!("dense weights have no ternary codes"),
+            Weights::Dense { .. } | Weights::Grouped { .. } => unreachable!("not of one scale"),
         }
         Ok(ternary)
     }
@@ -55,7 +64,12 @@ impl<'a> Ternary<'a> {
     /// Codes -1, 0 and 1 of `rows`, row after row.
     pub(crate) fn codes(&self, rows: Range<usize>) -> Result<Vec<i8>> {
         match self.weights {
-            Weights::Packed { weight, .. } => self.unpack(weight, rows),
+            Weights::Packed {
+                weight,
+                kind: Kind::Ternary,
+                ..
+            } => self.unpack(weight, rows),
+            Weights::Packed { weight, .. } => self.unpack_bits(weight, rows),
             Weights::Unpacked { weight, .. } => {
                 let first = (rows.start * self.cols) as u64;
                 let values = self.floats(weight, rows)?;
@@ -65,12 +79,16 @@ impl<'a> Ternary<'a> {
                     .map(|(at, value)| self.exact(weight, first + at as u64, *value))
                     .collect()
             }
-            Weights::Online { weight } => Ok(self
-                .floats(weight, rows)?
-                .iter()
-                .map(|value| round(*value, self.scale))
-                .collect()),
-            Weights::Dense { .. } => unreachable!("dense weights have no ternary codes"),
+            Weights::Online { weight, kind } => {
+                let values = self.floats(weight, rows)?;
+                let code = |value: &f32| match kind {
+                    Kind::Binary if *value >= 0.0 => 1,
+                    Kind::Binary => -1,
+                    Kind::Ternary => round(*value, self.scale),
+                };
+                Ok(values.iter().map(code).collect())
+            }
+            Weights::Dense { .. } | Weights::Grouped { .. } => unreachable!("not of one scale"),
         }
     }
 
@@ -101,6 +119,22 @@ impl<'a> Ternary<'a> {
                 "code 3, expected 0, 1 or 2",
             )),
         }
+    }
+
+    /// Bit `k % 8` of byte `k / 8` is column `k`; bits past the last column are 0.
+    fn unpack_bits(&self, weight: &TensorInfo, rows: Range<usize>) -> Result<Vec<i8>> {
+        let row_bytes = self.cols.div_ceil(8);
+        let bytes = self.checkpoint.read_rows(weight, rows.clone())?;
+        let mut codes = Vec::with_capacity(rows.len() * self.cols);
+        for (r, row) in bytes.chunks(row_bytes).enumerate() {
+            if let Some(k) = (self.cols..8 * row_bytes).find(|k| bit(row, *k) > 0) {
+                let index = (rows.start + r) as u64 * self.cols as u64;
+                let reason = format!("bit {k} is set past the last column");
+                return Err(self.invalid(weight, index, &reason));
+            }
+            codes.extend((0..self.cols).map(|k| bit(row, k)));
+        }
+        Ok(codes)
     }
 
     fn floats(&self, weight: &TensorInfo, rows: Range<usize>) -> Result<Vec<f32>> {
@@ -169,21 +203,17 @@ fn magnitudes(values: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().map(|value| f64::from(value.abs())).sum::<f64>()
 }
 
-/// Compares packed rows with the codes they were packed from, through the scalar decoder.
+/// Compares rows packed in `layout` with the codes they were packed from, through the scalar decoder.
 /// Returns how many are -1, 0 and 1, or the first row and column that differ.
 pub(crate) fn read_back(
+    layout: Layout,
     codes: &[i8],
     packed: &[u8],
-    rows: usize,
-    cols: usize,
+    [rows, cols]: [usize; 2],
 ) -> Result<[u64; 3], (usize, usize)> {
-    let matrix = onebit_format::MatrixRef::new(
-        Layout::T2,
-        rows,
-        cols,
-        packed,
-        onebit_format::Scales::Tensor(1.0),
-    );
+    let one = onebit_format::Scales::Tensor(1.0);
+    let matrix = onebit_format::MatrixRef::new(layout, rows, cols, packed, one);
+    let padding = if layout == Layout::B1 { -1 } else { 0 };
     let matrix = matrix.map_err(|_| (0, 0))?;
     let mut counts = [0; 3];
     for row in 0..rows {
@@ -193,7 +223,9 @@ pub(crate) fn read_back(
             }
             counts[(*code + 1) as usize] += 1;
         }
-        if let Some(col) = (cols..matrix.padded_cols()).find(|col| matrix.code(row, *col) != 0) {
+        if let Some(col) =
+            (cols..matrix.padded_cols()).find(|col| matrix.code(row, *col) != padding)
+        {
             return Err((row, col));
         }
     }

@@ -8,8 +8,10 @@
 use std::time::Instant;
 
 use half::f16;
-use onebit_format::{Layout, MatrixRef, Scales};
-use onebit_kernels::{AlignedVec, F32Rows, I8Rows, Input, Kernels, TileMut, padded_stride};
+use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales};
+use onebit_kernels::{
+    AlignedVec, BitRows, F32Rows, I8GroupRows, I8Rows, Input, Kernels, TileMut, padded_stride,
+};
 
 const ROWS: usize = 6912;
 const COLS: usize = 2560;
@@ -18,18 +20,35 @@ const PART: usize = ROWS / 16;
 /// Copies of the matrix that take turns, so that none stays in a cache.
 const COPIES: usize = 12;
 
+/// What a layout is multiplied with.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Int8 per token, or floats.
+    Usual,
+    /// Int8 per group; the weights have group scales too.
+    Groups,
+    /// Signs.
+    Signs,
+}
+
 fn main() {
     println!("{ROWS} x {COLS}, one thread, best of several runs");
     println!(
-        "{:8} {:5} {:>12} {:>14} {:>14}",
+        "{:8} {:11} {:>12} {:>14} {:>14}",
         "set", "", "1 token", "4 tokens", "128 tokens"
     );
-    for &layout in Layout::ALL {
+    let usual = Layout::ALL.iter().map(|&layout| (layout, Kind::Usual));
+    let more = [
+        (Layout::T2, Kind::Groups),
+        (Layout::B1, Kind::Groups),
+        (Layout::B1, Kind::Signs),
+    ];
+    for (layout, kind) in usual.chain(more) {
         let row_bytes = layout.row_bytes(COLS).expect("small");
         let copies = if row_bytes > 2048 { 2 } else { COPIES };
         let bytes = weights(layout, copies * ROWS * row_bytes);
         for &set in Kernels::available() {
-            measure(set, layout, &bytes);
+            measure(set, layout, kind, &bytes);
         }
     }
 }
@@ -57,6 +76,8 @@ struct Activations {
     stride: usize,
     floats: Vec<f32>,
     codes: Vec<i8>,
+    bits: Vec<u8>,
+    multipliers: Vec<f32>,
     scales: Vec<f32>,
     sums: Vec<i32>,
 }
@@ -68,6 +89,8 @@ impl Activations {
             stride,
             floats: vec![0.0; tokens * stride],
             codes: vec![0; tokens * stride],
+            bits: vec![0x5a; tokens * stride / 8],
+            multipliers: vec![0.01; tokens * COLS.div_ceil(SIGN_GROUP)],
             scales: vec![],
             sums: vec![],
         };
@@ -83,7 +106,18 @@ impl Activations {
         x
     }
 
-    fn input(&self, layout: Layout) -> Input<'_> {
+    fn input(&self, layout: Layout, kind: Kind) -> Input<'_> {
+        let groups = COLS.div_ceil(SIGN_GROUP);
+        match kind {
+            Kind::Usual => {}
+            Kind::Groups => {
+                let (codes, multipliers) = (&self.codes, &self.multipliers);
+                return Input::I8Groups(I8GroupRows::new(codes, self.stride, multipliers, groups));
+            }
+            Kind::Signs => {
+                return Input::Bits(BitRows::new(&self.bits, self.stride / 8, &self.scales));
+            }
+        }
         match layout.is_float() {
             true => Input::F32(F32Rows::new(&self.floats, self.stride, self.scales.len())),
             false => Input::I8(I8Rows::new(
@@ -96,17 +130,22 @@ impl Activations {
     }
 }
 
-fn measure(set: &Kernels, layout: Layout, bytes: &[u8]) {
-    let one = seconds(set, layout, bytes, 1, 4);
+fn measure(set: &Kernels, layout: Layout, kind: Kind, bytes: &[u8]) {
+    let one = seconds(set, (layout, kind), bytes, 1, 4);
     let size = (ROWS * layout.row_bytes(COLS).expect("small")) as f64;
     print!(
-        "{:8} {:5} {:7.2} GB/s",
+        "{:8} {:4} {:6} {:7.2} GB/s",
         set.name(),
         layout.name(),
+        match kind {
+            Kind::Usual => "",
+            Kind::Groups => "groups",
+            Kind::Signs => "signs",
+        },
         size / one / 1e9
     );
     for (tokens, rounds) in [(4, 2), (128, 1)] {
-        let many = seconds(set, layout, bytes, tokens, rounds);
+        let many = seconds(set, (layout, kind), bytes, tokens, rounds);
         let macs = (ROWS * COLS * tokens) as f64;
         print!(" {:7.1} GMAC/s", macs / many / 1e9);
     }
@@ -114,7 +153,13 @@ fn measure(set: &Kernels, layout: Layout, bytes: &[u8]) {
 }
 
 /// Seconds for one product, the best over `rounds` passes over all copies.
-fn seconds(set: &Kernels, layout: Layout, bytes: &[u8], tokens: usize, rounds: usize) -> f64 {
+fn seconds(
+    set: &Kernels,
+    (layout, kind): (Layout, Kind),
+    bytes: &[u8],
+    tokens: usize,
+    rounds: usize,
+) -> f64 {
     let activations = Activations::new(tokens);
     let row_scales = vec![0.5; ROWS];
     let group_scales = vec![f16::from_f32(0.5); ROWS * COLS.div_ceil(64)];
@@ -123,6 +168,10 @@ fn seconds(set: &Kernels, layout: Layout, bytes: &[u8], tokens: usize, rounds: u
         Layout::I4 => Scales::Groups {
             size: 64,
             values: &group_scales,
+        },
+        _ if kind == Kind::Groups => Scales::Groups {
+            size: SIGN_GROUP,
+            values: &group_scales[..ROWS * COLS.div_ceil(SIGN_GROUP)],
         },
         Layout::T2 | Layout::B1 => Scales::Tensor(0.5),
         _ => Scales::None,
@@ -140,12 +189,21 @@ fn seconds(set: &Kernels, layout: Layout, bytes: &[u8], tokens: usize, rounds: u
                 let out = &mut out[first..];
                 let mut tile = TileMut::strided(out, tokens, PART, ROWS);
                 let start = Instant::now();
-                set.matmul(w, first..first + PART, activations.input(layout), &mut tile);
+                set.matmul(
+                    w,
+                    first..first + PART,
+                    activations.input(layout, kind),
+                    &mut tile,
+                );
                 best = best.min(start.elapsed().as_secs_f64() * (ROWS / PART) as f64);
             }
         }
     }
-    check(&copies[copies.len() - 1], activations.input(layout), &out);
+    check(
+        &copies[copies.len() - 1],
+        activations.input(layout, kind),
+        &out,
+    );
     best
 }
 

@@ -39,6 +39,8 @@
 //!
 //! - [`Kernels`]: one table of functions per instruction set. [`Kernels::best`] asks the CPU;
 //!   nothing is decided when the crate is compiled, so one binary serves every machine.
+//! - [`Input`]: what weights are multiplied with: int8 per token or per 128 columns, ternary codes,
+//!   signs as bits (by XNOR and popcount), floats.
 //! - [`oracle`]: the naive reference that all of them are tested against.
 //! - [`Tiles`] and [`Executor`]: how a caller's threads share one output. The kernels start no
 //!   threads, open no files, and allocate nothing.
@@ -73,7 +75,7 @@ mod tiles;
 
 pub use activation::Activation;
 pub use aligned::AlignedVec;
-pub use input::{F32Rows, I8Rows, Input, RowQuant, padded_stride};
+pub use input::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, RowQuant, padded_stride};
 pub use kernels::{KernelError, Kernels};
 pub use kv::{Attend, KV_BLOCK, KvType, KvView};
 pub use par::{Executor, Serial};

@@ -43,6 +43,7 @@ mod attention;
 mod checks;
 mod context;
 mod error;
+mod forms;
 mod forward;
 mod inputs;
 mod kv_cache;
@@ -59,6 +60,7 @@ mod weights;
 mod workspace;
 
 pub use error::{ErrorKind, ModelError, SpecError};
+pub use forms::{Activations, InputForms};
 pub use kv_cache::KvCache;
 pub use model::{Model, WeightBytes};
 pub use onebit_kernels::KvType;

@@ -37,8 +37,9 @@ impl Loaded {
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model)?;
         let start = Instant::now();
-        let model = Arc::new(Model::from_file(Arc::new(source.open(args.load())?))?);
-        check_activations(&model, args.activations)?;
+        let model = Model::from_file(Arc::new(source.open(args.load())?))?;
+        let model = Arc::new(model.with_activations(args.activations.into())?);
+        note_fixed_activations(&model, args.activations);
         let text = text_parts(&model)?;
         let session = SessionOptions {
             batch: args.batch_size,
@@ -147,20 +148,16 @@ fn text_parts(model: &Model) -> anyhow::Result<Option<(Tokenizer, Option<ChatTem
     }
 }
 
-/// Refuses arithmetic that the model was not trained for.
-fn check_activations(model: &Model, asked: Activations) -> anyhow::Result<()> {
+/// Says that a model trained with int8 activations has no others.
+fn note_fixed_activations(model: &Model, asked: Activations) {
     let matrices = &model.file().meta().matrices;
     let int8 = matrices.iter().any(|(name, matrix)| {
         name.starts_with("layers.") && matrix.activation == ActivationMode::I8Token
     });
-    match (asked, int8) {
-        (Activations::F32, true) => Err(exit::request(
-            "--activations f32: this model was trained with int8 activations and has no other mode",
-        )),
-        (Activations::Int8, false) => Err(exit::unsupported(
-            "--activations int8 is not supported yet for models trained with float activations",
-        )),
-        _ => Ok(()),
+    if int8 && asked == Activations::F32 {
+        note!(
+            "note: this model was trained with int8 activations and has no other mode: --activations f32 changes nothing"
+        );
     }
 }
 

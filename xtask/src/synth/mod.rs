@@ -20,13 +20,13 @@ use weights::{Ballast, Encoding, Fill, write_matrix};
 /// Flags of `cargo xtask synth`.
 #[derive(Debug, Args)]
 pub(crate) struct SynthArgs {
-    /// The shape: 2b4t, 3b, xl, large, tinyllama, falcon3-1b, llama3-8b
+    /// The shape: 2b4t, 3b, xl, large, tinyllama, falcon3-1b, llama3-8b, bonsai-1.7b, bonsai-8b
     #[arg(long, value_name = "NAME", hide_possible_values = true, value_parser = clap::builder::PossibleValuesParser::new(shapes::NAMES))]
     shape: String,
     /// The packed file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Encoding of the decoder's matrices: t2, b1, f16, q8, q4 [default: f16 for tinyllama, else t2]
+    /// Encoding of the decoder's matrices: t2, b1, f16, q8, q4 [default: f16 for tinyllama, b1 for bonsai, else t2]
     #[arg(long, value_name = "HOW", value_parser = ["t2", "b1", "f16", "q8", "q4"], hide_possible_values = true)]
     weights: Option<String>,
     /// Encoding of embedding and head: keep, f16, q8, q4
@@ -45,12 +45,7 @@ pub(crate) struct SynthArgs {
 
 /// Writes the file.
 pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
-    let Some(shape) = shapes::find(&args.shape) else {
-        return Err(exit::unsupported(format!(
-            "--shape {} needs group scales, which are not supported yet",
-            args.shape
-        )));
-    };
+    let shape = shapes::find(&args.shape).context("a shape of the command line")?;
     let relu2 = shape.spec.activation == Activation::Relu2;
     if args.zeros.is_some() && !relu2 {
         return Err(exit::request(format!(
@@ -66,6 +61,7 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
             name => Layout::from_name(name).context("a layout of the command line")?,
         },
         ballast: relu2.then(|| Ballast::new(args.zeros.unwrap_or(50))),
+        grouped: shape.grouped,
         spec: shape.spec,
     };
     let bytes = synth.write(args)?;
@@ -83,6 +79,7 @@ struct Synth {
     linear: Layout,
     table: Layout,
     ballast: Option<Ballast>,
+    grouped: bool,
 }
 
 /// A tensor of the file.
@@ -121,10 +118,12 @@ impl Synth {
                     cols,
                     fill,
                 } => {
+                    let layout = self.layout(name);
                     let encoding = Encoding {
-                        layout: self.layout(name),
+                        layout,
                         rows: *rows,
                         cols: *cols,
+                        grouped: self.is_grouped(layout),
                     };
                     write_matrix(
                         &mut writer,
@@ -160,6 +159,10 @@ impl Synth {
                     name, rows, cols, ..
                 } => {
                     let layout = self.layout(name);
+                    if self.is_grouped(layout) {
+                        plan.grouped_matrix(name, layout, *rows, *cols, ActivationMode::F32);
+                        continue;
+                    }
                     let activation = if layout.is_float() {
                         ActivationMode::F32
                     } else {
@@ -171,6 +174,11 @@ impl Synth {
         }
         plan.blob("tokenizer.json", tokenizer);
         Ok(plan)
+    }
+
+    /// Whether a matrix of that layout has group scales by choice.
+    fn is_grouped(&self, layout: Layout) -> bool {
+        self.grouped && matches!(layout, Layout::T2 | Layout::B1)
     }
 
     fn layout(&self, name: &str) -> Layout {
@@ -200,6 +208,9 @@ impl Synth {
                 [("q", q), ("k", kv), ("v", kv)]
                     .map(|(part, rows)| matrix(name(part), rows, hidden, Fill::Random)),
             );
+            let heads = [("q_norm", spec.head_dim), ("k_norm", spec.head_dim)];
+            let heads = heads.into_iter().filter(|_| spec.qk_norm);
+            all.extend(heads.map(|(part, len)| vector(name(part), len, 1.0)));
             all.extend(
                 spec.attn_sub_norm
                     .then(|| vector(name("attn_sub_norm"), q, 1.0)),

@@ -2,7 +2,7 @@
 
 use super::random::Random;
 use half::f16;
-use onebit_format::{I4_GROUP, Layout, Scales, Writer, pack};
+use onebit_format::{Layout, Scales, Writer, pack};
 use std::ops::Range;
 
 /// What a matrix does.
@@ -56,6 +56,8 @@ pub(super) struct Encoding {
     pub(super) layout: Layout,
     pub(super) rows: usize,
     pub(super) cols: usize,
+    /// Whether a ternary or binary matrix has group scales.
+    pub(super) grouped: bool,
 }
 
 /// Writes a matrix row by row.
@@ -67,7 +69,9 @@ pub(super) fn write_matrix(
     ballast: Option<&Ballast>,
     random: &mut Random,
 ) -> anyhow::Result<()> {
-    let Encoding { layout, rows, cols } = encoding;
+    let Encoding {
+        layout, rows, cols, ..
+    } = encoding;
     let mut source = Rows {
         encoding,
         fill,
@@ -77,15 +81,12 @@ pub(super) fn write_matrix(
     };
     let mut packed = vec![0; layout.row_bytes(cols).unwrap_or_default()];
     let mut row_scales = Vec::new();
-    let mut group_scales = vec![
-        f16::ZERO;
-        if layout == Layout::I4 {
-            rows * cols.div_ceil(I4_GROUP)
-        } else {
-            0
-        }
-    ];
-    let mut groups = group_scales.chunks_mut(cols.div_ceil(I4_GROUP));
+    let group = layout
+        .group()
+        .filter(|_| layout == Layout::I4 || encoding.grouped);
+    let per_row = group.map_or(0, |size| cols.div_ceil(size));
+    let mut group_scales = vec![f16::from_f32(source.scale()); rows * per_row];
+    let mut groups = group_scales.chunks_mut(per_row.max(1));
     let mut out = writer.write_matrix(name)?;
     for row in 0..rows {
         match layout {
@@ -106,12 +107,12 @@ pub(super) fn write_matrix(
         out.rows(&packed)?;
     }
     out.finish(match layout {
-        Layout::T2 | Layout::B1 => Scales::Tensor(source.scale()),
-        Layout::I8 => Scales::Rows(&row_scales),
-        Layout::I4 => Scales::Groups {
-            size: I4_GROUP,
+        _ if let Some(size) = group => Scales::Groups {
+            size,
             values: &group_scales,
         },
+        Layout::T2 | Layout::B1 => Scales::Tensor(source.scale()),
+        Layout::I8 => Scales::Rows(&row_scales),
         _ => Scales::None,
     })?;
     Ok(())

@@ -1,5 +1,6 @@
 //! `config.json` into a [`ModelSpec`], with the defaults of the family where a field is absent.
 
+pub(crate) mod few_bits;
 pub(crate) mod fields;
 mod foreign;
 pub(crate) mod generation;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use onebit_model::{Activation, MAX_POSITIONS, ModelSpec, RopeScaling};
 
 use crate::config::fields::Fields;
-use crate::config::quant::BitNetQuant;
+use crate::config::quant::{BitNetQuant, Quant};
 use crate::error::Result;
 use crate::family::{BiasRule, Family, Linears};
 use crate::source::shard::TensorInfo;
@@ -21,15 +22,17 @@ use crate::source::shard::TensorInfo;
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) spec: ModelSpec,
-    /// How ternary linears are stored; `None` for dense models.
-    pub(crate) quant: Option<BitNetQuant>,
+    /// How linears are stored; `None` for dense models.
+    pub(crate) quant: Option<Quant>,
 }
 
 impl Config {
     /// Makes the model dense if its tensors are, and says so.
     pub(crate) fn settle(&mut self, tensors: &BTreeMap<String, TensorInfo>) -> Option<String> {
-        self.quant
-            .take_if(|quant| quant.is_of_packed_twin(tensors))?;
+        self.quant.take_if(|quant| match quant {
+            Quant::BitNet(quant) => quant.is_of_packed_twin(tensors),
+            Quant::OneBit(_) | Quant::Mlx(_) => false,
+        })?;
         Some(
             "quantization_config is that of a packed model, yet no weight is packed or has a scale: \
              converted as a dense model, whose activations are floats"
@@ -43,7 +46,7 @@ impl Config {
 pub(crate) fn parse(config: Fields<'_>, family: &'static Family) -> Result<Config> {
     foreign::refuse(config, family)?;
     let quant = match (quant::parse(config)?, family.linears) {
-        (None, Linears::AlwaysOnline) => Some(always_online(config)?),
+        (None, Linears::AlwaysOnline) => Some(Quant::BitNet(always_online(config)?)),
         (quant, _) => quant,
     };
     let spec = spec(config, family, quant.as_ref())?;
@@ -52,11 +55,7 @@ pub(crate) fn parse(config: Fields<'_>, family: &'static Family) -> Result<Confi
     Ok(Config { spec, quant })
 }
 
-fn spec(
-    config: Fields<'_>,
-    family: &'static Family,
-    quant: Option<&BitNetQuant>,
-) -> Result<ModelSpec> {
+fn spec(config: Fields<'_>, family: &'static Family, quant: Option<&Quant>) -> Result<ModelSpec> {
     let defaults = &family.defaults;
     let size = |key, default| -> Result<usize> { Ok(config.usize(key)?.unwrap_or(default)) };
     let hidden = size("hidden_size", defaults.hidden)?;
@@ -89,7 +88,7 @@ fn spec(
         qk_norm: family.qk_norm,
         attn_bias: bias(config, "attention_bias", family.attn_bias)?,
         mlp_bias: bias(config, "mlp_bias", family.mlp_bias)?,
-        input_norm_eps: quant.and_then(|quant| quant.input_norm_eps),
+        input_norm_eps: quant.and_then(Quant::input_norm_eps),
         windows,
         full_attention_layers,
     })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::Dtype;
 
 use crate::config::epsilon;
+use crate::config::few_bits::{self, Mlx, OneBit};
 use crate::config::fields::Fields;
 use crate::error::Result;
 use crate::source::shard::TensorInfo;
@@ -16,6 +17,24 @@ pub(crate) enum ScaleMeaning {
     Multiplier,
     /// `bitlinear`: one over that mean, a divisor.
     Divisor,
+}
+
+/// How the weights of linears are stored, where they are not dense.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Quant {
+    BitNet(BitNetQuant),
+    OneBit(OneBit),
+    Mlx(Mlx),
+}
+
+impl Quant {
+    /// Epsilon of the RMS norm that each linear has on its input, where it has one.
+    pub(crate) fn input_norm_eps(&self) -> Option<f32> {
+        match self {
+            Self::BitNet(quant) => quant.input_norm_eps,
+            Self::OneBit(_) | Self::Mlx(_) => None,
+        }
+    }
 }
 
 /// A `quantization_config` of method `bitnet`.
@@ -71,12 +90,15 @@ impl BitNetQuant {
 }
 
 /// Reads `quantization_config`; `None` when the model is dense.
-pub(crate) fn parse(config: Fields<'_>) -> Result<Option<BitNetQuant>> {
+pub(crate) fn parse(config: Fields<'_>) -> Result<Option<Quant>> {
     if config.value("compression_config").is_some() {
         return Err(config.unsupported(
             "compression_config",
             "known: quantization_config with quant_method bitnet",
         ));
+    }
+    if let Some(mlx) = few_bits::mlx(config)? {
+        return Ok(Some(Quant::Mlx(mlx)));
     }
     let Some(map) = config.object("quantization_config")? else {
         return Ok(None);
@@ -84,8 +106,9 @@ pub(crate) fn parse(config: Fields<'_>) -> Result<Option<BitNetQuant>> {
     let place = format!("{}.", config.name("quantization_config"));
     let quant = Fields::new(map, &place);
     match quant.str("quant_method")? {
-        Some("bitnet") => bitnet(quant).map(Some),
-        Some(_) => Err(quant.unsupported("quant_method", "known: bitnet")),
+        Some("bitnet") => Ok(Some(Quant::BitNet(bitnet(quant)?))),
+        Some("onebit") => Ok(Some(Quant::OneBit(few_bits::onebit(quant)?))),
+        Some(_) => Err(quant.unsupported("quant_method", "known: bitnet, onebit")),
         None => Err(quant.malformed("quant_method", "it is missing")),
     }
 }

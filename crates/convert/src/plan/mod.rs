@@ -2,17 +2,21 @@
 
 mod embeddings;
 mod leftovers;
+mod signs;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onebit_format::{ActivationMode, Layout};
 use onebit_model::ModelSpec;
 
 use crate::config::Config;
+use crate::config::few_bits::Kind;
+use crate::config::quant::Quant;
 use crate::error::{ConvertError, Result};
 use crate::family::{BiasRule, Family};
-use crate::linear::{self, Weights};
+use crate::linear::{self, Groups, Weights};
 use crate::options::{Options, WeightType};
+use crate::signs::{Found, layout as natural_layout};
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
 
@@ -46,16 +50,24 @@ pub(crate) struct Matrix<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) layout: Layout,
+    /// What ternary and binary weights were trained with.
+    pub(crate) trained: ActivationMode,
 }
 
 impl Matrix<'_> {
-    /// Float layouts multiply floats; the kernels of the others take int8 activations.
+    /// What the inputs were trained to be turned into. Float layouts multiply floats; weights made int8 or 4 bits wide here
+    /// take int8.
     pub(crate) fn activation(&self) -> ActivationMode {
-        if self.layout.is_float() {
-            ActivationMode::F32
-        } else {
-            ActivationMode::I8Token
+        match self.layout {
+            Layout::T2 | Layout::B1 => self.trained,
+            layout if layout.is_float() => ActivationMode::F32,
+            _ => ActivationMode::I8Token,
         }
+    }
+
+    /// Whether a ternary or binary matrix has group scales.
+    pub(crate) fn is_grouped(&self) -> bool {
+        matches!(self.weights, Weights::Grouped { .. })
     }
 }
 
@@ -70,6 +82,8 @@ pub(crate) struct Plan<'a> {
     family: &'static Family,
     options: &'a Options,
     used: BTreeSet<&'a str>,
+    /// What was found in the float tensors of a model all of whose linears are ternary or binary by their values.
+    found: BTreeMap<&'a str, Found>,
 }
 
 impl<'a> Plan<'a> {
@@ -89,9 +103,11 @@ impl<'a> Plan<'a> {
             family,
             options,
             used: BTreeSet::new(),
+            found: BTreeMap::new(),
         };
         plan.refuse_foreign_tensors()?;
-        plan.refuse_ternarization()?;
+        plan.find_signs()?;
+        plan.refuse_rounding()?;
         let head = plan.embeddings()?;
         for layer in 0..config.spec.layers {
             plan.layer(layer)?;
@@ -160,8 +176,9 @@ impl<'a> Plan<'a> {
         let name = format!("layers.{layer}.{name}");
         let module = format!("model.layers.{layer}.{module}");
         let weights = linear::resolve(checkpoint, config.quant.as_ref(), &module, shape)?;
+        let weights = self.by_value(weights);
         if config.spec.input_norm_eps.is_some() {
-            if !weights.is_ternary() {
+            if weights.kind().is_none() {
                 return Err(ConvertError::unsupported(
                     format!("tensor `{module}.weight` left dense"),
                     "with use_rms_norm every linear has a norm",
@@ -174,10 +191,11 @@ impl<'a> Plan<'a> {
             )?;
         }
         let layout = self.linear_layout(&weights)?;
-        self.use_tensor(weights.tensor());
+        self.use_weights(&weights);
         if let Some(scale) = checkpoint.tensors.get(&linear::names(&module)[1]) {
             self.use_tensor(scale);
         }
+        let trained = self.trained();
         let bias = format!("{name}.bias");
         let bias_factor = linear::bias_factor(&weights, config.quant.as_ref());
         self.items.push(Item::Matrix(Matrix {
@@ -186,6 +204,7 @@ impl<'a> Plan<'a> {
             rows: shape[0],
             cols: shape[1],
             layout,
+            trained,
         }));
         if biased {
             self.scaled_vector(bias, &format!("{module}.bias"), shape[0], bias_factor)
@@ -215,33 +234,70 @@ impl<'a> Plan<'a> {
         self.used.insert(&tensor.name);
     }
 
-    fn linear_layout(&self, weights: &Weights<'_>) -> Result<Layout> {
-        let choice = self.options.weights;
-        match (weights, choice) {
-            (
-                Weights::Dense { layout, .. },
-                WeightType::Auto | WeightType::Keep | WeightType::T2,
-            ) => Ok(*layout),
-            (Weights::Dense { .. }, WeightType::F16) => Ok(Layout::F16),
-            (Weights::Dense { .. }, WeightType::Q8) => Ok(Layout::I8),
-            (Weights::Dense { .. }, WeightType::Q4) => Ok(Layout::I4),
-            (_, WeightType::Auto | WeightType::Keep | WeightType::T2) => Ok(Layout::T2),
-            (_, WeightType::F16 | WeightType::Q8 | WeightType::Q4) => Err(ConvertError::Request(
-                "this model's weights are ternary: t2 holds them exactly in 2 bits; \
-                 f16, q8 and q4 are for dense models"
-                    .into(),
-            )),
+    fn use_weights(&mut self, weights: &Weights<'a>) {
+        self.use_tensor(weights.tensor());
+        if let Weights::Grouped {
+            groups: Groups::Affine { scales, biases },
+            ..
+        } = weights
+        {
+            self.use_tensor(scales);
+            self.use_tensor(biases);
         }
     }
 
-    fn refuse_ternarization(&self) -> Result<()> {
-        if self.options.weights == WeightType::T2 && self.config.quant.is_none() {
-            return Err(ConvertError::Request(
-                "this model is dense: rounding its weights to -1, 0 and 1 would destroy it. A ternary model has to \
-                 be trained as one (quantization-aware training). Smaller types for dense weights: f16, q8, q4"
-                    .into(),
-            ));
+    /// What the inputs of this model's ternary and binary matrices were turned into in training.
+    fn trained(&self) -> ActivationMode {
+        match &self.config.quant {
+            Some(Quant::BitNet(_)) => ActivationMode::I8Token,
+            Some(Quant::OneBit(quant)) => quant.activations,
+            Some(Quant::Mlx(_)) | None => ActivationMode::F32,
         }
-        Ok(())
+    }
+
+    fn linear_layout(&self, weights: &Weights<'_>) -> Result<Layout> {
+        let choice = self.options.weights;
+        if let Weights::Dense { layout, .. } = weights {
+            return Ok(match choice {
+                WeightType::F16 => Layout::F16,
+                WeightType::Q8 => Layout::I8,
+                WeightType::Q4 => Layout::I4,
+                WeightType::Auto | WeightType::Keep | WeightType::T2 | WeightType::B1 => *layout,
+            });
+        }
+        match (choice, weights.kind().unwrap_or(Kind::Ternary)) {
+            (WeightType::Auto | WeightType::Keep, kind) => Ok(natural_layout(kind)),
+            (WeightType::T2, _) => Ok(Layout::T2),
+            (WeightType::B1, Kind::Binary) => Ok(Layout::B1),
+            (WeightType::B1, Kind::Ternary) => Err(ConvertError::Request(
+                "this model's weights are ternary: b1 has no zero, t2 holds them exactly in 2 bits"
+                    .into(),
+            )),
+            (WeightType::F16 | WeightType::Q8 | WeightType::Q4, kind) => {
+                let (kind, layout, bits) = match kind {
+                    Kind::Binary => ("binary", "b1", "1 bit"),
+                    Kind::Ternary => ("ternary", "t2", "2 bits"),
+                };
+                Err(ConvertError::Request(format!(
+                    "this model's weights are {kind}: {layout} holds them exactly in {bits}; \
+                     f16, q8 and q4 are for dense models"
+                )))
+            }
+        }
+    }
+
+    fn refuse_rounding(&self) -> Result<()> {
+        let values = match self.options.weights {
+            WeightType::T2 => "-1, 0 and 1",
+            WeightType::B1 => "-1 and 1",
+            _ => return Ok(()),
+        };
+        if self.config.quant.is_some() || !self.found.is_empty() {
+            return Ok(());
+        }
+        Err(ConvertError::Request(format!(
+            "this model is dense: rounding its weights to {values} would destroy it. A model with such weights has to \
+             be trained as one (quantization-aware training). Smaller types for dense weights: f16, q8, q4"
+        )))
     }
 }

@@ -17,13 +17,15 @@ use crate::error::{ConvertError, Result};
 pub enum Precision {
     /// The same weights, multiplied as floats on both sides.
     Float,
-    /// The same weights; activations are rounded to a few bits on both sides, as trained. Where one lies between
-    /// two of these values, the rounding of floats decides, and two correct programs can differ.
-    Quantized,
+    /// The same weights; activations are rounded to int8 on both sides, as trained. Where one lies between two of these
+    /// values, the rounding of floats decides, and two correct programs can differ.
+    Int8,
     /// Some floats were rounded to a 16-bit type.
     F16,
     /// Some dense weights have 8 bits, or are multiplied by 8-bit activations that they were not trained with.
     Q8,
+    /// The same weights, with activations of one or two bits: rounded the other way, one makes a larger difference.
+    FewBits,
     /// Some dense weights have 4 bits.
     Q4,
 }
@@ -43,11 +45,12 @@ pub struct Limits {
 }
 
 /// Limits: several times what correct files of small models with random weights, on which rounding shows most, measure.
-const LIMITS: [(Precision, Limits); 5] = [
+const LIMITS: [(Precision, Limits); 6] = [
     (Precision::Float, limits(1e-6, 1e-5, 1e-2, 1.0)),
-    (Precision::Quantized, limits(2e-3, 5e-2, 0.5, 0.95)),
+    (Precision::Int8, limits(2e-3, 5e-2, 0.5, 0.95)),
     (Precision::F16, limits(2e-3, 5e-2, 0.5, 0.95)),
     (Precision::Q8, limits(2e-2, 2e-1, 1.0, 0.9)),
+    (Precision::FewBits, limits(5e-2, 1.0, 3.0, 0.9)),
     (Precision::Q4, limits(2.0, 8.0, 6.0, 0.2)),
 ];
 
@@ -87,7 +90,8 @@ impl Precision {
         match (layout, trained) {
             (Layout::I4, _) => Self::Q4,
             (Layout::I8, _) => Self::Q8,
-            (_, Trained::Quantized) => Self::Quantized,
+            (_, Trained::Int8) => Self::Int8,
+            (_, Trained::FewBits) => Self::FewBits,
             (_, Trained::Float(_)) if activation != ActivationMode::F32 => Self::Q8,
             (_, Trained::Float(dtype)) if own(dtype) => Self::Float,
             _ => Self::F16,
@@ -100,15 +104,18 @@ impl Precision {
 pub(super) enum Trained {
     /// As floats of this type, with floats.
     Float(Dtype),
-    /// With quantized activations.
-    Quantized,
+    /// With int8 activations.
+    Int8,
+    /// With activations of one or two bits.
+    FewBits,
 }
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Float => "the same weights",
-            Self::Quantized => "the same weights, quantized activations",
+            Self::Int8 => "the same weights, int8 activations",
+            Self::FewBits => "the same weights, activations of one or two bits",
             Self::F16 => "weights in f16",
             Self::Q8 => "weights or activations in 8 bits",
             Self::Q4 => "weights in 4 bits",
@@ -141,7 +148,7 @@ mod tests {
         assert_eq!(float(Layout::F16, Dtype::F16), Precision::Float);
         let int8 = |layout, trained| Precision::of_matrix(layout, ActivationMode::I8Token, trained);
         let f16 = Trained::Float(Dtype::F16);
-        assert_eq!(int8(Layout::T2, Trained::Quantized), Precision::Quantized);
+        assert_eq!(int8(Layout::T2, Trained::Int8), Precision::Int8);
         assert_eq!(int8(Layout::T2, f16), Precision::Q8);
         assert_eq!(int8(Layout::I8, f16), Precision::Q8);
         assert_eq!(int8(Layout::I4, f16), Precision::Q4);

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::path::Path;
 
+use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, Kernels};
-use onebit_model::{KvCache, KvType, Model, ModelError, Row, Step, Workspace};
+use onebit_model::{Activations, KvCache, KvType, Model, ModelError, Row, Step, Workspace};
 use rayon::prelude::*;
 
 use crate::error::{ConvertError, Result};
@@ -30,11 +31,22 @@ impl Executor for Threads {
     }
 }
 
+/// Chooses floats where the model was trained with floats, so that nothing but the file is compared. Models trained with
+/// activations of one or two bits leave no choice.
+fn as_trained(model: Model) -> Result<Model, ModelError> {
+    let few = [ActivationMode::SignToken, ActivationMode::TernaryToken];
+    let mut matrices = model.file().meta().matrices.values();
+    if matrices.any(|matrix| few.contains(&matrix.activation)) {
+        return Ok(model);
+    }
+    model.with_activations(Activations::F32)
+}
+
 impl Packed {
     /// Opens a file for a sequence of `tokens`, taken in steps of at most `step`.
     pub(super) fn open(path: &Path, tokens: usize, step: usize) -> Result<Self> {
         let open = || -> Result<Self, ModelError> {
-            let model = Model::open(path)?;
+            let model = as_trained(Model::open(path)?)?;
             let mut cache = KvCache::new(model.spec(), KvType::F32, KvType::F32, tokens)?;
             cache.expect(tokens);
             Ok(Self {

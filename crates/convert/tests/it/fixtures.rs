@@ -154,6 +154,14 @@ fn check_matrix(
     module: &str,
 ) {
     let source = &tensors[&format!("{module}.weight")];
+    if let Some(expected) = few_bits(&matrix, config, tensors, module) {
+        assert_eq!(expected.len(), matrix.rows() * matrix.cols(), "{what}");
+        for (i, value) in expected.iter().enumerate() {
+            let stored = matrix.value(i / matrix.cols(), i % matrix.cols());
+            assert_eq!(stored, *value, "{what}: {i}");
+        }
+        return;
+    }
     if matrix.layout() != Layout::T2 {
         let values = source.values();
         assert_eq!([matrix.rows(), matrix.cols()], source.shape[..], "{what}");
@@ -188,4 +196,72 @@ fn check_matrix(
         panic!("{what}: {:?}", matrix.scales())
     };
     assert_eq!(stored.to_bits(), multiplier.to_bits(), "{what}");
+}
+
+/// The weights of a matrix that is stored in few bits but not as BitNet does, multiplied out.
+fn few_bits(
+    matrix: &MatrixRef<'_>,
+    config: &Value,
+    tensors: &BTreeMap<String, Tensor>,
+    module: &str,
+) -> Option<Vec<f32>> {
+    let (rows, cols) = (matrix.rows(), matrix.cols());
+    let tensor = |part: &str| tensors.get(&format!("{module}.{part}"));
+    let source = tensor("weight").unwrap();
+    let quantization = &config["quantization_config"];
+    let group = |k: usize| k / 128;
+    if source.dtype == Dtype::U32 {
+        let bits = config["quantization"]["bits"].as_u64().unwrap() as usize;
+        assert_eq!(matrix.layout(), [Layout::B1, Layout::T2][bits - 1]);
+        let [scales, biases] = ["scales", "biases"].map(|part| tensor(part).unwrap().values());
+        let (row_bytes, groups) = (cols * bits / 8, cols.div_ceil(128));
+        let value = |i: usize| {
+            let (row, k) = (i / cols, i % cols);
+            let byte = source.bytes[row * row_bytes + k * bits / 8];
+            let code = byte >> (k * bits % 8) & ((1 << bits) - 1);
+            let at = row * groups + group(k);
+            f32::from(code) * scales[at] + biases[at]
+        };
+        return Some((0..rows * cols).map(value).collect());
+    }
+    if quantization["quant_method"] == "onebit" && module.ends_with("_proj") {
+        let binary = quantization["weights"] == "binary";
+        assert_eq!(matrix.layout() == Layout::B1, binary);
+        let Some(scale) = tensor("weight_scale") else {
+            let masters = source.values();
+            let (codes, multiplier) = quantize(&masters);
+            let sum: f64 = masters.iter().map(|x| f64::from(x.abs())).sum();
+            let mean = (sum / masters.len() as f64) as f32;
+            let sign = |x: &f32| if *x >= 0.0 { mean } else { -mean };
+            let ternary = || codes.iter().map(|code| *code as f32 * multiplier).collect();
+            return Some(if binary {
+                masters.iter().map(sign).collect()
+            } else {
+                ternary()
+            });
+        };
+        let (scales, row_bytes) = (scale.values(), cols.div_ceil(8));
+        let codes: Vec<i32> = if binary {
+            let bit =
+                |i: usize| source.bytes[i / cols * row_bytes + i % cols / 8] >> (i % cols % 8) & 1;
+            (0..rows * cols)
+                .map(|i| i32::from(bit(i)) * 2 - 1)
+                .collect()
+        } else {
+            unpack(source)
+        };
+        let scale = |i: usize| match scales.len() {
+            1 => scales[0],
+            _ => scales[i / cols * cols.div_ceil(128) + group(i % cols)],
+        };
+        return Some(
+            codes
+                .iter()
+                .enumerate()
+                .map(|(i, code)| *code as f32 * scale(i))
+                .collect(),
+        );
+    }
+    let packed = matches!(matrix.scales(), Scales::Groups { size: 128, .. });
+    packed.then(|| source.values())
 }

@@ -4,6 +4,7 @@ mod broken;
 mod common;
 mod convert;
 mod families;
+mod few_bits;
 mod fixtures;
 mod foreign;
 mod options;

@@ -92,7 +92,7 @@ fn requests_that_cannot_be_served_are_refused() {
     }
     for (name, kind) in [
         ("dense", ErrorKind::Unsupported),
-        ("b1", ErrorKind::Unsupported),
+        ("dense", ErrorKind::Unsupported),
         ("x", ErrorKind::Request),
     ] {
         let error = name.parse::<WeightType>().unwrap_err();

@@ -51,7 +51,7 @@ fn ternary_models_agree_to_the_last_digits_before_the_first_tie() {
     ] {
         let packed = place.pack(&checkpoint(name), &Options::default()).unwrap();
         let (found, _) = measure(&checkpoint(name), &packed, 8);
-        assert_eq!(found.precision, Precision::Quantized, "{name}");
+        assert_eq!(found.precision, Precision::Int8, "{name}");
         assert!(found.max_error < 1e-4 * found.spread, "{name}: {found}");
     }
 }
@@ -117,7 +117,7 @@ fn check(place: &Place, source: &str, options: &Options, precision: Precision) {
     assert_eq!(failure, None, "{source} {options:?}: {found}");
     // f16 holds the small test models' bf16 and f16 weights exactly, but is another type than bf16.
     match (precision, found.precision) {
-        (Precision::F16, Precision::Float | Precision::Quantized | Precision::F16) => {}
+        (Precision::F16, Precision::Float | Precision::Int8 | Precision::F16) => {}
         (expected, found) => assert_eq!(found, expected, "{source} {options:?}"),
     }
     if precision >= Precision::Q8 {

@@ -1,7 +1,7 @@
 //! Integer weights times float activations: the weights as `f32` (code times scale), then as in
 //! [`float`](super::float). For layers trained without activation quantization; not tuned.
 
-use onebit_format::MatrixRef;
+use onebit_format::{Layout, MatrixRef};
 
 use super::Product;
 use crate::input::F32Rows;
@@ -11,22 +11,30 @@ use crate::tiles::TileMut;
 /// Columns decoded at a time.
 const STEP: usize = 256;
 
+/// Tokens that decoded columns are used for.
+const TOKENS: usize = 8;
+
 /// Products of an integer matrix with float activations. The padding takes no part.
 #[inline(always)]
 pub(crate) fn decoded<S: Set>(s: S, job: &Product<'_, F32Rows<'_>>, out: &mut TileMut<'_, f32>) {
     let Product { w, rows, x } = job;
     for row in rows.clone() {
-        for token in 0..x.tokens() {
-            let mut acc = s.splat(0.0);
+        for first in (0..x.tokens()).step_by(TOKENS) {
+            let tokens = TOKENS.min(x.tokens() - first);
+            let mut acc = [s.splat(0.0); TOKENS];
             let mut weights = [0.0; STEP];
             for start in (0..w.cols()).step_by(STEP) {
                 let len = STEP.min(w.cols() - start);
                 decode(w, row, start, &mut weights[..len]);
                 weights[len..].fill(0.0);
-                let x = &x.row(token)[start..][..len];
-                acc = add_products(s, acc, &weights, x);
+                for t in 0..tokens {
+                    let x = &x.row(first + t)[start..][..len];
+                    acc[t] = add_products(s, acc[t], &weights, x);
+                }
             }
-            out.row(token)[row - rows.start] = acc.tree_sum();
+            for t in 0..tokens {
+                out.row(first + t)[row - rows.start] = acc[t].tree_sum();
+            }
         }
     }
 }
@@ -45,10 +53,42 @@ fn add_products<S: Set>(s: S, mut acc: S::F, weights: &[f32; STEP], x: &[f32]) -
     acc
 }
 
-/// Columns `start..` of a row as `f32`.
-#[inline(never)]
+/// Columns `start..`, a multiple of [`STEP`], of a row as `f32`: code times scale.
+#[inline(always)]
 fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
-    for (k, out) in out.iter_mut().enumerate() {
-        *out = w.value(row, start + k);
+    let bytes = w.row_bytes_of(row);
+    match w.layout() {
+        Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
+        Layout::B1 => planes::<1>(bytes, start, out, |code| f32::from(code) * 2.0 - 1.0),
+        Layout::I4 => planes::<4>(bytes, start, out, |code| f32::from(code) - 8.0),
+        _ => {
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = w.code(row, start + k) as f32;
+            }
+        }
+    }
+    let group = w.layout().group().unwrap_or(STEP);
+    for (g, out) in out.chunks_mut(group).enumerate() {
+        let scale = w.scale(row, start + g * group);
+        out.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
+/// Codes of `BITS` bits from column `start` on, in planes of 64 columns.
+#[inline(always)]
+fn planes<const BITS: usize>(
+    bytes: &[u8],
+    start: usize,
+    out: &mut [f32],
+    value: impl Fn(u8) -> f32,
+) {
+    let (per_atom, mask) = (8 / BITS, ((1u16 << BITS) - 1) as u8);
+    for (p, out) in out.chunks_mut(64).enumerate() {
+        let plane = start / 64 + p;
+        let atom = &bytes[plane / per_atom * 64..][..64];
+        let shift = plane % per_atom * BITS;
+        for (out, byte) in out.iter_mut().zip(atom) {
+            *out = value((byte >> shift) & mask);
+        }
     }
 }

@@ -22,13 +22,23 @@ pub enum Load {
 /// Arithmetic of the activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Activations {
-    /// As the model was trained.
+    /// As the model was trained; int8 where ternary or binary weights were trained with floats.
     #[default]
     Auto,
-    /// Float.
+    /// Float, where the model was trained with floats.
     F32,
-    /// 8-bit integers per token.
+    /// 8-bit integers: per token as trained, or per 128 numbers.
     Int8,
+}
+
+impl From<Activations> for onebit_model::Activations {
+    fn from(activations: Activations) -> Self {
+        match activations {
+            Activations::Auto => Self::Auto,
+            Activations::F32 => Self::F32,
+            Activations::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// A type of the key/value cache, by its name on the command line.

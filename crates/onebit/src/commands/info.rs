@@ -8,7 +8,7 @@ use crate::exit::{self, Code};
 use crate::source::Source;
 use crate::stdout;
 use clap::Args;
-use onebit_model::Model;
+use onebit_model::{Activations, Model};
 use report::Report;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<Code> {
     if args.check {
         file.check_hashes()?;
     }
-    let model = Model::from_file(file)?;
+    let model = Model::from_file(file)?.with_activations(Activations::Auto)?;
     let report = Report::new(&source, &model, &args)?;
     if args.json {
         stdout::json(&report)?;

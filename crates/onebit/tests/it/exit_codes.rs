@@ -113,7 +113,18 @@ fn activations_follow_the_training() {
         "int8",
     ])
     .ok();
-    onebit(&["run", &ternary, "--ids", "1", "--activations", "f32"]).refused(2, &["int8"]);
+    let floats = onebit(&[
+        "run",
+        &ternary,
+        "--ids",
+        "1",
+        "-n",
+        "1",
+        "--activations",
+        "f32",
+    ]);
+    assert!(floats.err.contains("trained with int8"), "{}", floats.err);
+    floats.ok();
     let dense = fixture_arg("checkpoints/llama_dense_f16");
     onebit(&[
         "run",
@@ -127,7 +138,7 @@ fn activations_follow_the_training() {
     ])
     .ok();
     onebit(&["run", &dense, "--ids", "1", "--activations", "int8"])
-        .refused(4, &["--activations int8"]);
+        .refused(4, &["int8 activations", "dense"]);
 }
 
 #[test]

@@ -13,12 +13,12 @@ const CHECKPOINTS: [&str; 4] = [
     "llama_dense_bf16",
 ];
 
-fn golden(checkpoint: &Path) -> serde_json::Value {
+pub(crate) fn golden(checkpoint: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(checkpoint.join("golden.json")).unwrap()).unwrap()
 }
 
 /// The tensor `logits` of a file: shape and values.
-fn logits(path: &Path) -> (Vec<usize>, Vec<f32>) {
+pub(crate) fn logits(path: &Path) -> (Vec<usize>, Vec<f32>) {
     let bytes = fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = tensors.tensor("logits").unwrap();

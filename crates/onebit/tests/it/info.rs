@@ -19,6 +19,7 @@ fn json_describes_file_kernels_and_memory() {
     assert_eq!(info["spec"]["vocab"], TINY.1);
     assert_eq!(info["hashes"], "ok");
     assert_eq!(info["layouts"]["t2"]["tensors"], 14);
+    assert_eq!(info["activations"]["i8_token"], 14);
     let tensors = info["tensors"].as_array().unwrap();
     let sum = |key: &str| {
         tensors

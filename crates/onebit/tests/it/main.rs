@@ -5,6 +5,7 @@ mod convert;
 mod demo;
 mod exit_codes;
 mod families;
+mod few_bits;
 mod files;
 mod info;
 mod interrupt;

@@ -33,7 +33,7 @@ fn the_summary_and_the_json_say_how_close_it_is() {
     .json();
     assert_eq!(json["verify"]["tokens"], 16);
     assert_eq!(json["verify"]["token_source"], "text");
-    assert_eq!(json["verify"]["precision"], "quantized");
+    assert_eq!(json["verify"]["precision"], "int8");
     assert!(
         json["verify"]["mean_kl"].as_f64().unwrap()
             <= json["verify"]["limits"]["mean_kl"].as_f64().unwrap()

@@ -1,6 +1,9 @@
 //! Row-wise arithmetic, as `transformers` computes it in float32.
 
+use onebit_format::ActivationMode;
 use onebit_model::Activation;
+
+use crate::error::{ConvertError, Result};
 
 /// Numbers of one row per token, `[tokens, width]`.
 #[derive(Clone, Debug)]
@@ -66,6 +69,44 @@ impl Rows {
         };
         self.values.chunks_mut(self.width).map(quantize).collect()
     }
+
+    /// Replaces each row by its codes in a mode, as numbers, and returns what the codes of each row are multiplied by.
+    /// With `a = max(mean |x|, 1e-5)`: signs, +1 for zeros, times `a`; `clamp(round(x (1 / a)), -1, 1)` times `a`; int8
+    /// codes times `1 / s`; floats times 1.
+    pub(super) fn encode(&mut self, mode: ActivationMode) -> Result<Vec<f32>> {
+        let code: fn(f32, f32) -> f32 = match mode {
+            ActivationMode::F32 => return Ok(vec![1.0; self.tokens()]),
+            ActivationMode::I8Token => {
+                return Ok(self.quantize().into_iter().map(|s| 1.0 / s).collect());
+            }
+            ActivationMode::SignToken => |x, _| if x >= 0.0 { 1.0 } else { -1.0 },
+            ActivationMode::TernaryToken => {
+                |x, a| (x * (1.0 / a)).round_ties_even().clamp(-1.0, 1.0)
+            }
+            other => {
+                let reason = "verification does not compute it";
+                return Err(ConvertError::unsupported(
+                    format!("activation mode {other:?}"),
+                    reason,
+                ));
+            }
+        };
+        let encode = |row: &mut [f32]| {
+            let sum: f64 = row.iter().map(|x| f64::from(x.abs())).sum();
+            let unit = ((sum / row.len() as f64) as f32).max(1e-5);
+            row.iter_mut().for_each(|x| *x = code(*x, unit));
+            unit
+        };
+        Ok(self.values.chunks_mut(self.width).map(encode).collect())
+    }
+
+    /// Changes every number of a row by the number of the row.
+    pub(super) fn each_row(mut self, numbers: &[f32], change: impl Fn(f32, f32) -> f32) -> Self {
+        for (row, number) in self.values.chunks_mut(self.width).zip(numbers) {
+            row.iter_mut().for_each(|x| *x = change(*x, *number));
+        }
+        self
+    }
 }
 
 /// The non-linearity of the gated MLP; `None` for one that is not known here.
@@ -128,6 +169,23 @@ mod tests {
             [127.0, 0.0, -2.0, 0.0, 0.0, 0.0, -127.0, 2.0, 0.0]
         );
         assert_eq!(scales, [1.0, 127.0 / 1e-5, 0.5]);
+    }
+
+    #[test]
+    fn few_bits_have_the_mean_magnitude_as_their_unit() {
+        let x = rows(4, &[3.0, -1.0, 0.0, -0.0, 0.5, 1.5, -0.5, 1.5]);
+        let mut signs = x.clone();
+        assert_eq!(signs.encode(ActivationMode::SignToken).unwrap(), [1.0, 1.0]);
+        assert_eq!(signs.values, [1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0]);
+        let mut ternary = x.clone();
+        assert_eq!(
+            ternary.encode(ActivationMode::TernaryToken).unwrap(),
+            [1.0, 1.0]
+        );
+        assert_eq!(ternary.values, [1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
+        let mut floats = x.clone();
+        assert_eq!(floats.encode(ActivationMode::F32).unwrap(), [1.0, 1.0]);
+        assert_eq!(floats.values, x.values);
     }
 
     #[test]

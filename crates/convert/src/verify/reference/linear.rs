@@ -1,12 +1,34 @@
 //! Linears of the layers, and the one product of weights with a batch of tokens.
 
+use onebit_format::ActivationMode;
+use safetensors::Dtype;
+
 use super::arithmetic::{Rows, dot};
-use super::weights::{Arithmetic, Inputs, Matrix, optional_vector};
+use super::tensors::optional_vector;
+use super::weights::{Matrix, Round};
 use crate::blocks::{blocks, in_order};
-use crate::config::quant::BitNetQuant;
+use crate::config::few_bits::{Kind, OneBit};
+use crate::config::quant::{BitNetQuant, Quant, ScaleMeaning};
 use crate::error::Result;
 use crate::source::Checkpoint;
 use crate::verify::work::Work;
+
+/// How a linear turns its input and its weights into its output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Arithmetic {
+    /// `nn.Linear`: `x W + bias`.
+    Float,
+    /// `BitLinear`: `q C / (s * scale) + bias`, where `q` are the int8 codes of `x`, `s` their scale and `C` codes.
+    Divide { scale: f32 },
+    /// `AutoBitLinear`, offline: `(q / s C + bias) * scale`.
+    Multiply { scale: f32 },
+    /// `AutoBitLinear`, online, and the layers of 1bitLLM: `q / s W + bias`, where `W` are ternary values times the
+    /// mean magnitude of the masters.
+    Online,
+    /// The onebit convention: `q W * (unit * scale) + bias`, where `q` are the codes of `x` in a mode and `unit` is
+    /// what they are multiplied by; sums of codes are exact.
+    Codes { mode: ActivationMode, scale: f32 },
+}
 
 /// A linear of a layer with everything that belongs to it.
 pub(super) struct Linear<'a> {
@@ -19,19 +41,26 @@ pub(super) struct Linear<'a> {
 }
 
 impl<'a> Linear<'a> {
+    /// The linear `module`, whose input has `cols` numbers. Masters are read once for their mean.
     pub(super) fn new(
         checkpoint: &'a Checkpoint,
-        quant: Option<&BitNetQuant>,
+        quant: Option<&Quant>,
         module: String,
+        cols: usize,
     ) -> Result<Self> {
-        let (weight, arithmetic) = Matrix::linear(checkpoint, quant, &module)?;
+        let (weight, arithmetic) = match quant {
+            Some(Quant::BitNet(quant)) if quant.converts(&module) => {
+                bitnet(checkpoint, quant, &module)?
+            }
+            Some(Quant::OneBit(quant)) => onebit(checkpoint, *quant, &module, cols)?,
+            quant => (plain(checkpoint, quant, &module)?, Arithmetic::Float),
+        };
         let norm = optional_vector(checkpoint, &format!("{module}.rms_norm.weight"))?;
-        let eps = quant.and_then(|quant| quant.input_norm_eps);
         Ok(Self {
             weight,
             arithmetic,
             bias: optional_vector(checkpoint, &format!("{module}.bias"))?,
-            input_norm: norm.zip(eps),
+            input_norm: norm.zip(quant.and_then(Quant::input_norm_eps)),
             module,
         })
     }
@@ -43,19 +72,28 @@ impl<'a> Linear<'a> {
             x = x.norm(weight, *eps);
         }
         match self.arithmetic {
-            Arithmetic::Plain(inputs) => Ok(self.biased(self.product(&rounded(x, inputs), work)?)),
+            Arithmetic::Float => Ok(self.biased(self.product(&x, work)?)),
             Arithmetic::Divide { scale } => {
                 let scales = x.quantize();
-                let mut y = self.product(&x, work)?;
-                for (row, s) in y.values.chunks_mut(y.width).zip(scales) {
-                    row.iter_mut().for_each(|y| *y /= scale * s);
-                }
-                Ok(self.biased(y))
+                let y = self.product(&x, work)?;
+                Ok(self.biased(y.each_row(&scales, |y, s| y / (scale * s))))
             }
             Arithmetic::Multiply { scale } => {
-                let mut y = self.biased(self.product(&rounded(x, Inputs::Int8), work)?);
+                let scales = x.quantize();
+                let x = x.each_row(&scales, |q, s| q / s);
+                let mut y = self.biased(self.product(&x, work)?);
                 y.values.iter_mut().for_each(|y| *y *= scale);
                 Ok(y)
+            }
+            Arithmetic::Online => {
+                let scales = x.quantize();
+                let x = x.each_row(&scales, |q, s| q / s);
+                Ok(self.biased(self.product(&x, work)?))
+            }
+            Arithmetic::Codes { mode, scale } => {
+                let units = x.encode(mode)?;
+                let y = self.product(&x, work)?;
+                Ok(self.biased(y.each_row(&units, |y, unit| y * (unit * scale))))
             }
         }
     }
@@ -74,18 +112,84 @@ impl<'a> Linear<'a> {
     }
 }
 
-/// What rounding per token leaves of rows.
-fn rounded(mut x: Rows, inputs: Inputs) -> Rows {
-    match inputs {
-        Inputs::Float => {}
-        Inputs::Int8 => {
-            let scales = x.quantize();
-            for (row, s) in x.values.chunks_mut(x.width).zip(scales) {
-                row.iter_mut().for_each(|x| *x /= s);
-            }
+/// A matrix that floats are multiplied with: floats, or words of MLX.
+pub(super) fn plain<'a>(
+    checkpoint: &'a Checkpoint,
+    quant: Option<&Quant>,
+    module: &str,
+) -> Result<Matrix<'a>> {
+    match quant {
+        Some(Quant::Mlx(mlx)) => Matrix::words(checkpoint, module, mlx.bits),
+        _ => Matrix::floats(checkpoint, module),
+    }
+}
+
+fn is_packed(checkpoint: &Checkpoint, module: &str) -> Result<bool> {
+    let weight = checkpoint.tensor(&format!("{module}.weight"))?;
+    Ok(weight.dtype == Dtype::U8)
+}
+
+fn bitnet<'a>(
+    checkpoint: &'a Checkpoint,
+    quant: &BitNetQuant,
+    module: &str,
+) -> Result<(Matrix<'a>, Arithmetic)> {
+    let stored = || match is_packed(checkpoint, module)? {
+        true => Matrix::ternary(checkpoint, module),
+        false => Matrix::floats(checkpoint, module),
+    };
+    let scale = || Matrix::stored_scale(checkpoint, module);
+    match (quant.scale, quant.online) {
+        (ScaleMeaning::Divisor, _) => Ok((stored()?, Arithmetic::Divide { scale: scale()? })),
+        (ScaleMeaning::Multiplier, false) => {
+            Ok((stored()?, Arithmetic::Multiply { scale: scale()? }))
+        }
+        (ScaleMeaning::Multiplier, true) => {
+            let masters = Matrix::floats(checkpoint, module)?;
+            let scale = 1.0 / masters.mean_magnitude()?;
+            let unit = 1.0 / scale;
+            Ok((
+                masters.masters(Round::Ternary { scale, unit }),
+                Arithmetic::Online,
+            ))
         }
     }
-    x
+}
+
+fn onebit<'a>(
+    checkpoint: &'a Checkpoint,
+    quant: OneBit,
+    module: &str,
+    cols: usize,
+) -> Result<(Matrix<'a>, Arithmetic)> {
+    let mode = quant.activations;
+    if !is_packed(checkpoint, module)? {
+        let masters = Matrix::floats(checkpoint, module)?;
+        let mean = masters.mean_magnitude()?;
+        let inverse = 1.0 / mean;
+        let (round, scale) = match quant.weights {
+            Kind::Binary => (Round::Sign, mean),
+            Kind::Ternary => (
+                Round::Ternary {
+                    scale: inverse,
+                    unit: 1.0,
+                },
+                1.0 / inverse,
+            ),
+        };
+        return Ok((masters.masters(round), Arithmetic::Codes { mode, scale }));
+    }
+    let codes = match quant.weights {
+        Kind::Binary => Matrix::binary(checkpoint, module, cols)?,
+        Kind::Ternary => Matrix::ternary(checkpoint, module)?,
+    };
+    if quant.grouped {
+        let scales = checkpoint.tensor(&format!("{module}.weight_scale"))?;
+        let scale = 1.0;
+        return Ok((codes.grouped(scales), Arithmetic::Codes { mode, scale }));
+    }
+    let scale = Matrix::stored_scale(checkpoint, module)?;
+    Ok((codes, Arithmetic::Codes { mode, scale }))
 }
 
 /// `x` times the transposed `matrix`. Blocks of its rows are read and multiplied on several threads, so that only those

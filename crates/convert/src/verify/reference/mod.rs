@@ -8,9 +8,13 @@ mod arithmetic;
 mod attention;
 mod linear;
 mod rope;
+mod tensors;
 mod weights;
 
+use onebit_format::ActivationMode;
+
 use crate::config::Config;
+use crate::config::quant::Quant;
 use crate::error::{ConvertError, Result};
 use crate::family::Family;
 use crate::source::Checkpoint;
@@ -19,7 +23,8 @@ use crate::verify::work::Work;
 use arithmetic::Rows;
 use linear::Linear;
 use rope::Rope;
-use weights::{Matrix, optional_vector, vector};
+use tensors::{optional_vector, vector};
+use weights::Matrix;
 
 /// The linears of a layer: in the packed file, in the checkpoint.
 const LINEARS: [(&str, &str); 7] = [
@@ -61,7 +66,7 @@ impl<'a> Reference<'a> {
             config,
             family,
             activation,
-            head: table(checkpoint, ["lm_head", "model.embed_tokens"])?,
+            head: table(checkpoint, config, ["lm_head", "model.embed_tokens"])?,
         })
     }
 
@@ -88,17 +93,28 @@ impl<'a> Reference<'a> {
                 })?
             }
         };
-        let quant = self.config.quant.as_ref();
-        Ok(match quant.filter(|quant| quant.converts(&module)) {
-            Some(_) => Trained::Quantized,
-            None => Trained::Float(
-                Matrix::floats(self.checkpoint, &format!("{module}.weight"))?.dtype(),
-            ),
-        })
+        let float = || {
+            Ok(Trained::Float(
+                Matrix::floats(self.checkpoint, &module)?.dtype(),
+            ))
+        };
+        match &self.config.quant {
+            Some(Quant::BitNet(quant)) if quant.converts(&module) => Ok(Trained::Int8),
+            Some(Quant::OneBit(quant)) => match quant.activations {
+                ActivationMode::F32 => float(),
+                ActivationMode::I8Token => Ok(Trained::Int8),
+                _ => Ok(Trained::FewBits),
+            },
+            _ => float(),
+        }
     }
 
     fn embeddings(&self) -> Result<Matrix<'a>> {
-        table(self.checkpoint, ["model.embed_tokens", "lm_head"])
+        table(
+            self.checkpoint,
+            self.config,
+            ["model.embed_tokens", "lm_head"],
+        )
     }
 
     /// Takes a sequence from its start through all layers.
@@ -146,10 +162,17 @@ impl<'a> Reference<'a> {
 }
 
 /// The first of two tables that is there: embeddings and head stand in for each other.
-fn table<'a>(checkpoint: &'a Checkpoint, names: [&str; 2]) -> Result<Matrix<'a>> {
-    let [first, second] = names.map(|name| format!("{name}.weight"));
-    let present = checkpoint.tensors.contains_key(&first);
-    Matrix::floats(checkpoint, if present { &first } else { &second })
+fn table<'a>(
+    checkpoint: &'a Checkpoint,
+    config: &Config,
+    [first, second]: [&str; 2],
+) -> Result<Matrix<'a>> {
+    let present = checkpoint.tensors.contains_key(&format!("{first}.weight"));
+    linear::plain(
+        checkpoint,
+        config.quant.as_ref(),
+        if present { first } else { second },
+    )
 }
 
 /// One layer, whose tensors are read when they are used.
@@ -207,6 +230,6 @@ impl Layer<'_, '_> {
     fn linear(&self, name: &str, x: &Rows, work: &mut Work<'_>) -> Result<Rows> {
         let module = format!("{}.{name}", self.prefix);
         let quant = self.network.config.quant.as_ref();
-        Linear::new(self.network.checkpoint, quant, module)?.forward(x, work)
+        Linear::new(self.network.checkpoint, quant, module, x.width)?.forward(x, work)
     }
 }

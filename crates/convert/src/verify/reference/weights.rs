@@ -1,102 +1,123 @@
-//! Source tensors as the float weights that the published forward pass multiplies with.
+//! Source tensors as the weights that the published forward pass multiplies with.
 
 use std::ops::Range;
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
+use super::tensors::{decode, vector};
 use crate::blocks::blocks;
-use crate::config::quant::{BitNetQuant, ScaleMeaning};
-use crate::error::{ConvertError, Result};
+use crate::error::Result;
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
 
-/// How a linear turns its input and its weights into its output, by the class that computes it in `transformers`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Arithmetic {
-    /// `x^ W + bias`, where `x^` is what is left of the input: `nn.Linear`; with int8, `AutoBitLinear` online and the
-    /// layers of 1bitLLM, whose `W` are ternary values times the mean magnitude of the masters.
-    Plain(Inputs),
-    /// `BitLinear`: `q C / (s * scale) + bias`, where `q` are the int8 codes of `x` and `s` their scale.
-    Divide { scale: f32 },
-    /// `AutoBitLinear`, offline: `(q / s C + bias) * scale`.
-    Multiply { scale: f32 },
-}
-
-/// What the inputs of a linear are rounded to, one scale per token.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Inputs {
-    /// Nothing.
-    Float,
-    /// `q / s` with the int8 codes `q`.
-    Int8,
-}
+/// Columns that share a scale, where not the whole matrix does.
+const GROUP: usize = 128;
 
 /// A matrix of the source, read by rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix<'a> {
     checkpoint: &'a Checkpoint,
     tensor: &'a TensorInfo,
-    storage: Storage,
+    storage: Storage<'a>,
+    /// A multiplier per row and group of columns.
+    scales: Option<&'a TensorInfo>,
     pub(super) rows: usize,
     pub(super) cols: usize,
 }
 
-/// What the bytes of a matrix mean.
+/// What the elements of a matrix mean.
 #[derive(Clone, Copy, Debug)]
-enum Storage {
+enum Storage<'a> {
     /// Numbers in the tensor's float type.
     Floats,
     /// Byte row `r` of `R` holds the codes of rows `r`, `r + R`, `r + 2R` and `r + 3R`, lowest bits first.
-    Packed,
-    /// Float masters that are rounded to ternary when the network runs, with `1 / mean magnitude`.
-    Masters { scale: f32 },
+    Ternary,
+    /// Bit `k mod 8` of byte `k div 8` is column `k`: 1 is +1, 0 is -1.
+    Binary,
+    /// Words of codes, lowest bits first, each `code * scale + bias` with a scale and a bias per group.
+    Words {
+        bits: usize,
+        scales: &'a TensorInfo,
+        biases: &'a TensorInfo,
+    },
+    /// Float masters whose values are `round`ed when the network runs.
+    Masters { round: Round },
+}
+
+/// What becomes of a master.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Round {
+    /// `clamp(round(w s), -1, 1)`, halves to even, times `unit`.
+    Ternary { scale: f32, unit: f32 },
+    /// Its sign, +1 for zeros.
+    Sign,
 }
 
 impl<'a> Matrix<'a> {
-    /// A matrix of floats, such as the embeddings.
-    pub(super) fn floats(checkpoint: &'a Checkpoint, name: &str) -> Result<Self> {
-        let tensor = checkpoint.tensor(name)?;
+    /// A matrix of floats, such as the embeddings of most models.
+    pub(super) fn floats(checkpoint: &'a Checkpoint, module: &str) -> Result<Self> {
+        let tensor = checkpoint.tensor(&format!("{module}.weight"))?;
         Ok(Self {
             checkpoint,
             tensor,
             storage: Storage::Floats,
+            scales: None,
             rows: tensor.shape[0],
             cols: tensor.shape[1],
         })
     }
 
-    /// The weight of the linear `module`, and how it is used. Online weights are read once for their mean.
-    pub(super) fn linear(
-        checkpoint: &'a Checkpoint,
-        quant: Option<&BitNetQuant>,
-        module: &str,
-    ) -> Result<(Self, Arithmetic)> {
-        let mut matrix = Self::floats(checkpoint, &format!("{module}.weight"))?;
-        if matrix.tensor.dtype == Dtype::U8 {
-            matrix.storage = Storage::Packed;
-            matrix.rows *= 4;
+    /// Packed codes -1, 0 and 1.
+    pub(super) fn ternary(checkpoint: &'a Checkpoint, module: &str) -> Result<Self> {
+        let matrix = Self::floats(checkpoint, module)?;
+        Ok(Self {
+            storage: Storage::Ternary,
+            rows: 4 * matrix.rows,
+            ..matrix
+        })
+    }
+
+    /// Packed signs of `cols` columns.
+    pub(super) fn binary(checkpoint: &'a Checkpoint, module: &str, cols: usize) -> Result<Self> {
+        Ok(Self {
+            storage: Storage::Binary,
+            cols,
+            ..Self::floats(checkpoint, module)?
+        })
+    }
+
+    /// What MLX writes: words with `scales` and `biases` beside them, or floats without.
+    pub(super) fn words(checkpoint: &'a Checkpoint, module: &str, bits: usize) -> Result<Self> {
+        let matrix = Self::floats(checkpoint, module)?;
+        if matrix.tensor.dtype != Dtype::U32 {
+            return Ok(matrix);
         }
-        let Some(quant) = quant.filter(|quant| quant.converts(module)) else {
-            return Ok((matrix, Arithmetic::Plain(Inputs::Float)));
-        };
-        let stored_scale =
-            || -> Result<f32> { Ok(vector(checkpoint, &format!("{module}.weight_scale"))?[0]) };
-        let arithmetic = match (quant.scale, quant.online) {
-            (ScaleMeaning::Divisor, _) => Arithmetic::Divide {
-                scale: stored_scale()?,
+        Ok(Self {
+            storage: Storage::Words {
+                bits,
+                scales: checkpoint.tensor(&format!("{module}.scales"))?,
+                biases: checkpoint.tensor(&format!("{module}.biases"))?,
             },
-            (ScaleMeaning::Multiplier, false) => Arithmetic::Multiply {
-                scale: stored_scale()?,
-            },
-            (ScaleMeaning::Multiplier, true) => {
-                let scale = 1.0 / matrix.mean_magnitude()?.max(1e-5);
-                matrix.storage = Storage::Masters { scale };
-                Arithmetic::Plain(Inputs::Int8)
-            }
-        };
-        Ok((matrix, arithmetic))
+            cols: matrix.cols * 32 / bits,
+            ..matrix
+        })
+    }
+
+    /// The same with a multiplier per row and 128 columns.
+    pub(super) fn grouped(self, scales: &'a TensorInfo) -> Self {
+        Self {
+            scales: Some(scales),
+            ..self
+        }
+    }
+
+    /// Floats that are rounded when the network runs.
+    pub(super) fn masters(self, round: Round) -> Self {
+        Self {
+            storage: Storage::Masters { round },
+            ..self
+        }
     }
 
     /// Bytes in the source.
@@ -104,29 +125,39 @@ impl<'a> Matrix<'a> {
         self.tensor.bytes
     }
 
-    /// Type of the stored numbers.
+    /// Type of the stored elements.
     pub(super) fn dtype(&self) -> Dtype {
         self.tensor.dtype
     }
 
-    /// The weights of `rows`, row after row, as the product uses them: codes for [`Arithmetic::Divide`] and
-    /// [`Arithmetic::Multiply`], else whole numbers of their scale.
+    /// The weights of `rows`, row after row, without a scale of the whole matrix where codes are stored.
     pub(super) fn weights(&self, rows: Range<usize>) -> Result<Vec<f32>> {
-        match self.storage {
-            Storage::Floats => self.values(rows),
-            Storage::Packed => self.codes(rows),
-            Storage::Masters { scale } => {
-                let ternary = |w: f32| (w * scale).round_ties_even().clamp(-1.0, 1.0) / scale;
-                Ok(self.values(rows)?.into_iter().map(ternary).collect())
+        let mut weights = match self.storage {
+            Storage::Floats => self.values(rows.clone())?,
+            Storage::Ternary => self.ternary_codes(rows.clone())?,
+            Storage::Binary => self.signs(rows.clone())?,
+            Storage::Words {
+                bits,
+                scales,
+                biases,
+            } => self.affine(rows.clone(), bits, [scales, biases])?,
+            Storage::Masters { round } => {
+                let values = self.values(rows.clone())?;
+                values.into_iter().map(|w| round.of(w)).collect()
             }
+        };
+        if let Some(scales) = self.scales {
+            let scales = self.groups(scales, rows)?;
+            self.each_group(&mut weights, |at, w| *w *= scales[at]);
         }
+        Ok(weights)
     }
 
     fn values(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         decode(self.tensor, &self.checkpoint.read_rows(self.tensor, rows)?)
     }
 
-    fn codes(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+    fn ternary_codes(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let byte_rows = self.rows / 4;
         let mut codes = Vec::with_capacity(rows.len() * self.cols);
         for row in rows {
@@ -138,7 +169,51 @@ impl<'a> Matrix<'a> {
         Ok(codes)
     }
 
-    fn mean_magnitude(&self) -> Result<f32> {
+    fn signs(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let bytes = self.checkpoint.read_rows(self.tensor, rows)?;
+        let sign = |row: &[u8], k: usize| f32::from(row[k / 8] >> (k % 8) & 1) * 2.0 - 1.0;
+        let rows = bytes.chunks(self.tensor.shape[1]);
+        Ok(rows
+            .flat_map(|row| (0..self.cols).map(move |k| sign(row, k)))
+            .collect())
+    }
+
+    fn affine(
+        &self,
+        rows: Range<usize>,
+        bits: usize,
+        [scales, biases]: [&TensorInfo; 2],
+    ) -> Result<Vec<f32>> {
+        let bytes = self.checkpoint.read_rows(self.tensor, rows.clone())?;
+        let words = bytes.as_chunks::<4>().0.iter();
+        let per_word = 32 / bits;
+        let code = |word: u32, k: usize| (word >> (bits * k) & ((1 << bits) - 1)) as f32;
+        let mut weights: Vec<f32> = words
+            .map(|word| u32::from_le_bytes(*word))
+            .flat_map(|word| (0..per_word).map(move |k| code(word, k)))
+            .collect();
+        let scales = self.groups(scales, rows.clone())?;
+        let biases = self.groups(biases, rows)?;
+        self.each_group(&mut weights, |at, w| *w = *w * scales[at] + biases[at]);
+        Ok(weights)
+    }
+
+    fn groups(&self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Vec<f32>> {
+        decode(tensor, &self.checkpoint.read_rows(tensor, rows)?)
+    }
+
+    /// Calls `change` with every weight of some rows and the number of its group.
+    fn each_group(&self, weights: &mut [f32], change: impl Fn(usize, &mut f32)) {
+        let groups = weights
+            .chunks_mut(self.cols)
+            .flat_map(|row| row.chunks_mut(GROUP));
+        for (at, group) in groups.enumerate() {
+            group.iter_mut().for_each(|w| change(at, w));
+        }
+    }
+
+    /// Mean of the magnitudes of all stored floats, at least 1e-5.
+    pub(super) fn mean_magnitude(&self) -> Result<f32> {
         let sum = |rows| -> Result<f64> {
             Ok(self.values(rows)?.iter().map(|w| f64::from(w.abs())).sum())
         };
@@ -146,36 +221,22 @@ impl<'a> Matrix<'a> {
             .into_par_iter()
             .map(sum)
             .collect::<Result<_>>()?;
-        Ok((sums.iter().sum::<f64>() / (self.rows * self.cols) as f64) as f32)
+        let mean = sums.iter().sum::<f64>() / (self.rows * self.cols) as f64;
+        Ok((mean as f32).max(1e-5))
+    }
+
+    /// The scale of the linear `module`, one number.
+    pub(super) fn stored_scale(checkpoint: &Checkpoint, module: &str) -> Result<f32> {
+        Ok(vector(checkpoint, &format!("{module}.weight_scale"))?[0])
     }
 }
 
-/// A float tensor of any shape.
-pub(super) fn vector(checkpoint: &Checkpoint, name: &str) -> Result<Vec<f32>> {
-    let tensor = checkpoint.tensor(name)?;
-    let mut bytes = vec![0; tensor.bytes as usize];
-    checkpoint.read(tensor, 0, &mut bytes)?;
-    decode(tensor, &bytes)
-}
-
-/// A float tensor, if the checkpoint has one of that name.
-pub(super) fn optional_vector(checkpoint: &Checkpoint, name: &str) -> Result<Option<Vec<f32>>> {
-    let present = checkpoint.tensors.contains_key(name);
-    present.then(|| vector(checkpoint, name)).transpose()
-}
-
-fn decode(tensor: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
-    let pairs = || bytes.as_chunks::<2>().0.iter().copied();
-    match tensor.dtype {
-        Dtype::F32 => {
-            let quads = bytes.as_chunks::<4>().0.iter().copied();
-            Ok(quads.map(f32::from_le_bytes).collect())
+impl Round {
+    fn of(self, w: f32) -> f32 {
+        match self {
+            Self::Ternary { scale, unit } => (w * scale).round_ties_even().clamp(-1.0, 1.0) * unit,
+            Self::Sign if w >= 0.0 => 1.0,
+            Self::Sign => -1.0,
         }
-        Dtype::BF16 => Ok(pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
-        Dtype::F16 => Ok(pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
-        other => Err(ConvertError::unsupported(
-            format!("tensor `{}` of type {other}", tensor.name),
-            "verification reads F32, F16 and BF16",
-        )),
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Report<'a> {
     pub(super) chat_template: bool,
     /// Number and bytes of the tensors by the name of their layout; what is no matrix under its own name.
     pub(super) layouts: BTreeMap<&'static str, Sum>,
+    /// Number of matrices by what they were trained to be multiplied with.
+    pub(super) activations: BTreeMap<&'static str, usize>,
     pub(super) tensors: Vec<Tensor<'a>>,
     pub(super) kernels: KernelReport,
     pub(super) memory: MemoryReport,
@@ -45,6 +47,8 @@ pub(super) struct Tensor<'a> {
     layout: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     shape: Option<[usize; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activation: Option<&'static str>,
     bytes: usize,
 }
 
@@ -82,6 +86,10 @@ impl<'a> Report<'a> {
             sum.tensors += 1;
             sum.bytes += tensor.bytes;
         }
+        let mut activations = BTreeMap::new();
+        for mode in tensors.iter().filter_map(|tensor| tensor.activation) {
+            *activations.entry(mode).or_default() += 1;
+        }
         Ok(Self {
             model: source.to_string(),
             file_bytes: file.file_len(),
@@ -91,6 +99,7 @@ impl<'a> Report<'a> {
             tokenizer: text.is_some(),
             chat_template: text.is_some_and(|text| text.chat_template().is_some()),
             layouts,
+            activations,
             tensors,
             kernels: KernelReport::new(),
             memory: MemoryReport::new(model, args)?,
@@ -109,16 +118,12 @@ impl<'a> Tensor<'a> {
             TensorKind::Blob => "text",
             _ => "other",
         };
-        let shape = model
-            .file()
-            .meta()
-            .matrices
-            .get(name)
-            .map(|matrix| [matrix.rows, matrix.cols]);
+        let matrix = model.file().meta().matrices.get(name);
         Self {
             name,
             layout,
-            shape,
+            shape: matrix.map(|matrix| [matrix.rows, matrix.cols]),
+            activation: matrix.map(|matrix| matrix.activation.name()),
             bytes,
         }
     }

@@ -60,7 +60,15 @@ impl Report<'_> {
                 size(sum.bytes as u64)
             )?;
         }
-        Ok(())
+        let modes = self.activations.iter();
+        let modes: Vec<_> = modes
+            .map(|(mode, count)| format!("{mode} ({count})"))
+            .collect();
+        writeln!(
+            f,
+            "activations as trained, by matrices: {}",
+            modes.join(", ")
+        )
     }
 
     fn fmt_kernels(&self, f: &mut Formatter<'_>) -> Result {
