@@ -80,7 +80,12 @@ impl Parts {
         );
         plan.force = true;
         for (name, m) in &self.matrices {
-            plan.matrix(name, m.layout, m.rows, m.cols, m.activation);
+            match (&m.scale, m.layout) {
+                (Scale::Groups(..), Layout::T2 | Layout::B1) => {
+                    plan.grouped_matrix(name, m.layout, m.rows, m.cols, m.activation)
+                }
+                _ => plan.matrix(name, m.layout, m.rows, m.cols, m.activation),
+            };
         }
         for (name, values) in &self.vectors {
             plan.vector(name, values.len());
@@ -142,6 +147,7 @@ impl Matrix {
             Layout::T2 => {
                 return self.change_row(row, |codes| codes.iter().map(|code| -code).collect());
             }
+            Layout::B1 => return self.negate_bits(row),
             Layout::F16 | Layout::BF16 => 2,
             Layout::F32 => 4,
             other => panic!("{other} has no sign to change here"),
@@ -149,6 +155,13 @@ impl Matrix {
         self.bytes[row]
             .chunks_mut(size)
             .for_each(|number| number[size - 1] ^= 0x80);
+    }
+
+    /// All signs of a binary row, but not its padding.
+    fn negate_bits(&mut self, row: usize) {
+        for k in 0..self.cols {
+            self.bytes[row][k / 512 * 64 + k % 64] ^= 1 << (k % 512 / 64);
+        }
     }
 
     /// Changes the codes of one row of a ternary matrix.
