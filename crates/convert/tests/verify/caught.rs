@@ -82,12 +82,12 @@ fn everything() -> Vec<PathBuf> {
     [ternary(), dense()].concat()
 }
 
-fn plain(sources: Vec<PathBuf>, what: &str, break_it: impl Fn(&mut Parts)) {
+pub(crate) fn plain(sources: Vec<PathBuf>, what: &str, break_it: impl Fn(&mut Parts)) {
     caught(&sources, &Options::default(), what, break_it);
 }
 
 /// Into rows 4r to 4r + 3 instead of r, r + R, r + 2R and r + 3R.
-fn swap_row_packing(parts: &mut Parts, names: &[&str]) {
+pub(crate) fn swap_row_packing(parts: &mut Parts, names: &[&str]) {
     for matrix in parts.linears(names) {
         let quarter = matrix.rows / 4;
         matrix.permute_rows(|row| row / 4 + row % 4 * quarter);
@@ -214,7 +214,7 @@ fn one_row_of_weights_with_its_signs_flipped() {
     );
 }
 
-fn exchange_gate_and_up(parts: &mut Parts) {
+pub(crate) fn exchange_gate_and_up(parts: &mut Parts) {
     for layer in 0..parts.spec.layers {
         let [gate, up] = ["gate", "up"].map(|name| format!("layers.{layer}.{name}"));
         let matrix = parts.matrices.remove(&gate).unwrap();
@@ -300,57 +300,4 @@ fn logits_that_are_not_finite() {
             }
         }
     });
-}
-
-/// Weights of one or two bits that are not BitNet's.
-#[test]
-fn faults_of_models_with_one_or_two_bits() {
-    let few_bits = [
-        "onebit_binary_binary",
-        "onebit_binary_binary_groups",
-        "onebit_ternary_ternary",
-        "onebit_binary_int8",
-        "onebit_binary_float",
-    ];
-    let floats = [
-        "onebit_binary_float",
-        "qwen3_signs_binary",
-        "qwen3_signs_ternary",
-        "qwen3_mlx_1bit",
-        "qwen3_mlx_2bit",
-    ];
-    let all = [few_bits.map(checkpoint), floats.map(checkpoint)].concat();
-    plain(all.clone(), "gate and up exchanged", exchange_gate_and_up);
-    plain(
-        all.clone(),
-        "another base of the rotary embedding",
-        |parts| parts.spec.rope.theta *= 50.0,
-    );
-    plain(all, "another order of rows", |parts| {
-        swap_row_packing(parts, &LINEARS)
-    });
-    for name in LINEARS {
-        plain(
-            floats.map(checkpoint).into(),
-            &format!("a flipped row of {name}"),
-            |parts| {
-                parts.linears(&[name]).next().unwrap().negate_row(1);
-            },
-        );
-    }
-    let grouped = [
-        checkpoint("onebit_binary_binary_groups"),
-        checkpoint("qwen3_signs_binary"),
-    ];
-    plain(
-        grouped.into(),
-        "groups with the scales of their neighbours",
-        |parts| {
-            for matrix in parts.linears(&LINEARS) {
-                if let Scale::Groups(_, scales) = &mut matrix.scale {
-                    scales.rotate_right(1);
-                }
-            }
-        },
-    );
 }

@@ -5,6 +5,7 @@ mod caught;
 #[path = "../it/common.rs"]
 mod common;
 mod correct;
+mod few_bits;
 mod made;
 mod mutate;
 mod requests;
