@@ -23,6 +23,7 @@ use crate::report::{MatrixReport, Report};
 use crate::source::Checkpoint;
 use crate::source::shard::{Shard, TensorInfo};
 use crate::tokenizer::{self, Text};
+use crate::verify;
 
 /// What messages put before the fields of the config.
 const CONFIG: &str = "config.json: ";
@@ -45,12 +46,15 @@ pub fn convert(
     let mut checkpoint = Checkpoint::open(source)?;
     let fields = Fields::new(&checkpoint.config, CONFIG);
     let family = family::find(fields)?;
-    let config = config::parse(fields, family)?;
+    let mut config = config::parse(fields, family)?;
     checkpoint.open_shards()?;
+    let dense_note = config.settle(&checkpoint.tensors);
     refuse_overwriting_source(&checkpoint, output)?;
     let text = tokenizer::read(&checkpoint)?;
     let plan = Plan::new(&checkpoint, &config, family, options)?;
+    options.verify.check(&config.spec)?;
     let file_plan = file_plan(&checkpoint, &plan, &text, family, options)?;
+    let generation = file_plan.generation.clone();
     let mut writer = Writer::create(output, file_plan)?;
     let mut report = Report {
         output: output.to_path_buf(),
@@ -58,7 +62,11 @@ pub fn convert(
         matrices: Vec::new(),
         source_bytes: checkpoint.shards.iter().map(|shard| shard.bytes).sum(),
         file_bytes: 0,
-        notes: plan.notes.iter().chain(&text.notes).cloned().collect(),
+        notes: (plan.notes.iter().chain(&text.notes))
+            .chain(&dense_note)
+            .cloned()
+            .collect(),
+        verify: None,
     };
     let hashes = while_hashing(&checkpoint.shards, || {
         write_items(&checkpoint, &plan, &mut writer, &mut report, progress)
@@ -69,7 +77,18 @@ pub fn convert(
     for (file, sha256) in writer.provenance_mut().files.iter_mut().zip(hashes) {
         file.sha256 = sha256;
     }
-    report.file_bytes = writer.finish()?;
+    let sealed = writer.seal()?;
+    if options.verify.tokens > 0 {
+        let source = verify::Source {
+            checkpoint: &checkpoint,
+            config: &config,
+            family,
+            text: &text,
+            generation: &generation,
+        };
+        report.verify = Some(source.compare(sealed.path(), &options.verify, progress)?);
+    }
+    report.file_bytes = sealed.publish()?;
     Ok(report)
 }
 

@@ -5,7 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use onebit_format::FormatError;
+use onebit_model::ModelError;
 use thiserror::Error;
+
+use crate::verify::Verification;
 
 /// The broad class of a [`ConvertError`], for programs that map errors to exit codes.
 #[non_exhaustive]
@@ -19,6 +22,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Writing failed: no space, no permission, or what was written does not read back.
     Io,
+    /// The packed file does not compute what its source computes.
+    Verification,
     /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
     Cancelled,
 }
@@ -65,6 +70,17 @@ pub enum ConvertError {
         /// Its column.
         col: usize,
     },
+    /// The packed file does not compute what its source computes; nothing is left of the output.
+    #[error("verification failed: {reason} (worst at position {}); {found}", found.worst_position)]
+    Verification {
+        /// The measure that is beyond its limit, and both.
+        reason: String,
+        /// Everything that was measured.
+        found: Box<Verification>,
+    },
+    /// The packed file could not be evaluated.
+    #[error("cannot evaluate the packed file: {0}")]
+    Decode(#[source] ModelError),
     /// The caller gave up; nothing is left of the output.
     #[error("the conversion was cancelled")]
     Cancelled,
@@ -81,6 +97,13 @@ impl ConvertError {
             Self::Source { .. } | Self::Malformed { .. } => ErrorKind::Malformed,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::ReadBack { .. } => ErrorKind::Io,
+            Self::Verification { .. } => ErrorKind::Verification,
+            Self::Decode(error) => match error.kind() {
+                onebit_model::ErrorKind::Request => ErrorKind::Request,
+                onebit_model::ErrorKind::Malformed => ErrorKind::Malformed,
+                onebit_model::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                _ => ErrorKind::Io,
+            },
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Output(error) => match error.kind() {
                 onebit_format::ErrorKind::Request => ErrorKind::Request,

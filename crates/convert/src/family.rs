@@ -21,6 +21,8 @@ pub(crate) struct Family {
     pub(crate) attn_bias: BiasRule,
     pub(crate) mlp_bias: BiasRule,
     pub(crate) window: WindowRule,
+    /// Whether the family's code knows scalings of the rotary embedding.
+    pub(crate) rope_scaling: bool,
     pub(crate) linears: Linears,
 }
 
@@ -44,12 +46,14 @@ pub(crate) struct Defaults {
     pub(crate) eos: Option<u32>,
 }
 
-/// Where the linears of a block get biases from.
-#[derive(Clone, Copy, Debug)]
+/// Which linears of a block have biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BiasRule {
     Never,
-    /// A boolean field of the config, false when absent.
-    Field(&'static str),
+    /// All if `attention_bias` or `mlp_bias` is true; absent means false.
+    Switch,
+    /// All but the last.
+    NotOutput,
 }
 
 /// Which layers attend within a window.
@@ -93,10 +97,33 @@ const LLAMA: Family = Family {
     attn_sub_norm: None,
     ffn_sub_norm: None,
     qk_norm: false,
-    attn_bias: BiasRule::Field("attention_bias"),
-    mlp_bias: BiasRule::Field("mlp_bias"),
+    attn_bias: BiasRule::Switch,
+    mlp_bias: BiasRule::Switch,
     window: WindowRule::None,
+    rope_scaling: true,
     linears: Linears::AsConfigured,
+};
+
+const QWEN3: Family = Family {
+    architecture: "Qwen3ForCausalLM",
+    model_type: "qwen3",
+    defaults: Defaults {
+        vocab: 151_936,
+        ffn: 22016,
+        kv_heads: Some(32),
+        head_dim: Some(128),
+        max_positions: 32768,
+        bos: None,
+        eos: None,
+        ..LLAMA.defaults
+    },
+    qk_norm: true,
+    mlp_bias: BiasRule::Never,
+    window: WindowRule::UpperLayers {
+        default: 4096,
+        first: 28,
+    },
+    ..LLAMA
 };
 
 /// Every family that is converted.
@@ -131,6 +158,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         attn_sub_norm: Some("self_attn.inner_attn_ln"),
         ffn_sub_norm: Some("mlp.ffn_layernorm"),
         mlp_bias: BiasRule::Never,
+        rope_scaling: false,
         linears: Linears::AlwaysOnline,
         ..LLAMA
     },
@@ -148,28 +176,41 @@ pub(crate) static FAMILIES: &[Family] = &[
         window: WindowRule::AllLayers { default: 4096 },
         ..LLAMA
     },
+    QWEN3,
     Family {
-        architecture: "Qwen3ForCausalLM",
-        model_type: "qwen3",
+        architecture: "Qwen2ForCausalLM",
+        model_type: "qwen2",
         defaults: Defaults {
-            vocab: 151_936,
-            ffn: 22016,
-            kv_heads: Some(32),
-            head_dim: Some(128),
-            max_positions: 32768,
-            bos: None,
-            eos: None,
-            ..LLAMA.defaults
+            head_dim: None,
+            ..QWEN3.defaults
         },
-        qk_norm: true,
-        mlp_bias: BiasRule::Never,
-        window: WindowRule::UpperLayers {
-            default: 4096,
-            first: 28,
-        },
-        ..LLAMA
+        qk_norm: false,
+        attn_bias: BiasRule::NotOutput,
+        ..QWEN3
     },
 ];
+
+/// Architectures that people have and that are not converted, and why: parts of their names in
+/// lowercase without underscores.
+#[rustfmt::skip]
+static OTHERS: &[(&[&str], &str)] = &[
+    (&["moe", "mixtral", "dbrx", "deepseekv", "gptoss", "grok", "arctic"], "mixtures of experts are not computed"),
+    (&["mamba", "jamba", "zamba", "bamba", "rwkv", "recurrentgemma", "falconh1", "nemotronh", "qwen3next", "qwen35",
+        "lfm", "kimilinear", "minimax", "hybrid", "xlstm", "retnet", "griffin"],
+        "layers other than attention and MLP (state spaces, convolutions, linear attention) are not computed"),
+    (&["vl", "vision", "llava", "conditionalgeneration", "omni", "audio", "paligemma", "mllama", "multimodal", "whisper"],
+        "models with other modalities or with an encoder are not computed"),
+    (&["bert", "roberta", "electra", "maskedlm", "encoder", "t5", "bart"], "encoders are not computed"),
+    (&["minicpm"], "scaled embeddings, residuals and logits are not computed, and some checkpoints of this architecture have \
+        code of their own that quantizes weights without a field of config.json that says so"),
+    (&["gemma"], "scaled embeddings, norms that add one, and capped logits are not computed"),
+];
+
+fn why_not(name: &str) -> Option<&'static str> {
+    let plain = name.to_ascii_lowercase().replace(['_', '-'], "");
+    let named = |(parts, _): &&(&[&str], &str)| parts.iter().any(|part| plain.contains(part));
+    OTHERS.iter().find(named).map(|(_, reason)| *reason)
+}
 
 /// The row for a config: by `architectures[0]`, which must go with `model_type`; by `model_type`
 /// alone where no architecture is named.
@@ -179,19 +220,12 @@ pub(crate) fn find(config: Fields<'_>) -> Result<&'static Family> {
     let Some(architecture) = architectures.first() else {
         return by_model_type(config, model_type);
     };
-    let known = || {
-        FAMILIES
-            .iter()
-            .map(|row| row.architecture)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
     let row = FAMILIES
         .iter()
         .find(|row| row.architecture == *architecture);
     let row = row.ok_or_else(|| {
         let subject = format!("{} = {architecture}", config.name("architectures"));
-        ConvertError::unsupported(subject, format!("known: {}", known()))
+        ConvertError::unsupported(subject, reason(architecture))
     })?;
     match model_type {
         Some(other) if other != row.model_type => Err(config.unsupported(
@@ -202,6 +236,18 @@ pub(crate) fn find(config: Fields<'_>) -> Result<&'static Family> {
     }
 }
 
+/// Why there is no row for an architecture.
+fn reason(architecture: &str) -> String {
+    if let Some(reason) = why_not(architecture) {
+        return reason.into();
+    }
+    if !architecture.ends_with("ForCausalLM") && !architecture.ends_with("LMHeadModel") {
+        return "only models with a language-model head (...ForCausalLM) are converted".into();
+    }
+    let known: Vec<_> = FAMILIES.iter().map(|row| row.architecture).collect();
+    format!("known: {}", known.join(", "))
+}
+
 fn by_model_type(config: Fields<'_>, model_type: Option<&str>) -> Result<&'static Family> {
     let Some(model_type) = model_type else {
         return Err(config.malformed("architectures", "it is missing, and so is model_type"));
@@ -209,5 +255,8 @@ fn by_model_type(config: Fields<'_>, model_type: Option<&str>) -> Result<&'stati
     FAMILIES
         .iter()
         .find(|row| row.model_type == model_type)
-        .ok_or_else(|| config.unsupported("model_type", "no family of that type is known"))
+        .ok_or_else(|| {
+            let reason = why_not(model_type).unwrap_or("no family of that type is known");
+            config.unsupported("model_type", reason)
+        })
 }

@@ -34,7 +34,9 @@
 //!    A tensor that nothing uses is an error, not a surprise.
 //! 3. Tensors are read, packed and written in blocks of rows, so memory does not grow with the
 //!    model. Each packed ternary weight is decoded again and compared with its source.
-//! 4. The output appears under its name when it is complete, and not before.
+//! 4. Where [`Options::verify`] asks for it, the packed file's logits are compared with those of an independent
+//!    evaluation of the source.
+//! 5. The output appears under its name when it is complete, and not before.
 //!
 //! Types are changed only when asked for:
 //!
@@ -69,9 +71,11 @@ mod signs;
 mod source;
 mod ternary;
 mod tokenizer;
+mod verify;
 
 pub use convert::convert;
 pub use error::{ConvertError, ErrorKind};
 pub use options::{FloatType, Options, WeightType};
 pub use progress::Progress;
 pub use report::{MatrixReport, Report};
+pub use verify::{Limits, Precision, TokenSource, Verification, Verify, verify};

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::ConvertError;
+use crate::verify::Verify;
 
 /// Options of [`convert`](crate::convert()).
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Options {
     pub source: Option<String>,
     /// The revision of the source, where it has one.
     pub revision: Option<String>,
+    /// Compare what the packed file computes with what the source computes, before it appears at its path.
+    pub verify: Verify,
 }
 
 /// How the linears of the layers are stored.

@@ -12,6 +12,12 @@ pub trait Progress {
         let _ = (tensor, bytes);
     }
 
+    /// The packed file is about to be compared with its source over `tokens` tokens, which reads `bytes` bytes;
+    /// [`advance`](Self::advance) counts them.
+    fn begin_verify(&mut self, tokens: usize, bytes: u64) {
+        let _ = (tokens, bytes);
+    }
+
     /// Whether to give up; asked after every [`advance`](Self::advance).
     fn is_cancelled(&self) -> bool {
         false

@@ -1,15 +1,19 @@
 //! What a conversion did.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use onebit_format::Layout;
+use serde::{Serialize, Serializer};
+
+use crate::verify::Verification;
 
 /// What [`convert`](crate::convert()) wrote.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// The packed file.
+    #[serde(serialize_with = "lossy")]
     pub output: PathBuf,
     /// `architectures[0]` of the checkpoint.
     pub architecture: String,
@@ -21,10 +25,12 @@ pub struct Report {
     pub file_bytes: u64,
     /// Decisions worth knowing, each a sentence.
     pub notes: Vec<String>,
+    /// How the packed file compares with its source, where that was asked for.
+    pub verify: Option<Verification>,
 }
 
 /// One matrix of a [`Report`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MatrixReport {
     /// Its name in the packed file.
@@ -35,12 +41,21 @@ pub struct MatrixReport {
     pub rows: usize,
     /// Columns: inputs.
     pub cols: usize,
-    /// How it is stored.
+    /// How it is stored; serialized as its id.
+    #[serde(serialize_with = "id")]
     pub layout: Layout,
     /// Bytes stored, scales and padding included.
     pub bytes: u64,
     /// How many weights are -1, 0 and +1; `None` for matrices that are not ternary.
     pub counts: Option<[u64; 3]>,
+}
+
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn id<S: Serializer>(layout: &Layout, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(layout.id())
 }
 
 impl MatrixReport {
@@ -136,6 +151,9 @@ impl fmt::Display for Report {
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
+        }
+        if let Some(verification) = &self.verify {
+            writeln!(f, "verified: {verification}")?;
         }
         let share = self.file_bytes as f64 / self.source_bytes.max(1) as f64 * 100.0;
         let (path, bytes, source) = (self.output.display(), self.file_bytes, self.source_bytes);

@@ -9,7 +9,7 @@ use crate::source::Checkpoint;
 use crate::source::file::read_optional;
 use crate::source::json;
 
-const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
 /// Where older checkpoints name their special tokens.
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";

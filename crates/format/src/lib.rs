@@ -90,4 +90,4 @@ pub use meta::{
     MatrixMeta, Meta, Provenance, SCALES_TENSOR, ScaleMeta, SourceFile,
 };
 pub use plan::Plan;
-pub use writer::{MatrixWriter, Writer};
+pub use writer::{MatrixWriter, Sealed, Writer};

@@ -32,8 +32,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 ///
 /// The bytes go to a temporary file beside the output, named `.onebit-*.tmp`, which
 /// [`finish`](Writer::finish) makes durable and moves into place. Dropping the writer before that
-/// removes it. A process that is killed leaves it behind, without a header; nothing ever appears
-/// at the output's path but a complete file.
+/// removes it. A process that is killed leaves it behind, without a header unless it was
+/// [sealed](Writer::seal); nothing ever appears at the output's path but a complete file.
 pub struct Writer {
     path: PathBuf,
     force: bool,
@@ -153,13 +153,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Completes the header, reads the file back as a [`PackedFile`], makes it durable and moves
-    /// it to its path. Returns its length in bytes.
+    /// Completes the file and moves it to its path: [`seal`](Writer::seal), then
+    /// [`publish`](Sealed::publish). Returns its length in bytes.
     ///
     /// # Errors
-    /// When tensors of the plan are missing, the file cannot be written, or the output has come
-    /// into existence meanwhile. Nothing is left at the path then.
-    pub fn finish(mut self) -> Result<u64, FormatError> {
+    /// Those of the two.
+    pub fn finish(self) -> Result<u64, FormatError> {
+        self.seal()?.publish()
+    }
+
+    /// Completes the header, makes the file durable and reads it back as a [`PackedFile`], but leaves
+    /// it where it is, for checks that decide whether it may appear at its path.
+    ///
+    /// # Errors
+    /// When tensors of the plan are missing, or the file cannot be written. Nothing is left then.
+    pub fn seal(mut self) -> Result<Sealed, FormatError> {
         self.expect_finished("the end")?;
         if let Some((name, planned)) = self.planned.get(self.done) {
             return Err(FormatError::plan(
@@ -184,8 +192,12 @@ impl Writer {
             .and_then(|_| self.temp.as_file().sync_all());
         write.map_err(FormatError::io("write", &self.path))?;
         let len = PackedFile::open(self.temp.path())?.file_len();
-        place::persist(self.temp, &self.path, self.force)?;
-        Ok(len)
+        Ok(Sealed {
+            path: self.path,
+            force: self.force,
+            temp: self.temp,
+            len,
+        })
     }
 
     /// Checks that `name` is next and of this kind.
@@ -230,6 +242,33 @@ impl Writer {
             .map_err(FormatError::io("write", &self.path))?;
         self.meta.sha256.insert(tensor.to_owned(), hash);
         Ok(())
+    }
+}
+
+/// A complete packed file under its temporary name; see [`Writer::seal`]. Dropping it removes the file.
+#[derive(Debug)]
+#[must_use = "a sealed file is removed unless it is published"]
+pub struct Sealed {
+    path: PathBuf,
+    force: bool,
+    temp: NamedTempFile,
+    len: u64,
+}
+
+impl Sealed {
+    /// Where the file is for now, to be opened and read. Some systems do not move a file that is mapped.
+    pub fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// Moves the file to the path it was created for. Returns its length in bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be moved, or the output has come into existence meanwhile. Nothing is left at
+    /// the path then, or what was there before.
+    pub fn publish(self) -> Result<u64, FormatError> {
+        place::persist(self.temp, &self.path, self.force)?;
+        Ok(self.len)
     }
 }
 

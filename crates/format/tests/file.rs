@@ -220,6 +220,28 @@ fn an_abandoned_file_leaves_nothing() {
     assert!(names(dir.path()).is_empty());
 }
 
+#[test]
+fn a_sealed_file_can_be_read_and_appears_when_it_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.onebit");
+    let seal = || {
+        let mut writer = Writer::create(&path, plan()).unwrap();
+        common::write_tensors(&mut writer).unwrap();
+        writer.seal().unwrap()
+    };
+    let sealed = seal();
+    check_opens(sealed.path());
+    assert!(!path.exists());
+    drop(sealed);
+    assert!(names(dir.path()).is_empty(), "nothing is left behind");
+
+    let sealed = seal();
+    let bytes = fs::read(sealed.path()).unwrap();
+    assert_eq!(sealed.publish().unwrap(), bytes.len() as u64);
+    assert_eq!(names(dir.path()), ["tiny.onebit"]);
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
 /// A matrix and a vector, in this order.
 fn small_plan() -> Plan {
     let mut plan = Plan::new(serde_json::Value::Null, Provenance::default());

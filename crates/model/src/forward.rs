@@ -8,7 +8,7 @@ use crate::inputs::{Norm, Source};
 use crate::layer::{LayerCall, layer};
 use crate::linear::project;
 use crate::model::Model;
-use crate::step::{Output, Row, Step};
+use crate::step::{Output, Step};
 use crate::workspace::Workspace;
 
 impl Model {
@@ -33,14 +33,15 @@ impl Model {
         }
         step.begin(&self.spec, workspace.max_rows, workspace.max_logits)?;
         let ctx = Context { kernels, executor };
-        self.embed(&ctx, workspace, step.rows);
+        self.embed(&ctx, workspace, &step);
         self.run_layers(&ctx, workspace, &mut step);
         step.commit();
         Ok(self.finish(&ctx, workspace, &step))
     }
 
     /// Decodes the embedding of each row's token, and computes the angles of its position.
-    fn embed(&self, ctx: &Context<'_>, workspace: &mut Workspace, rows: &[Row]) {
+    fn embed(&self, ctx: &Context<'_>, workspace: &mut Workspace, step: &Step<'_, '_>) {
+        let (rows, caches) = (step.rows, &*step.caches);
         let (hidden, half) = (self.spec.hidden, self.spec.head_dim / 2);
         let table = self.weights.embed.resolve(&self.file);
         let block = ctx.token_block(rows.len(), hidden);
@@ -55,7 +56,9 @@ impl Model {
             for i in 0..x.rows() {
                 let row = rows[part * block + i];
                 table.decode_row(row.token as usize, x.row(i));
-                self.rope.angles(row.position, cos.row(i), sin.row(i));
+                let length = caches[row.sequence].rope_length(row.position);
+                let (cos, sin) = (cos.row(i), sin.row(i));
+                self.rope.angles(row.position, length, cos, sin);
             }
         });
     }

@@ -17,6 +17,8 @@ pub struct KvCache {
     len: usize,
     /// Positions announced by the step in progress; they count once the step is complete.
     pending: usize,
+    /// Tokens that the sequence will have when the prompt in progress is complete.
+    expected: usize,
 }
 
 /// Keys and values of one layer.
@@ -73,6 +75,7 @@ impl KvCache {
             capacity,
             len: 0,
             pending: 0,
+            expected: 0,
         })
     }
 
@@ -118,6 +121,22 @@ impl KvCache {
     /// Forgets all tokens from position `len` on; nothing happens when there are none.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        self.expected = self.expected.min(len);
+    }
+
+    /// Announces that a prompt up to `len` tokens (those stored already included) follows, in one step or several.
+    ///
+    /// Only [`RopeScaling::Dynamic`](crate::RopeScaling::Dynamic) cares: the base of its angles grows with the length of the
+    /// sequence. A token's query and key are turned for `max(len, position + 1)` tokens, and keys stay as they were stored. That
+    /// is what `transformers` computes in one forward pass over a prompt and in generation with a cache after it. Without an
+    /// announcement every token counts as generated, whatever the steps are.
+    pub fn expect(&mut self, len: usize) {
+        self.expected = len;
+    }
+
+    /// The number of tokens that the rotary angles at `position` are for.
+    pub(crate) fn rope_length(&self, position: usize) -> usize {
+        self.expected.max(position + 1)
     }
 
     /// An independent copy that continues from the same tokens. Only rows in use are copied.

@@ -31,7 +31,8 @@
 //!   together reads the weights once. [`KvCache::fork`] continues a sequence in two ways, [`KvCache::truncate`] goes back.
 //! - **Threads** are the caller's: pass an [`Executor`](onebit_kernels::Executor) with several instead of `Serial`.
 //! - **Exact.** The logits of a row are the same bits for every kernel set and thread count, however the sequence is cut into
-//!   steps and whatever else is in them.
+//!   steps and whatever else is in them. Dynamic rope scaling is the one case in which they also depend on how long the prompt
+//!   is that a token is part of; [`KvCache::expect`] says it.
 //! - **Memory.** [`Model::forward`] allocates nothing. [`KvCache::bytes`] and [`Workspace::bytes`] say beforehand what is
 //!   reserved.
 //! - **Families are data.** There is one decoder. What distinguishes checkpoints — norms, activation, windows, biases, tied
@@ -52,6 +53,7 @@ mod mlp;
 mod model;
 mod places;
 mod rope;
+mod rope_spec;
 mod spec;
 mod step;
 mod weights;
@@ -62,9 +64,10 @@ pub use forms::{Activations, InputForms};
 pub use kv_cache::KvCache;
 pub use model::{Model, WeightBytes};
 pub use onebit_kernels::KvType;
+pub use rope_spec::{RopeScaling, RopeSpec};
 pub use spec::{
     Activation, MAX_HEAD_DIM, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, ModelSpec,
-    RopeScaling, RopeSpec, WindowSpec,
+    WindowSpec,
 };
 pub use step::{Output, Row, Step};
 pub use workspace::Workspace;

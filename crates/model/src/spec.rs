@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpecError;
+use crate::rope_spec::RopeSpec;
 
 /// Widest row (`hidden`, `ffn`, `heads * head_dim`) accepted; keeps int8 x int8 sums inside an `i32`.
 pub const MAX_WIDTH: usize = 1 << 17;
@@ -89,6 +90,9 @@ pub struct ModelSpec {
     /// Sliding-window attention.
     #[serde(default)]
     pub windows: Option<WindowSpec>,
+    /// Layers that see everything although `windows` covers them, in ascending order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_attention_layers: Vec<usize>,
 }
 
 /// Non-linearity of the gated MLP.
@@ -110,37 +114,6 @@ impl Activation {
             Self::Relu2 => onebit_kernels::Activation::Relu2,
         }
     }
-}
-
-/// Rotary position embedding, half-split: element `i` of a head turns with element `i + head_dim / 2`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RopeSpec {
-    /// Base of the frequencies.
-    pub theta: f64,
-    /// How the frequencies are changed for contexts longer than those trained on.
-    #[serde(default)]
-    pub scaling: RopeScaling,
-}
-
-impl RopeSpec {
-    /// Plain rotary embedding with base `theta`.
-    pub fn new(theta: f64) -> Self {
-        Self {
-            theta,
-            scaling: RopeScaling::None,
-        }
-    }
-}
-
-/// Change of the rotary frequencies for long contexts, with its parameters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum RopeScaling {
-    /// Frequencies as they are.
-    #[default]
-    None,
 }
 
 /// Sliding-window attention: position `i` sees `i - size + 1 ..= i`.
@@ -173,7 +146,7 @@ impl ModelSpec {
     /// Window of `layer`, `None` where it sees the whole context.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.windows
-            .filter(|w| layer >= w.first_layer)
+            .filter(|w| layer >= w.first_layer && !self.full_attention_layers.contains(&layer))
             .map(|w| w.size)
     }
 
@@ -207,20 +180,25 @@ impl ModelSpec {
         require("head_dim", self.head_dim.is_multiple_of(2), || {
             format!("{} is odd", self.head_dim)
         })?;
-        require(
-            "rope.theta",
-            self.rope.theta.is_finite() && self.rope.theta > 0.0,
-            || format!("{} is not a positive finite number", self.rope.theta),
-        )?;
+        self.rope.validate(self.head_dim)?;
         epsilon("norm_eps", self.norm_eps)?;
         self.input_norm_eps
             .map_or(Ok(()), |eps| epsilon("input_norm_eps", eps))?;
         self.windows
-            .map_or(Ok(()), |w| in_range("windows.size", w.size, usize::MAX))
+            .map_or(Ok(()), |w| in_range("windows.size", w.size, usize::MAX))?;
+        let layers = &self.full_attention_layers;
+        let ascending = layers.is_sorted_by(|a, b| a < b);
+        let inside = layers.last().is_none_or(|&last| last < self.layers);
+        require("full_attention_layers", ascending && inside, || {
+            format!(
+                "{layers:?} are not ascending numbers of layers below {}",
+                self.layers
+            )
+        })
     }
 }
 
-fn require(
+pub(crate) fn require(
     field: &'static str,
     holds: bool,
     reason: impl FnOnce() -> String,
@@ -250,6 +228,7 @@ fn epsilon(field: &'static str, value: f32) -> Result<(), SpecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rope_spec::RopeScaling;
 
     fn small() -> ModelSpec {
         ModelSpec {
@@ -287,6 +266,17 @@ mod tests {
         assert_eq!(refused(|s| s.rope.theta = 0.0), "rope.theta");
         assert_eq!(refused(|s| s.rope.theta = f64::NAN), "rope.theta");
         assert_eq!(refused(|s| s.norm_eps = -1e-6), "norm_eps");
+        for (factor, original_max_positions) in [(0.0, 32), (f64::NAN, 32), (4.0, 0)] {
+            let scaling = RopeScaling::Dynamic {
+                factor,
+                original_max_positions,
+            };
+            assert!(refused(|s| s.rope.scaling = scaling.clone()).starts_with("rope.scaling."));
+        }
+        for layers in [vec![2, 1], vec![1, 1], vec![4]] {
+            let field = refused(|s| s.full_attention_layers = layers.clone());
+            assert_eq!(field, "full_attention_layers");
+        }
         assert_eq!(
             refused(|s| s.input_norm_eps = Some(f32::INFINITY)),
             "input_norm_eps"
@@ -332,5 +322,10 @@ mod tests {
         assert_eq!(spec.first_visible(2, 3), 0);
         assert_eq!(spec.first_visible(2, 7), 0);
         assert_eq!(spec.first_visible(2, 8), 1);
+        spec.full_attention_layers = vec![2];
+        assert_eq!(
+            (spec.window(1), spec.window(2), spec.window(3)),
+            (None, None, Some(8))
+        );
     }
 }

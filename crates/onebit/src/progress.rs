@@ -25,13 +25,34 @@ impl ConversionBar {
     }
 }
 
+impl ConversionBar {
+    fn start(&mut self, template: &str, bytes: u64) {
+        self.clear();
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar = Some(ProgressBar::new(bytes).with_style(style));
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Progress for ConversionBar {
     fn begin(&mut self, _tensors: usize, bytes: u64) {
-        let style = ProgressStyle::with_template(
+        self.start(
             "converting {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {wide_msg}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.bar = Some(ProgressBar::new(bytes).with_style(style));
+            bytes,
+        );
+    }
+
+    fn begin_verify(&mut self, _tokens: usize, bytes: u64) {
+        self.start(
+            "verifying  {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {wide_msg}",
+            bytes,
+        );
     }
 
     fn advance(&mut self, tensor: &str, bytes: u64) {
@@ -48,8 +69,6 @@ impl Progress for ConversionBar {
 
 impl Drop for ConversionBar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

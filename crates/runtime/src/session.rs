@@ -164,6 +164,7 @@ impl Session {
         mut proceed: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<Position<'_>>, RuntimeError> {
         self.check(ids)?;
+        self.cache.expect(self.tokens.len() + ids.len());
         let batch = self.options.batch;
         let last = (ids.len() - 1) / batch * batch;
         for start in (0..last).step_by(batch) {
@@ -200,6 +201,7 @@ impl Session {
         mut on_row: impl FnMut(usize, &[f32]) -> ControlFlow<()>,
     ) -> Result<Vec<f64>, RuntimeError> {
         self.check(ids)?;
+        self.cache.expect(self.tokens.len() + ids.len());
         let vocab = self.engine.model().spec().vocab;
         let mut scores = Vec::with_capacity(ids.len() - 1);
         for (chunk, start) in ids

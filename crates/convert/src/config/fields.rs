@@ -100,6 +100,20 @@ impl<'a> Fields<'a> {
         ConvertError::unsupported(format!("{} = {value}", self.name(key)), reason)
     }
 
+    /// The same for something within the field `key`, at `path`.
+    pub(crate) fn unsupported_at(
+        &self,
+        path: &str,
+        key: &str,
+        reason: impl std::fmt::Display,
+    ) -> ConvertError {
+        if path == key {
+            self.unsupported(key, reason)
+        } else {
+            ConvertError::unsupported(self.name(path), reason)
+        }
+    }
+
     fn typed<T>(
         &self,
         key: &str,

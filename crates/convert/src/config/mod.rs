@@ -2,16 +2,21 @@
 
 pub(crate) mod few_bits;
 pub(crate) mod fields;
+mod foreign;
 pub(crate) mod generation;
 pub(crate) mod quant;
 pub(crate) mod rope;
+mod window;
 
-use onebit_model::{Activation, ModelSpec, WindowSpec};
+use std::collections::BTreeMap;
+
+use onebit_model::{Activation, MAX_POSITIONS, ModelSpec, RopeScaling};
 
 use crate::config::fields::Fields;
 use crate::config::quant::{BitNetQuant, Quant};
 use crate::error::Result;
-use crate::family::{BiasRule, Family, Linears, WindowRule};
+use crate::family::{BiasRule, Family, Linears};
+use crate::source::shard::TensorInfo;
 
 /// A config, understood.
 #[derive(Debug)]
@@ -21,10 +26,25 @@ pub(crate) struct Config {
     pub(crate) quant: Option<Quant>,
 }
 
+impl Config {
+    /// Makes the model dense if its tensors are, and says so.
+    pub(crate) fn settle(&mut self, tensors: &BTreeMap<String, TensorInfo>) -> Option<String> {
+        self.quant.take_if(|quant| match quant {
+            Quant::BitNet(quant) => quant.is_of_packed_twin(tensors),
+            Quant::OneBit(_) | Quant::Mlx(_) => false,
+        })?;
+        Some(
+            "quantization_config is that of a packed model, yet no weight is packed or has a scale: \
+             converted as a dense model, whose activations are floats"
+                .into(),
+        )
+    }
+}
+
 /// Reads the config of a model of `family`. `tied_head` is what the config says; the tensors
 /// decide.
 pub(crate) fn parse(config: Fields<'_>, family: &'static Family) -> Result<Config> {
-    quant::refuse_unknown_networks(config)?;
+    foreign::refuse(config, family)?;
     let quant = match (quant::parse(config)?, family.linears) {
         (None, Linears::AlwaysOnline) => Some(Quant::BitNet(always_online(config)?)),
         (quant, _) => quant,
@@ -41,6 +61,14 @@ fn spec(config: Fields<'_>, family: &'static Family, quant: Option<&Quant>) -> R
     let hidden = size("hidden_size", defaults.hidden)?;
     let layers = size("num_hidden_layers", defaults.layers)?;
     let heads = size("num_attention_heads", defaults.heads)?;
+    let max_positions = size("max_position_embeddings", defaults.max_positions)?;
+    let context = rope::Context {
+        default_theta: defaults.rope_theta,
+        max_positions,
+        scalable: family.rope_scaling,
+    };
+    let rope = rope::parse(config, &context)?;
+    let (windows, full_attention_layers) = window::parse(config, family, layers, max_positions)?;
     Ok(ModelSpec {
         architecture: family.architecture.into(),
         hidden,
@@ -50,19 +78,32 @@ fn spec(config: Fields<'_>, family: &'static Family, quant: Option<&Quant>) -> R
         head_dim: head_dim(config, family, hidden, heads)?,
         ffn: size("intermediate_size", defaults.ffn)?,
         vocab: size("vocab_size", defaults.vocab)?,
-        max_positions: size("max_position_embeddings", defaults.max_positions)?,
+        max_positions: extended(max_positions, &rope.scaling),
         norm_eps: epsilon(config)?.unwrap_or(defaults.norm_eps as f32),
-        rope: rope::parse(config, defaults.rope_theta)?,
+        rope,
         activation: activation(config, family)?,
         tied_head: config.bool("tie_word_embeddings")?.unwrap_or(false),
         attn_sub_norm: family.attn_sub_norm.is_some(),
         ffn_sub_norm: family.ffn_sub_norm.is_some(),
         qk_norm: family.qk_norm,
-        attn_bias: bias(config, family.attn_bias)?,
-        mlp_bias: bias(config, family.mlp_bias)?,
+        attn_bias: bias(config, "attention_bias", family.attn_bias)?,
+        mlp_bias: bias(config, "mlp_bias", family.mlp_bias)?,
         input_norm_eps: quant.and_then(Quant::input_norm_eps),
-        windows: window(config, family, layers)?,
+        windows,
+        full_attention_layers,
     })
+}
+
+/// Positions the model is made for. `max_position_embeddings` of a model with dynamic scaling is the
+/// length up to which nothing changes; the factor says how much longer sequences may be.
+fn extended(max_positions: usize, scaling: &RopeScaling) -> usize {
+    match scaling {
+        RopeScaling::Dynamic { factor, .. } if *factor > 1.0 => {
+            let extended = (max_positions as f64 * factor) as usize;
+            extended.clamp(max_positions, MAX_POSITIONS.max(max_positions))
+        }
+        _ => max_positions,
+    }
 }
 
 /// `rms_norm_eps`, checked before it is rounded: a tiny negative one would round to zero.
@@ -116,69 +157,19 @@ fn activation(config: Fields<'_>, family: &Family) -> Result<Activation> {
     }
 }
 
-fn bias(config: Fields<'_>, rule: BiasRule) -> Result<bool> {
+/// Whether linears have biases, by the switch `key` where the family reads it.
+fn bias(config: Fields<'_>, key: &str, rule: BiasRule) -> Result<bool> {
+    let set = config.bool(key)?;
     match rule {
+        BiasRule::Switch => Ok(set.unwrap_or(false)),
+        BiasRule::Never if set == Some(true) => {
+            Err(config.unsupported(key, "this architecture has no such biases"))
+        }
         BiasRule::Never => Ok(false),
-        BiasRule::Field(key) => Ok(config.bool(key)?.unwrap_or(false)),
-    }
-}
-
-fn window(config: Fields<'_>, family: &Family, layers: usize) -> Result<Option<WindowSpec>> {
-    let key = "sliding_window";
-    let default = |size| if config.given(key) { None } else { Some(size) };
-    let window = match family.window {
-        WindowRule::None => None,
-        WindowRule::AllLayers { default: size } => {
-            config.usize(key)?.or(default(size)).map(|size| WindowSpec {
-                size,
-                first_layer: 0,
-            })
+        BiasRule::NotOutput if set == Some(false) => {
+            Err(config.unsupported(key, "this architecture always has biases of q, k and v"))
         }
-        WindowRule::UpperLayers {
-            default: size,
-            first,
-        } => {
-            let used = config.bool("use_sliding_window")?.unwrap_or(false);
-            let first_layer = config.usize("max_window_layers")?.unwrap_or(first);
-            let size = config.usize(key)?.or(default(size)).filter(|_| used);
-            size.map(|size| WindowSpec { size, first_layer })
-        }
-    };
-    check_layer_types(config, family, window, layers)?;
-    Ok(window.filter(|window| window.first_layer < layers))
-}
-
-/// `layer_types`, where a family reads it, must say the same as the window's fields.
-fn check_layer_types(
-    config: Fields<'_>,
-    family: &Family,
-    window: Option<WindowSpec>,
-    layers: usize,
-) -> Result<()> {
-    let key = "layer_types";
-    let WindowRule::UpperLayers { .. } = family.window else {
-        return Ok(());
-    };
-    let Some(types) = config.strings(key)? else {
-        return Ok(());
-    };
-    if types.len() != layers {
-        return Err(config.malformed(key, format!("{} entries for {layers} layers", types.len())));
-    }
-    let expected = |layer| match window {
-        Some(window) if layer >= window.first_layer => "sliding_attention",
-        _ => "full_attention",
-    };
-    match (0..layers).find(|layer| types[*layer] != expected(*layer)) {
-        None => Ok(()),
-        Some(layer) => Err(config.unsupported(
-            key,
-            format!(
-                "layer {layer} is {}, the window's fields make it {}",
-                types[layer],
-                expected(layer)
-            ),
-        )),
+        BiasRule::NotOutput => Ok(true),
     }
 }
 
@@ -204,6 +195,9 @@ fn config_key(field: &str) -> &str {
         "max_positions" => "max_position_embeddings",
         "norm_eps" => "rms_norm_eps",
         "rope.theta" => "rope_theta",
+        "rope.scaling.original_max_positions" => "original_max_position_embeddings",
+        scaling if scaling.starts_with("rope.scaling.") => &scaling["rope.scaling.".len()..],
+        "full_attention_layers" => "layer_types",
         "input_norm_eps" => "quantization_config.rms_norm_eps",
         "windows.size" => "sliding_window",
         other => other,

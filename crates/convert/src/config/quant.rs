@@ -1,11 +1,14 @@
 //! `quantization_config`: how the linears of the layers are trained and stored.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
 
 use crate::config::epsilon;
 use crate::config::few_bits::{self, Mlx, OneBit};
 use crate::config::fields::Fields;
 use crate::error::Result;
+use crate::source::shard::TensorInfo;
 
 /// What `weight_scale` of a packed weight holds. The class decides it; the tensor cannot tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,18 @@ impl BitNetQuant {
         }
     }
 
+    /// Whether a config for packed weights comes with none: a dense revision of a packed checkpoint,
+    /// as Falcon-E has them. Its tensors say what it is.
+    pub(crate) fn is_of_packed_twin(&self, tensors: &BTreeMap<String, TensorInfo>) -> bool {
+        let packed = |(name, tensor): (&String, &TensorInfo)| {
+            tensor.dtype == Dtype::U8 || name.ends_with(".weight_scale")
+        };
+        self.scale == ScaleMeaning::Divisor
+            && !self.online
+            && self.input_norm_eps.is_none()
+            && !tensors.iter().any(packed)
+    }
+
     /// Whether the linear `module` (a full name without `.weight`) is ternary. `transformers`
     /// matches each pattern at the start up to a dot and as a suffix.
     pub(crate) fn converts(&self, module: &str) -> bool {
@@ -92,17 +107,13 @@ pub(crate) fn parse(config: Fields<'_>) -> Result<Option<Quant>> {
     let quant = Fields::new(map, &place);
     match quant.str("quant_method")? {
         Some("bitnet") => Ok(Some(Quant::BitNet(bitnet(quant)?))),
-        Some("onebit") => {
-            refuse_rotation(quant)?;
-            Ok(Some(Quant::OneBit(few_bits::onebit(quant)?)))
-        }
+        Some("onebit") => Ok(Some(Quant::OneBit(few_bits::onebit(quant)?))),
         Some(_) => Err(quant.unsupported("quant_method", "known: bitnet, onebit")),
         None => Err(quant.malformed("quant_method", "it is missing")),
     }
 }
 
 fn bitnet(quant: Fields<'_>) -> Result<BitNetQuant> {
-    refuse_rotation(quant)?;
     let scale = match quant.str("linear_class")? {
         Some("autobitlinear") => ScaleMeaning::Multiplier,
         Some("bitlinear") => ScaleMeaning::Divisor,
@@ -150,49 +161,4 @@ fn skip(quant: Fields<'_>) -> Result<Option<Vec<String>>> {
         ));
     }
     Ok(skip.skip)
-}
-
-/// Fields that change the network in ways the decoder does not compute.
-pub(crate) fn refuse_unknown_networks(config: Fields<'_>) -> Result<()> {
-    let experts = [
-        "num_experts",
-        "num_local_experts",
-        "n_routed_experts",
-        "moe_intermediate_size",
-    ];
-    let other = [
-        "vision_config",
-        "audio_config",
-        "text_config",
-        "layer_block_types",
-    ];
-    for (keys, reason) in [
-        (&experts[..], "mixtures of experts"),
-        (&other[..], "models with other modalities or layers"),
-    ] {
-        for key in keys {
-            let set = |value: &Value| {
-                value != &Value::Bool(false) && value.as_u64().is_none_or(|count| count > 0)
-            };
-            if config.value(key).is_some_and(set) {
-                return Err(config.unsupported(key, format!("{reason} are not computed")));
-            }
-        }
-    }
-    refuse_rotation(config)
-}
-
-/// Weights that expect rotated inputs look like any others; only a key of the config tells.
-fn refuse_rotation(fields: Fields<'_>) -> Result<()> {
-    let mut keys = fields.keys();
-    let rotation = keys.find(|key| {
-        let set = fields
-            .value(key)
-            .is_some_and(|value| value != &Value::Bool(false));
-        set && key.to_ascii_lowercase().contains("hadamard")
-    });
-    match rotation {
-        Some(key) => Err(fields.unsupported(key, "rotated weights are not computed")),
-        None => Ok(()),
-    }
 }

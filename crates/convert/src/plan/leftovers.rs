@@ -5,7 +5,40 @@ use crate::error::{ConvertError, Result};
 use crate::family::Family;
 use crate::plan::Plan;
 
+/// Parts of names of tensors that only other kinds of networks have, and what those are.
+#[rustfmt::skip]
+static FOREIGN: &[(&[&str], &str)] = &[
+    (&[".experts.", ".block_sparse_moe.", ".mlp.gate.weight", ".shared_expert"], "mixtures of experts are not computed"),
+    (&["vision_tower", "vision_model", "visual.", "mm_projector", "multi_modal_projector", "image_newline", "audio_tower"],
+        "models with other modalities than text are not computed"),
+    (&[".mamba.", ".mixer.", ".A_log", ".linear_attn.", ".conv1d.", ".ssm."],
+        "layers other than attention and MLP (state spaces, convolutions, linear attention) are not computed"),
+    (&["hadamard", "spinquant", "quarot"], "rotated weights are not computed"),
+    (&["encoder.layer.", "encoder.block.", ".crossattention.", ".encoder_attn."], "encoders are not computed"),
+    (&[".lora_A.", ".lora_B."], "adapters are not merged; save the merged model"),
+    (&[".qweight", ".qzeros", ".absmax", ".weight_packed"], "weights quantized by other methods are not read"),
+];
+
 impl Plan<'_> {
+    /// Tensors of other kinds of networks are named as such, before others are missed.
+    pub(super) fn refuse_foreign_tensors(&self) -> Result<()> {
+        for name in self.checkpoint.tensors.keys() {
+            let found = |part: &&str| {
+                name.contains(*part) || name.starts_with(part.trim_start_matches('.'))
+            };
+            let kind = FOREIGN
+                .iter()
+                .find(|(parts, _)| parts.iter().any(|part| found(&part)));
+            if let Some((_, reason)) = kind {
+                return Err(ConvertError::unsupported(
+                    format!("tensor `{name}`"),
+                    reason,
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Every tensor must have been used: one that is not changes the network, or the config lies.
     pub(super) fn refuse_leftovers(&mut self) -> Result<()> {
         for name in self.checkpoint.tensors.keys() {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::config::few_bits::Kind;
 use crate::config::quant::Quant;
 use crate::error::{ConvertError, Result};
-use crate::family::Family;
+use crate::family::{BiasRule, Family};
 use crate::linear::{self, Groups, Weights};
 use crate::options::{Options, WeightType};
 use crate::signs::{Found, layout as natural_layout};
@@ -105,6 +105,7 @@ impl<'a> Plan<'a> {
             used: BTreeSet::new(),
             found: BTreeMap::new(),
         };
+        plan.refuse_foreign_tensors()?;
         plan.find_signs()?;
         plan.refuse_rounding()?;
         let head = plan.embeddings()?;
@@ -167,10 +168,10 @@ impl<'a> Plan<'a> {
     /// A linear with what belongs to it: its input's norm before, its bias behind.
     fn linear(&mut self, layer: usize, name: &str, module: &str, shape: [usize; 2]) -> Result<()> {
         let (config, checkpoint) = (self.config, self.checkpoint);
-        let biased = if module.starts_with("mlp.") {
-            config.spec.mlp_bias
-        } else {
-            config.spec.attn_bias
+        let biased = match module {
+            "self_attn.o_proj" if self.family.attn_bias == BiasRule::NotOutput => false,
+            module if module.starts_with("mlp.") => config.spec.mlp_bias,
+            _ => config.spec.attn_bias,
         };
         let name = format!("layers.{layer}.{name}");
         let module = format!("model.layers.{layer}.{module}");

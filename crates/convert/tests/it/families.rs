@@ -3,9 +3,19 @@
 use crate::common::*;
 use onebit_convert::{ErrorKind, Options};
 use onebit_format::{ActivationMode, Layout};
-use onebit_model::{Activation, ModelSpec, WindowSpec};
+use onebit_model::{Activation, ModelSpec, RopeScaling, WindowSpec};
 use safetensors::Dtype;
 use serde_json::json;
+
+fn refused(model: &Model, kind: ErrorKind, words: &[&str]) {
+    let place = Place::new();
+    model.write(&place.source());
+    let error = place.convert(&Options::default()).unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
 
 fn spec(model: &Model) -> ModelSpec {
     let (_place, _, file) = converted(model, &Options::default());
@@ -133,12 +143,17 @@ fn further_families_are_rows() {
     qwen.config["layer_types"] = json!(["full_attention", "full_attention"]);
     assert_eq!(spec(&qwen).windows, None);
     qwen.config["layer_types"] = json!(["sliding_attention", "full_attention"]);
-    let place = Place::new();
-    qwen.write(&place.source());
+    refused(&qwen, ErrorKind::Malformed, &["layer_types"]);
+    qwen.config["use_sliding_window"] = true.into();
+    let qwen_spec = spec(&qwen);
     assert_eq!(
-        place.convert(&Options::default()).unwrap_err().kind(),
-        ErrorKind::Unsupported
+        qwen_spec.windows,
+        Some(WindowSpec {
+            size: 8,
+            first_layer: 0
+        })
     );
+    assert_eq!(qwen_spec.full_attention_layers, [1]);
 
     let mut mistral = dense_llama(Dtype::BF16);
     mistral.config["architectures"] = json!(["MistralForCausalLM"]);
@@ -152,6 +167,8 @@ fn further_families_are_rows() {
     );
     mistral.config["sliding_window"] = json!(null);
     assert_eq!(spec(&mistral).windows, None);
+    mistral.config["layer_types"] = json!(["full_attention", "sliding_attention"]);
+    refused(&mistral, ErrorKind::Unsupported, &["layer_types"]);
 
     let mut one_bit_llm = dense_llama(Dtype::F16);
     one_bit_llm.config["architectures"] = json!(["BitnetForCausalLM"]);
@@ -229,4 +246,95 @@ fn modules_left_dense_stay_dense() {
     assert_eq!(file.activation("layers.0.up").unwrap(), ActivationMode::F32);
     assert_eq!(file.matrix("layers.0.q").unwrap().layout(), Layout::T2);
     assert_eq!(file.matrix("layers.1.up").unwrap().layout(), Layout::T2);
+}
+
+#[test]
+fn scalings_of_the_rotary_embedding_are_read_as_transformers_reads_them() {
+    let scaling = |key: &str, value: serde_json::Value| {
+        let mut llama = dense_llama(Dtype::F32);
+        llama.config[key] = value;
+        spec(&llama).rope.scaling
+    };
+    let linear = json!({"type": "linear", "factor": 4});
+    let expected = RopeScaling::Linear { factor: 4.0 };
+    assert_eq!(scaling("rope_scaling", linear), expected);
+    let dynamic = json!({"rope_type": "dynamic", "factor": 2.0});
+    let expected = RopeScaling::Dynamic {
+        factor: 2.0,
+        original_max_positions: 64,
+    };
+    assert_eq!(scaling("rope_parameters", dynamic), expected);
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+    let expected = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_positions: 64,
+    };
+    assert_eq!(scaling("rope_scaling", llama3), expected);
+
+    let yarn = |more: serde_json::Value| {
+        let mut yarn = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "finetuned": true});
+        let more = more.as_object().unwrap().clone();
+        yarn.as_object_mut().unwrap().extend(more);
+        match scaling("rope_scaling", yarn) {
+            RopeScaling::Yarn {
+                factor,
+                original_max_positions: 32,
+                beta_fast,
+                beta_slow,
+                truncate,
+                attention_factor,
+            } => (
+                factor,
+                beta_fast,
+                beta_slow,
+                truncate,
+                attention_factor as f32,
+            ),
+            other => panic!("{other:?}"),
+        }
+    };
+    let magnitude = |factor: f64, scale: f64| (0.1 * scale * factor.ln() + 1.0) as f32;
+    let usual = (4.0, 32.0, 1.0, true, magnitude(4.0, 1.0));
+    assert_eq!(yarn(json!({})), usual);
+    assert_eq!(yarn(json!({"beta_fast": 0, "mscale": 2.0})), usual);
+    assert_eq!(
+        yarn(json!({"factor": null})),
+        (2.0, 32.0, 1.0, true, magnitude(2.0, 1.0))
+    );
+    assert_eq!(
+        yarn(
+            json!({"beta_fast": 8, "beta_slow": 2, "truncate": false, "mscale": 2.0, "mscale_all_dim": 0.5})
+        ),
+        (
+            4.0,
+            8.0,
+            2.0,
+            false,
+            magnitude(4.0, 2.0) / magnitude(4.0, 0.5)
+        )
+    );
+    assert_eq!(yarn(json!({"attention_factor": 1.5, "mscale": 2.0})).4, 1.5);
+    assert_eq!(yarn(json!({"factor": 0.5})).4, 1.0);
+}
+
+#[test]
+fn dynamic_scaling_makes_room_for_longer_sequences() {
+    let mut llama = dense_llama(Dtype::F32);
+    llama.config["rope_scaling"] = json!({"type": "dynamic", "factor": 2.5});
+    assert_eq!(spec(&llama).max_positions, 160);
+}
+
+#[test]
+fn dense_revisions_of_packed_checkpoints_are_dense() {
+    let mut model = dense_llama(Dtype::BF16);
+    model.config["quantization_config"] = json!({"quant_method": "bitnet"});
+    let (_place, report, file) = converted(&model, &Options::default());
+    assert_eq!(file.matrix("layers.0.q").unwrap().layout(), Layout::BF16);
+    assert!(report.notes.iter().any(|note| note.contains("dense")));
+    // One packed weight, and it is a packed checkpoint with something wrong.
+    let packed = packed_llama(None);
+    model.tensors.insert(UP.into(), packed.tensors[UP].clone());
+    refused(&model, ErrorKind::Malformed, &["bitlinear"]);
 }

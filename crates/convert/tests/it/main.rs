@@ -6,5 +6,6 @@ mod convert;
 mod families;
 mod few_bits;
 mod fixtures;
+mod foreign;
 mod options;
 mod output;

@@ -78,8 +78,9 @@ impl Layer<'_> {
 
     fn attend(&self, i: usize, q: &[f64], k: &Rows, v: &Rows) -> Vec<f64> {
         let (spec, d) = (self.spec, self.spec.head_dim);
+        let full = spec.full_attention_layers.contains(&self.index);
         let first = match spec.windows {
-            Some(w) if self.index >= w.first_layer => (i + 1).saturating_sub(w.size),
+            Some(w) if self.index >= w.first_layer && !full => (i + 1).saturating_sub(w.size),
             _ => 0,
         };
         let mut out = Vec::new();

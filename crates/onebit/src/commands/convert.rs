@@ -41,8 +41,16 @@ pub struct ConvertArgs {
         hide = true
     )]
     target: String,
-    #[arg(long, value_name = "N", hide = true)]
-    verify: Option<u64>,
+    /// Compare the logits of the packed file with those of the source over N tokens, and write nothing if they are
+    /// too far apart
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    verify: usize,
+    /// Mean KL divergence that --verify allows, in nats per token [default: by the types of the weights]
+    #[arg(long, value_name = "X", requires = "verify")]
+    verify_max_kl: Option<f64>,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
     #[arg(long, value_name = "REV", hide = true)]
     revision: Option<String>,
 }
@@ -58,6 +66,8 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Code> {
     options.embed = args.embed.as_deref().map(str::parse).transpose()?;
     options.head = args.head.as_deref().map(str::parse).transpose()?;
     options.force = args.force;
+    options.verify.tokens = args.verify;
+    options.verify.max_kl = args.verify_max_kl;
     crate::source::require_folder(&args.source)?;
     let report = onebit_convert::convert(
         &args.source,
@@ -65,16 +75,14 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Code> {
         &options,
         &mut ConversionBar::new()?,
     )?;
-    stdout::line(&report.to_string())?;
+    match args.json {
+        true => stdout::line(&serde_json::to_string(&report)?)?,
+        false => stdout::line(&report.to_string())?,
+    }
     Ok(Code::Success)
 }
 
 fn refuse_later(args: &ConvertArgs) -> anyhow::Result<()> {
-    if args.verify.is_some() {
-        return Err(exit::unsupported(
-            "--verify is not supported yet; every ternary weight is read back in any case",
-        ));
-    }
     if args.revision.is_some() {
         return Err(exit::unsupported(
             "--revision needs the hub, which is not supported yet; pass a folder",

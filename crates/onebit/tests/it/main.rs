@@ -12,6 +12,7 @@ mod interrupt;
 mod run;
 mod score;
 mod tokenize;
+mod verify;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
