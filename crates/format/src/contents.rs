@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 use crate::container::{MAX_TENSORS, RESERVED_NAME};
 use crate::error::FormatError;
-use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
+use crate::layout::{ATOM_BYTES, Layout};
 use crate::meta::{MAX_COLS, MatrixMeta, Meta, SCALES_TENSOR, ScaleMeta};
 
 /// What a tensor is for.
@@ -152,21 +152,11 @@ impl Contents {
             ScaleMeta::Rows { tensor } if layout == Layout::I8 => {
                 self.flat(tensor, TensorKind::Scales, Dtype::F32, matrix.rows)
             }
-            ScaleMeta::Groups {
-                tensor,
-                size: I4_GROUP,
-            } if layout == Layout::I4 => {
-                let groups = matrix.rows.checked_mul(matrix.cols.div_ceil(I4_GROUP));
+            ScaleMeta::Groups { tensor, size } if layout.group() == Some(*size) => {
+                let groups = matrix.rows.checked_mul(matrix.cols.div_ceil(*size));
                 let groups = groups.unwrap_or(usize::MAX);
                 self.flat(tensor, TensorKind::Scales, Dtype::F16, groups)
             }
-            ScaleMeta::Groups {
-                size: SIGN_GROUP, ..
-            } if signs => Err(FormatError::Scales {
-                tensor: name.to_owned(),
-                layout: layout.id(),
-                scales: "group scales",
-            }),
             other => {
                 let field = format!("matrices.{name}.scale");
                 let expected = format!("the scales of layout `{layout}`");

@@ -131,16 +131,6 @@ pub enum FormatError {
         /// Its layout id.
         layout: String,
     },
-    /// A matrix has a kind of scales that is specified but not supported for its layout.
-    #[error("tensor `{tensor}`: {scales} are not supported in layout `{layout}`")]
-    Scales {
-        /// The tensor.
-        tensor: String,
-        /// Its layout id.
-        layout: &'static str,
-        /// Its kind of scales.
-        scales: &'static str,
-    },
 }
 
 impl FormatError {
@@ -156,9 +146,7 @@ impl FormatError {
             | E::Tensor { .. }
             | E::Shape { .. }
             | E::Hash { .. } => ErrorKind::Malformed,
-            E::Version { .. } | E::Feature { .. } | E::Layout { .. } | E::Scales { .. } => {
-                ErrorKind::Unsupported
-            }
+            E::Version { .. } | E::Feature { .. } | E::Layout { .. } => ErrorKind::Unsupported,
         }
     }
 

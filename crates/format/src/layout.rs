@@ -146,6 +146,16 @@ impl Layout {
         Some([rows, per_row])
     }
 
+    /// Columns that share a scale where the layout has group scales: always in [`Layout::I4`], by
+    /// choice in [`Layout::T2`] and [`Layout::B1`].
+    pub fn group(self) -> Option<usize> {
+        match self {
+            Layout::I4 => Some(I4_GROUP),
+            Layout::T2 | Layout::B1 => Some(SIGN_GROUP),
+            Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => None,
+        }
+    }
+
     /// Whether the stored elements are floating-point numbers, which have no scales.
     pub fn is_float(self) -> bool {
         matches!(self, Layout::F16 | Layout::BF16 | Layout::F32)

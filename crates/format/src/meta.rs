@@ -155,6 +155,22 @@ pub enum ScaleMeta {
 pub enum ActivationMode {
     /// `int8` with one scale per token, as BitNet models are trained.
     I8Token,
+    /// -1 or 1 with one scale per token: `x^ = sign(x) mean|x|`, where the sign of zero is 1.
+    SignToken,
+    /// -1, 0 or 1 with one scale per token: `x^ = clamp(round(x / a), -1, 1) a` with `a = mean|x|`.
+    TernaryToken,
     /// Nothing: `f32`.
     F32,
+}
+
+impl ActivationMode {
+    /// The name in the metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I8Token => "i8_token",
+            Self::SignToken => "sign_token",
+            Self::TernaryToken => "ternary_token",
+            Self::F32 => "f32",
+        }
+    }
 }

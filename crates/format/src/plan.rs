@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::contents::{Content, contents};
 use crate::error::FormatError;
-use crate::layout::{I4_GROUP, Layout};
+use crate::layout::Layout;
 use crate::meta::{
     ActivationMode, FORMAT_VERSION, GenerationDefaults, MatrixMeta, Meta, Provenance,
     SCALES_TENSOR, ScaleMeta,
@@ -34,6 +34,8 @@ pub(crate) enum Planned {
         rows: usize,
         cols: usize,
         activation: ActivationMode,
+        /// Whether it has group scales.
+        grouped: bool,
     },
     Vector {
         len: usize,
@@ -66,15 +68,39 @@ impl Plan {
         cols: usize,
         activation: ActivationMode,
     ) -> &mut Self {
-        self.tensors.push((
-            name.into(),
-            Planned::Matrix {
-                layout,
-                rows,
-                cols,
-                activation,
-            },
-        ));
+        let grouped = layout == Layout::I4;
+        self.push(name.into(), [rows, cols], layout, activation, grouped)
+    }
+
+    /// Adds a matrix of [`Layout::T2`] or [`Layout::B1`] with one scale per
+    /// [`SIGN_GROUP`](crate::SIGN_GROUP) columns instead of one for all.
+    pub fn grouped_matrix(
+        &mut self,
+        name: impl Into<String>,
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+        activation: ActivationMode,
+    ) -> &mut Self {
+        self.push(name.into(), [rows, cols], layout, activation, true)
+    }
+
+    fn push(
+        &mut self,
+        name: String,
+        [rows, cols]: [usize; 2],
+        layout: Layout,
+        activation: ActivationMode,
+        grouped: bool,
+    ) -> &mut Self {
+        let matrix = Planned::Matrix {
+            layout,
+            rows,
+            cols,
+            activation,
+            grouped,
+        };
+        self.tensors.push((name, matrix));
         self
     }
 
@@ -160,23 +186,24 @@ impl Planned {
             rows,
             cols,
             activation,
+            grouped,
         } = *self
         else {
             return None;
         };
-        let scale = match layout {
-            Layout::T2 | Layout::B1 => {
+        let scale = match (layout, layout.group().filter(|_| grouped)) {
+            (_, Some(size)) => ScaleMeta::Groups {
+                tensor: format!("{name}.group_scales"),
+                size,
+            },
+            (Layout::I8, None) => ScaleMeta::Rows {
+                tensor: format!("{name}.row_scales"),
+            },
+            (_, None) if layout.is_float() => ScaleMeta::None,
+            (_, None) => {
                 *scales += 1;
                 ScaleMeta::Tensor { index: *scales - 1 }
             }
-            Layout::I8 => ScaleMeta::Rows {
-                tensor: format!("{name}.row_scales"),
-            },
-            Layout::I4 => ScaleMeta::Groups {
-                tensor: format!("{name}.group_scales"),
-                size: I4_GROUP,
-            },
-            Layout::F16 | Layout::BF16 | Layout::F32 => ScaleMeta::None,
         };
         let layout = layout.id().to_owned();
         Some(MatrixMeta {

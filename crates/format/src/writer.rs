@@ -104,7 +104,11 @@ impl Writer {
     pub fn write_matrix(&mut self, name: &str) -> Result<MatrixWriter<'_>, FormatError> {
         match self.begin(name, "matrix")? {
             Planned::Matrix {
-                layout, rows, cols, ..
+                layout,
+                rows,
+                cols,
+                grouped,
+                ..
             } => {
                 let row_bytes = layout.row_bytes(cols).unwrap_or(0);
                 let name = name.to_owned();
@@ -114,6 +118,7 @@ impl Writer {
                     layout,
                     rows,
                     cols,
+                    grouped,
                     row_bytes,
                     written: 0,
                 })
@@ -239,6 +244,7 @@ pub struct MatrixWriter<'w> {
     layout: Layout,
     rows: usize,
     cols: usize,
+    grouped: bool,
     row_bytes: usize,
     written: usize,
 }
@@ -279,6 +285,7 @@ impl MatrixWriter<'_> {
             layout,
             rows,
             cols,
+            grouped,
             written,
             ..
         } = self;
@@ -290,6 +297,13 @@ impl MatrixWriter<'_> {
             tensor: name.clone(),
             source,
         })?;
+        if grouped != matches!(scales, Scales::Groups { .. }) {
+            let expected = if grouped { "group scales" } else { "one scale" };
+            return Err(FormatError::plan(
+                format!("{expected} of `{name}`"),
+                scales.kind(),
+            ));
+        }
         writer.end(&name)?;
         match scales {
             Scales::None => {}
@@ -302,13 +316,6 @@ impl MatrixWriter<'_> {
                 check_values(&tensor, values.iter().copied(), false)?;
                 writer.put(bytemuck::cast_slice(values))?;
                 writer.end(&tensor)?;
-            }
-            Scales::Groups { .. } if layout != Layout::I4 => {
-                return Err(FormatError::Scales {
-                    tensor: name,
-                    layout: layout.id(),
-                    scales: scales.kind(),
-                });
             }
             Scales::Groups { values, .. } => {
                 let tensor = format!("{name}.group_scales");

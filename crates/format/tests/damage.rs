@@ -169,13 +169,6 @@ fn what_a_later_version_may_know_is_unsupported_by_name() {
                 |p| p.meta["matrices"]["layers.0.t2"]["layout"] = json!("t1.r4k640"),
                 &["`layers.0.t2`", "`t1.r4k640`"],
             ),
-            (
-                |p| {
-                    p.meta["matrices"]["layers.0.b1"]["scale"] =
-                        json!({"groups": {"tensor": "g", "size": 128}});
-                },
-                &["`layers.0.b1`", "group scales", "`b1.r1k512`"],
-            ),
         ],
     );
 }
@@ -218,6 +211,24 @@ fn metadata_that_contradicts_itself_is_malformed() {
             (
                 |p| p.meta["matrices"]["layers.0.f16"]["scale"] = json!({"tensor": {"index": 0}}),
                 &["layers.0.f16.scale", "`f16.r1k32`"],
+            ),
+            (
+                |p| {
+                    p.meta["matrices"]["layers.0.b1"]["scale"] =
+                        json!({"groups": {"tensor": "g", "size": 64}});
+                },
+                &["matrices.layers.0.b1.scale", "`b1.r1k512`"],
+            ),
+            (
+                |p| {
+                    p.meta["matrices"]["layers.0.b1"]["scale"] =
+                        json!({"groups": {"tensor": "g", "size": 128}});
+                },
+                &["`g`", "a tensor in the file"],
+            ),
+            (
+                |p| p.meta["matrices"]["layers.0.b1"]["activation"] = json!("i4_token"),
+                &["i4_token"],
             ),
             (
                 |p| p.meta["matrices"]["layers.0.q4"]["scale"]["groups"]["size"] = json!(32),

@@ -311,6 +311,15 @@ fn wrong_scales_are_refused() {
         matrix.finish(Scales::Rows(&[1.0, 1.0]))
     });
     assert!(error.contains("tensor `m`"), "{error}");
+    let error = misuse(|mut w| {
+        let mut matrix = w.write_matrix("m")?;
+        matrix.rows(&[0x55; 128])?;
+        matrix.finish(Scales::Groups {
+            size: 128,
+            values: &[half::f16::from_f32_const(1.0); 2],
+        })
+    });
+    assert!(error.contains("one scale of `m`"), "{error}");
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::sample;
-use onebit_format::PackedFile;
+use common::{sample, write_grouped};
+use onebit_format::{ActivationMode, PackedFile};
 
 #[test]
 fn the_file_of_version_1_has_not_changed() {
@@ -22,6 +22,28 @@ fn the_file_of_version_1_has_not_changed() {
         "the bytes differ from {}",
         path.display()
     );
+}
+
+#[test]
+fn the_file_with_group_scales_has_not_changed() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
+    let path = dir.join("grouped.onebit");
+    if std::env::var_os("ONEBIT_BLESS").is_some() {
+        write_grouped(&path).unwrap();
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let again = temporary.path().join("grouped.onebit");
+    write_grouped(&again).unwrap();
+    let file = PackedFile::open(&path).unwrap();
+    file.check_hashes().unwrap();
+    assert_eq!(
+        file.activation("layers.2.b1").unwrap(),
+        ActivationMode::SignToken
+    );
+    let matrix = file.matrix("layers.2.b1").unwrap();
+    assert_eq!(matrix.scale(1, 0), 0.75);
+    assert_eq!(matrix.value(1, 299).abs(), 1.25);
+    assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
 }
 
 #[test]

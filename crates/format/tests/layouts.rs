@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use half::f16;
-use onebit_format::{ATOM_BYTES, AlignedBytes, Layout, MatrixRef, Scales, ShapeError, pack};
+use onebit_format::{
+    ATOM_BYTES, AlignedBytes, Layout, MatrixRef, SIGN_GROUP, Scales, ShapeError, pack,
+};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -18,9 +20,9 @@ struct Golden {
     bytes: String,
 }
 
-fn golden(layout: Layout) -> Golden {
+fn golden(name: &str) -> Golden {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
-    let text = std::fs::read_to_string(dir.join(format!("{layout}.json"))).unwrap();
+    let text = std::fs::read_to_string(dir.join(format!("{name}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -89,7 +91,7 @@ fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> 
 #[test]
 fn decoder_and_packer_agree_with_the_goldens() {
     for layout in Layout::ALL.iter().copied() {
-        let golden = golden(layout);
+        let golden = golden(layout.id());
         assert_eq!(golden.layout, layout.id());
         let (bytes, scales) = (
             from_hex(&golden.bytes),
@@ -218,6 +220,30 @@ fn shapes_that_do_not_fit_are_refused() {
         unaligned,
         ShapeError::Alignment { expected: 4, .. }
     ));
+}
+
+#[test]
+fn group_scales_agree_with_the_goldens() {
+    for layout in [Layout::T2, Layout::B1] {
+        let golden = golden(&format!("{layout}.groups"));
+        let bytes = from_hex(&golden.bytes);
+        let scales: Vec<f16> = golden.scales.iter().map(|s| f16::from_f32(*s)).collect();
+        let groups = golden.cols.div_ceil(SIGN_GROUP);
+        let scales = Scales::Groups {
+            size: SIGN_GROUP,
+            values: &scales,
+        };
+        let matrix = MatrixRef::new(layout, golden.rows, golden.cols, &bytes, scales).unwrap();
+        for (r, codes) in golden.values.iter().enumerate() {
+            let mut row = vec![0.0; golden.cols];
+            matrix.decode_row(r, &mut row);
+            for (k, code) in codes.iter().enumerate() {
+                let expected = code * golden.scales[r * groups + k / SIGN_GROUP];
+                assert_eq!(row[k].to_bits(), expected.to_bits(), "{layout} {r} {k}");
+                assert_eq!(matrix.value(r, k).to_bits(), expected.to_bits());
+            }
+        }
+    }
 }
 
 #[test]

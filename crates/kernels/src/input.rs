@@ -3,8 +3,12 @@
 /// The activations of one or several tokens.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// Quantized to int8 per token; for integer layouts.
+    /// Quantized to int8 (or fewer values) per token; for integer layouts.
     I8(I8Rows<'a>),
+    /// Quantized to int8 per group of 128 columns; for ternary and binary layouts.
+    I8Groups(I8GroupRows<'a>),
+    /// Signs, a bit each, with one scale per token; for the binary layout.
+    Bits(BitRows<'a>),
     /// Floats; for float layouts.
     F32(F32Rows<'a>),
 }
@@ -14,6 +18,8 @@ impl Input<'_> {
     pub fn tokens(&self) -> usize {
         match self {
             Input::I8(x) => x.tokens(),
+            Input::I8Groups(x) => x.tokens(),
+            Input::Bits(x) => x.tokens(),
             Input::F32(x) => x.tokens(),
         }
     }
@@ -98,6 +104,142 @@ impl<'a> I8Rows<'a> {
     }
 }
 
+/// Activations quantized per group of [`SIGN_GROUP`](onebit_format::SIGN_GROUP) columns: codes, and
+/// for each token and group the multiplier that [`Kernels::quantize_i8_groups`] wrote.
+///
+/// A row must be zero from the matrix's last column up to the layout's padded columns;
+/// [`padded_stride`] suits every layout.
+///
+/// [`Kernels::quantize_i8_groups`]: crate::Kernels::quantize_i8_groups
+#[derive(Clone, Copy, Debug)]
+pub struct I8GroupRows<'a> {
+    data: &'a [i8],
+    stride: usize,
+    multipliers: &'a [f32],
+    groups: usize,
+}
+
+impl<'a> I8GroupRows<'a> {
+    /// `multipliers.len() / groups` tokens, row `t` of the codes starting at `t * stride` and its
+    /// multipliers at `t * groups`.
+    ///
+    /// # Panics
+    /// When `groups` does not divide the multipliers, or `data` holds too few codes for the tokens.
+    pub fn new(data: &'a [i8], stride: usize, multipliers: &'a [f32], groups: usize) -> Self {
+        assert!(
+            groups > 0 && multipliers.len().is_multiple_of(groups),
+            "{} multipliers in rows of {groups}",
+            multipliers.len()
+        );
+        let needed = (multipliers.len() / groups)
+            .checked_mul(stride)
+            .expect("activation size overflows");
+        assert!(
+            needed <= data.len(),
+            "{needed} int8 activations in {}",
+            data.len()
+        );
+        Self {
+            data,
+            stride,
+            multipliers,
+            groups,
+        }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        self.multipliers.len() / self.groups
+    }
+
+    /// Codes from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Groups per token.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// The codes of token `t`, [`stride`](I8GroupRows::stride) long.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](I8GroupRows::tokens).
+    pub fn row(&self, t: usize) -> &'a [i8] {
+        assert!(t < self.tokens(), "token {t} of {}", self.tokens());
+        &self.data[t * self.stride..][..self.stride]
+    }
+
+    /// The multipliers of token `t`: values are codes times these.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](I8GroupRows::tokens).
+    pub fn multipliers(&self, t: usize) -> &'a [f32] {
+        &self.multipliers[t * self.groups..][..self.groups]
+    }
+}
+
+/// Signs of activations in the bit order of [`Layout::B1`](onebit_format::Layout::B1): bit `p` of
+/// byte `j` of an atom is column `64p + j`, 1 for +1 and 0 for -1. Whatever lies past the matrix's
+/// last column takes no part.
+#[derive(Clone, Copy, Debug)]
+pub struct BitRows<'a> {
+    data: &'a [u8],
+    stride: usize,
+    scale: &'a [f32],
+}
+
+impl<'a> BitRows<'a> {
+    /// As many tokens as there are scales, row `t` starting at byte `t * stride`.
+    ///
+    /// # Panics
+    /// When `data` holds fewer than `scale.len() * stride` bytes.
+    pub fn new(data: &'a [u8], stride: usize, scale: &'a [f32]) -> Self {
+        let needed = scale
+            .len()
+            .checked_mul(stride)
+            .expect("activation size overflows");
+        assert!(
+            needed <= data.len(),
+            "{needed} bytes of signs in {}",
+            data.len()
+        );
+        Self {
+            data,
+            stride,
+            scale,
+        }
+    }
+
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        self.scale.len()
+    }
+
+    /// Bytes from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The bits of token `t`, [`stride`](BitRows::stride) bytes.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](BitRows::tokens).
+    pub fn row(&self, t: usize) -> &'a [u8] {
+        assert!(t < self.tokens(), "token {t} of {}", self.tokens());
+        &self.data[t * self.stride..][..self.stride]
+    }
+
+    /// The scale of token `t`: signs are values times this.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](BitRows::tokens).
+    pub fn scale(&self, t: usize) -> f32 {
+        self.scale[t]
+    }
+}
+
 /// Float activations. A row must be zero from the matrix's last column up to the layout's padded
 /// columns; [`padded_stride`] suits every layout.
 #[derive(Clone, Copy, Debug)]
@@ -148,11 +290,11 @@ impl<'a> F32Rows<'a> {
     }
 }
 
-/// What [`Kernels::quantize_i8`](crate::Kernels::quantize_i8) says about a row.
+/// What [`Kernels::quantize_i8`](crate::Kernels::quantize_i8) and its kin say about a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowQuant {
-    /// `127 / max(absmax, 1e-5)`: codes are values times this. NaN when the row held an infinity
-    /// or NaN.
+    /// Codes are values times this: `127 / max(absmax, 1e-5)` for int8. NaN when the row held an
+    /// infinity or NaN.
     pub scale: f32,
     /// The sum of the codes.
     pub sum: i32,

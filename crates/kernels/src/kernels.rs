@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use onebit_format::{Layout, MatrixRef, Scales};
+use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales};
 use thiserror::Error;
 
 use crate::activation::Activation;
 use crate::body::Product;
-use crate::input::{F32Rows, I8Rows, Input, RowQuant};
+use crate::input::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, RowQuant};
 use crate::kv::{Attend, KvType};
 use crate::tiles::TileMut;
 
@@ -35,6 +35,12 @@ pub enum KernelError {
 type SumsFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, i32>);
 /// Finished products of an integer matrix and int8 activations.
 type GroupedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, f32>);
+/// Finished products of a ternary or binary matrix and int8 activations scaled by group.
+type ByGroupFn = unsafe fn(&Product<'_, I8GroupRows<'_>>, &mut TileMut<'_, f32>);
+/// Exact sums of a binary matrix and signs.
+type BitsFn = unsafe fn(&Product<'_, BitRows<'_>>, &mut TileMut<'_, i32>);
+/// Finished products of a binary matrix and signs.
+type BitsGroupedFn = unsafe fn(&Product<'_, BitRows<'_>>, &mut TileMut<'_, f32>);
 /// Finished products of a matrix and float activations.
 type FloatFn = unsafe fn(&Product<'_, F32Rows<'_>>, &mut TileMut<'_, f32>);
 
@@ -52,11 +58,18 @@ pub struct Kernels {
     pub(crate) i8: SumsFn,
     pub(crate) i4: GroupedFn,
     pub(crate) grouped: GroupedFn,
+    pub(crate) by_group: ByGroupFn,
+    pub(crate) bits: BitsFn,
+    pub(crate) bits_grouped: BitsGroupedFn,
     pub(crate) f16: FloatFn,
     pub(crate) bf16: FloatFn,
     pub(crate) f32: FloatFn,
     pub(crate) decoded: FloatFn,
     pub(crate) quantize_i8: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
+    pub(crate) quantize_i8_groups: unsafe fn(&[f32], &mut [i8], &mut [f32]),
+    pub(crate) quantize_sign: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
+    pub(crate) quantize_ternary: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
+    pub(crate) quantize_bits: unsafe fn(&[f32], &mut [u8]) -> f32,
     pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) add: unsafe fn(&mut [f32], &[f32]),
     pub(crate) silu: unsafe fn(&mut [f32], &[f32]),
@@ -82,14 +95,61 @@ impl Kernels {
     /// # Panics
     /// When `q` is shorter than `x`.
     pub fn quantize_i8(&self, x: &[f32], q: &mut [i8]) -> RowQuant {
-        assert!(
-            x.len() <= q.len(),
-            "{} values into {} codes",
-            x.len(),
-            q.len()
-        );
+        check_room(x.len(), q.len());
         // SAFETY: the registry offers this set only on a CPU that has its features.
         unsafe { (self.quantize_i8)(x, q) }
+    }
+
+    /// Quantizes each group of 128 columns of a row as [`quantize_i8`](Kernels::quantize_i8) does a
+    /// whole row, and writes `1 / scale` of each: values are codes times these.
+    ///
+    /// A group that holds an infinity or NaN gives all-zero codes and a NaN multiplier.
+    ///
+    /// # Panics
+    /// When `q` is shorter than `x`, or there is not one multiplier per group.
+    pub fn quantize_i8_groups(&self, x: &[f32], q: &mut [i8], multipliers: &mut [f32]) {
+        check_room(x.len(), q.len());
+        let groups = x.len().div_ceil(SIGN_GROUP);
+        assert_eq!(multipliers.len(), groups, "multipliers and groups");
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.quantize_i8_groups)(x, q, multipliers) }
+    }
+
+    /// The signs of a row as codes -1 and 1, where zeros of either sign are 1. The scale is
+    /// `1 / max(mean, 1e-5)` with the mean of the magnitudes. The tail of `q` past `x` is zeroed.
+    ///
+    /// A row whose mean is not finite gives all-zero codes and a NaN scale.
+    ///
+    /// # Panics
+    /// When `q` is shorter than `x`.
+    pub fn quantize_sign(&self, x: &[f32], q: &mut [i8]) -> RowQuant {
+        check_room(x.len(), q.len());
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.quantize_sign)(x, q) }
+    }
+
+    /// A row as -1, 0 and 1: `q = clamp(round_half_even(x * scale), -1, 1)` with the scale of
+    /// [`quantize_sign`](Kernels::quantize_sign). The tail of `q` past `x` is zeroed.
+    ///
+    /// A row whose mean is not finite gives all-zero codes and a NaN scale.
+    ///
+    /// # Panics
+    /// When `q` is shorter than `x`.
+    pub fn quantize_ternary(&self, x: &[f32], q: &mut [i8]) -> RowQuant {
+        check_room(x.len(), q.len());
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.quantize_ternary)(x, q) }
+    }
+
+    /// The codes of [`quantize_sign`](Kernels::quantize_sign) as bits, in the order of
+    /// [`BitRows`]; the bits past `x` are 0. Returns the scale.
+    ///
+    /// # Panics
+    /// When `bits` is shorter than whole atoms of 64 bytes for `x`.
+    pub fn quantize_bits(&self, x: &[f32], bits: &mut [u8]) -> f32 {
+        check_room(x.len().next_multiple_of(512), 8 * bits.len());
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.quantize_bits)(x, bits) }
     }
 
     /// The matrix product `out[t][i] = sum over k of w[rows.start + i][k] * x[t][k]`, written to a
@@ -99,11 +159,13 @@ impl Kernels {
     /// |---|---|---|
     /// | T2, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
     /// | I4, T2 and B1 with group scales | int8 | exact within a group, 16 lanes of `f32` across |
+    /// | T2, B1 | int8 by groups | the same |
+    /// | B1 | signs | as the same signs in int8 |
     /// | F16, BF16, F32 | f32 | 16 lanes of `f32`, multiply then add |
     /// | T2, B1, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
     ///
     /// # Panics
-    /// When shapes do not fit, or a float layout gets int8 activations.
+    /// When shapes do not fit, or the layout does not take these activations.
     pub fn matmul(
         &self,
         w: &MatrixRef<'_>,
@@ -113,8 +175,38 @@ impl Kernels {
     ) {
         match x {
             Input::I8(x) => self.matmul_i8(Product::new(w, rows, x, out), out),
+            Input::I8Groups(x) => self.matmul_by_group(&Product::new(w, rows, x, out), out),
+            Input::Bits(x) => self.matmul_bits(&Product::new(w, rows, x, out), out),
             Input::F32(x) => self.matmul_f32(&Product::new(w, rows, x, out), out),
         }
+    }
+
+    fn matmul_by_group(&self, job: &Product<'_, I8GroupRows<'_>>, out: &mut TileMut<'_, f32>) {
+        let layout = job.w.layout();
+        assert!(
+            matches!(layout, Layout::T2 | Layout::B1),
+            "layout {layout} takes no int8 activations scaled by group"
+        );
+        let groups = job.w.cols().div_ceil(SIGN_GROUP);
+        assert!(
+            groups <= job.x.groups(),
+            "{groups} groups of columns, {} of activations",
+            job.x.groups()
+        );
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.by_group)(job, out) }
+    }
+
+    fn matmul_bits(&self, job: &Product<'_, BitRows<'_>>, out: &mut TileMut<'_, f32>) {
+        let layout = job.w.layout();
+        assert!(layout == Layout::B1, "layout {layout} takes no signs");
+        if let Scales::Groups { .. } = job.w.scales() {
+            // SAFETY: the registry offers this set only on a CPU that has its features.
+            return unsafe { (self.bits_grouped)(job, out) };
+        }
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.bits)(job, &mut out.as_sums()) }
+        scale_sums(job.w, job.rows.clone(), |t| job.x.scale(t), out);
     }
 
     fn matmul_i8(&self, job: Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
@@ -123,7 +215,7 @@ impl Kernels {
             (_, Scales::Groups { .. }) => self.grouped,
             _ => {
                 self.exact_sums(&job, &mut out.as_sums());
-                return scale_sums(&job, out);
+                return scale_sums(job.w, job.rows.clone(), |t| job.x.scale(t), out);
             }
         };
         // SAFETY: the registry offers this set only on a CPU that has its features.
@@ -253,24 +345,35 @@ impl std::fmt::Debug for Kernels {
     }
 }
 
+/// Refuses to quantize into less room than there are values.
+#[track_caller]
+fn check_room(values: usize, codes: usize) {
+    assert!(values <= codes, "{values} values into {codes} codes");
+}
+
 /// Turns the exact sums that stand in `out` into products: `sum as f32 * (weight scale / activation
 /// scale)`.
-fn scale_sums(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+fn scale_sums(
+    w: &MatrixRef<'_>,
+    rows: Range<usize>,
+    x_scale: impl Fn(usize) -> f32,
+    out: &mut TileMut<'_, f32>,
+) {
     for t in 0..out.rows() {
-        let x_scale = job.x.scale(t);
+        let x_scale = x_scale(t);
         let out = out.row(t);
-        match job.w.scales() {
+        match w.scales() {
             Scales::Tensor(scale) => {
                 let factor = scale / x_scale;
                 out.iter_mut()
                     .for_each(|y| *y = y.to_bits() as i32 as f32 * factor);
             }
             Scales::Rows(scales) => {
-                for (y, scale) in out.iter_mut().zip(&scales[job.rows.clone()]) {
+                for (y, scale) in out.iter_mut().zip(&scales[rows.clone()]) {
                     *y = y.to_bits() as i32 as f32 * (scale / x_scale);
                 }
             }
-            Scales::None | Scales::Groups { .. } => unreachable!("integer sums of {:?}", job.w),
+            Scales::None | Scales::Groups { .. } => unreachable!("integer sums of {w:?}"),
         }
     }
 }

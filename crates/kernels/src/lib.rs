@@ -73,7 +73,7 @@ mod tiles;
 
 pub use activation::Activation;
 pub use aligned::AlignedVec;
-pub use input::{F32Rows, I8Rows, Input, RowQuant, padded_stride};
+pub use input::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, RowQuant, padded_stride};
 pub use kernels::{KernelError, Kernels};
 pub use kv::{Attend, KV_BLOCK, KvType, KvView};
 pub use par::{Executor, Serial};

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use onebit_format::{MatrixRef, Scales};
+use onebit_format::{MatrixRef, SIGN_GROUP, Scales};
 
 use crate::input::{Input, RowQuant};
 
@@ -33,13 +33,19 @@ pub fn product_i8(w: &MatrixRef<'_>, row: usize, x: &[i8], x_scale: f32) -> f32 
     match w.scales() {
         Scales::Tensor(scale) => sum(w, row, x) as f32 * (scale / x_scale),
         Scales::Rows(scales) => sum(w, row, x) as f32 * (scales[row] / x_scale),
-        Scales::Groups { size, .. } => grouped(w, row, x, size) * (1.0 / x_scale),
+        Scales::Groups { size, .. } => grouped(w, row, x, size, |_| 1.0) * (1.0 / x_scale),
         Scales::None => panic!("float layouts take float activations"),
     }
 }
 
 /// Per group an exact sum in each lane, `k / 4 % 16`; between groups `f32`, in order.
-fn grouped(w: &MatrixRef<'_>, row: usize, x: &[i8], size: usize) -> f32 {
+fn grouped(
+    w: &MatrixRef<'_>,
+    row: usize,
+    x: &[i8],
+    size: usize,
+    multiplier: impl Fn(usize) -> f32,
+) -> f32 {
     let mut lanes = [0.0f32; 16];
     for start in (0..w.cols()).step_by(size) {
         let mut sums = [0i64; 16];
@@ -47,10 +53,21 @@ fn grouped(w: &MatrixRef<'_>, row: usize, x: &[i8], size: usize) -> f32 {
             sums[k / 4 % 16] += i64::from(w.code(row, k)) * i64::from(x[k]);
         }
         for (lane, sum) in lanes.iter_mut().zip(sums) {
-            *lane += sum as f32 * w.scale(row, start);
+            *lane += sum as f32 * (w.scale(row, start) * multiplier(start / size));
         }
     }
     tree_sum(lanes)
+}
+
+/// One element of a product with int8 activations that have a multiplier per group of 128 columns.
+pub fn product_groups(w: &MatrixRef<'_>, row: usize, x: &[i8], multipliers: &[f32]) -> f32 {
+    grouped(w, row, x, SIGN_GROUP, |g| multipliers[g])
+}
+
+/// The codes -1 and 1 of activations stored as bits, for `cols` columns.
+pub fn signs(bits: &[u8], cols: usize) -> Vec<i8> {
+    let bit = |k: usize| bits[k / 512 * 64 + k % 64] >> (k % 512 / 64) & 1;
+    (0..cols).map(|k| 2 * bit(k) as i8 - 1).collect()
 }
 
 /// One element of a product with float activations: lane `k % 16`, multiply, then add.
@@ -69,6 +86,8 @@ pub fn matmul(w: &MatrixRef<'_>, rows: Range<usize>, x: Input<'_>) -> Vec<f32> {
         for row in rows.clone() {
             out.push(match x {
                 Input::I8(x) => product_i8(w, row, x.row(t), x.scale(t)),
+                Input::I8Groups(x) => product_groups(w, row, x.row(t), x.multipliers(t)),
+                Input::Bits(x) => product_i8(w, row, &signs(x.row(t), w.cols()), x.scale(t)),
                 Input::F32(x) => product_f32(w, row, x.row(t)),
             });
         }
@@ -91,6 +110,35 @@ pub fn quantize_i8(x: &[f32]) -> (Vec<i8>, RowQuant) {
     let scale = 127.0 / absmax.max(1e-5);
     let code = |x: &f32| (x * scale).round_ties_even().clamp(-128.0, 127.0) as i8;
     let q: Vec<i8> = x.iter().map(code).collect();
+    let sum = q.iter().map(|&q| i32::from(q)).sum();
+    (q, RowQuant { scale, sum })
+}
+
+/// [`Kernels::quantize_sign`](crate::Kernels::quantize_sign).
+pub fn quantize_sign(x: &[f32]) -> (Vec<i8>, RowQuant) {
+    by_mean(x, |x, _| if x >= 0.0 { 1 } else { -1 })
+}
+
+/// [`Kernels::quantize_ternary`](crate::Kernels::quantize_ternary).
+pub fn quantize_ternary(x: &[f32]) -> (Vec<i8>, RowQuant) {
+    by_mean(x, |x, scale| {
+        (x * scale).round_ties_even().clamp(-1.0, 1.0) as i8
+    })
+}
+
+/// Codes from values and the reciprocal of their mean magnitude, which is summed in 16 lanes.
+fn by_mean(x: &[f32], code: impl Fn(f32, f32) -> i8) -> (Vec<i8>, RowQuant) {
+    let mut lanes = [0.0f32; 16];
+    for (k, x) in x.iter().enumerate() {
+        lanes[k % 16] += x.abs();
+    }
+    let mean = tree_sum(lanes) / x.len().max(1) as f32;
+    if !mean.is_finite() {
+        let (scale, sum) = (f32::NAN, 0);
+        return (vec![0; x.len()], RowQuant { scale, sum });
+    }
+    let scale = 1.0 / mean.max(1e-5);
+    let q: Vec<i8> = x.iter().map(|&x| code(x, scale)).collect();
     let sum = q.iter().map(|&q| i32::from(q)).sum();
     (q, RowQuant { scale, sum })
 }

@@ -6,8 +6,8 @@ use std::ops::Range;
 use onebit_format::{ActivationMode, PackedFile, ScaleMeta, Scales};
 
 use crate::error::ModelError;
+use crate::forms::Form;
 use crate::places::{MatrixAt, ScalesAt, VectorAt};
-use crate::weights::supported;
 
 /// Finds tensors by name and shape, and remembers which ones were used.
 pub(crate) struct Checker<'a> {
@@ -49,7 +49,7 @@ impl<'a> Checker<'a> {
             self.file.matrix(name)?.layout(),
             self.file.activation(name)?,
         );
-        if !supported(layout, activation) {
+        if Form::of(layout, activation, false).is_none() {
             return Err(ModelError::Layout {
                 tensor: name.to_owned(),
                 layout,

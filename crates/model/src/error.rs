@@ -2,6 +2,8 @@
 
 use onebit_format::{ActivationMode, FormatError, Layout};
 
+use crate::forms::Activations;
+
 /// A field of a [`ModelSpec`](crate::ModelSpec) is out of bounds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("config field {field}: {reason}")]
@@ -134,6 +136,30 @@ pub enum ModelError {
         /// What its inputs would be turned into.
         activation: ActivationMode,
     },
+    /// Linears that read one input quantize it in different ways.
+    #[error(
+        "layer {layer}: {linears} read one input, but were trained with it quantized in different ways"
+    )]
+    Inputs {
+        /// The layer.
+        layer: usize,
+        /// The linears.
+        linears: &'static str,
+    },
+    /// The model was trained with 1-bit or ternary activations, and others were asked for.
+    #[error(
+        "{} activations: this model was trained with binary or ternary activations and has no other mode",
+        asked.name()
+    )]
+    FixedActivations {
+        /// What was asked for.
+        asked: Activations,
+    },
+    /// Int8 activations were asked for, and no weights are ternary or binary.
+    #[error(
+        "int8 activations are not supported for dense weights: only for ternary and binary ones"
+    )]
+    DenseWeights,
     /// The packed file is unreadable, malformed or not supported.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -164,6 +190,7 @@ impl ModelError {
             | Self::StepSize { .. }
             | Self::LogitsRow { .. }
             | Self::OtherModel { .. }
+            | Self::FixedActivations { .. }
             | Self::Capacity { .. } => ErrorKind::Request,
             Self::Memory { .. } => ErrorKind::Memory,
             Self::Config(_)
@@ -171,7 +198,9 @@ impl ModelError {
             | Self::Shape { .. }
             | Self::Missing { .. }
             | Self::UnexpectedTensor { .. } => ErrorKind::Malformed,
-            Self::Layout { .. } => ErrorKind::Unsupported,
+            Self::Layout { .. } | Self::Inputs { .. } | Self::DenseWeights => {
+                ErrorKind::Unsupported
+            }
             Self::Format(error) => match error.kind() {
                 onebit_format::ErrorKind::Unsupported => ErrorKind::Unsupported,
                 _ => ErrorKind::Malformed,

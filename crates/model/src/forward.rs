@@ -28,7 +28,7 @@ impl Model {
         workspace: &'w mut Workspace,
         mut step: Step<'_, '_>,
     ) -> Result<Output<'w>, ModelError> {
-        if !workspace.fits(&self.spec, self.float_inputs()) {
+        if !workspace.fits(&self.spec, self.input_forms()) {
             return Err(ModelError::OtherModel { what: "workspace" });
         }
         step.begin(&self.spec, workspace.max_rows, workspace.max_logits)?;

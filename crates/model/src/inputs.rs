@@ -1,19 +1,26 @@
 //! The inputs of linears: normed, and quantized where the linear asks for it, once per token.
 
-use onebit_format::ActivationMode;
-use onebit_kernels::{AlignedVec, Claims, F32Rows, I8Rows, Input, Tiles, padded_stride};
+use onebit_format::SIGN_GROUP;
+use onebit_kernels::{
+    AlignedVec, BitRows, Claims, F32Rows, I8GroupRows, I8Rows, Input, Kernels, TileMut, Tiles,
+    padded_stride,
+};
 
 use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens, row_work};
+use crate::forms::{Codes, Form, Forms, InputForms};
 
-/// Room for one prepared input of up to `max_rows` tokens.
+/// Room for one prepared input of up to `max_rows` tokens, in some forms.
 pub(crate) struct InputSlot {
     floats: AlignedVec<f32>,
     codes: AlignedVec<i8>,
+    bits: AlignedVec<u8>,
+    /// Of groups of codes.
+    multipliers: AlignedVec<f32>,
     scales: AlignedVec<f32>,
     sums: AlignedVec<i32>,
-    claims: [Claims; 4],
+    claims: [Claims; 6],
     tokens: usize,
-    stride: usize,
+    width: usize,
 }
 
 /// Rows of `width` numbers, `stride` apart; `pick` says which of them are taken, all in order where absent.
@@ -31,13 +38,6 @@ pub(crate) struct Source<'a> {
 pub(crate) struct Norm<'a> {
     pub(crate) weight: &'a [f32],
     pub(crate) eps: f32,
-}
-
-/// In which forms an input is needed.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Forms {
-    pub(crate) floats: bool,
-    pub(crate) codes: bool,
 }
 
 impl<'a> Source<'a> {
@@ -68,49 +68,58 @@ impl<'a> Source<'a> {
     }
 }
 
-impl Forms {
-    pub(crate) fn of(modes: impl IntoIterator<Item = ActivationMode>) -> Self {
-        modes
-            .into_iter()
-            .fold(Self::default(), |forms, mode| match mode {
-                ActivationMode::F32 => Self {
-                    floats: true,
-                    ..forms
-                },
-                _ => Self {
-                    codes: true,
-                    ..forms
-                },
-            })
-    }
+/// Numbers of elements in the buffers of a slot.
+struct Lengths {
+    floats: usize,
+    codes: usize,
+    bits: usize,
+    multipliers: usize,
+    rows: usize,
 }
 
-impl InputSlot {
-    /// Elements of `floats`: all rows where linears take floats, else one row per block of tokens in flight.
-    pub(crate) fn float_len(max_rows: usize, width: usize, float_inputs: bool) -> usize {
-        let rows = if float_inputs {
+impl Lengths {
+    /// Floats take one row per block of tokens in flight where no linear reads them.
+    fn new(max_rows: usize, width: usize, forms: InputForms) -> Self {
+        let stride = padded_stride(width);
+        let float_rows = if forms.floats {
             max_rows
         } else {
             max_rows.min(MAX_TOKEN_BLOCKS)
         };
-        rows * padded_stride(width)
+        let rows = |asked| if asked { max_rows } else { 0 };
+        Self {
+            floats: float_rows * stride,
+            codes: rows(forms.codes) * stride,
+            bits: rows(forms.bits) * stride / 8,
+            multipliers: rows(forms.groups) * width.div_ceil(SIGN_GROUP),
+            rows: max_rows,
+        }
     }
 
+    fn bytes(&self) -> usize {
+        4 * (self.floats + self.multipliers) + self.codes + self.bits + 8 * self.rows
+    }
+}
+
+impl InputSlot {
     /// Bytes of a slot.
-    pub(crate) fn bytes(max_rows: usize, width: usize, float_inputs: bool) -> usize {
-        4 * Self::float_len(max_rows, width, float_inputs) + max_rows * (padded_stride(width) + 8)
+    pub(crate) fn bytes(max_rows: usize, width: usize, forms: InputForms) -> usize {
+        Lengths::new(max_rows, width, forms).bytes()
     }
 
     /// `None` when memory does not suffice.
-    pub(crate) fn new(max_rows: usize, width: usize, float_inputs: bool) -> Option<Self> {
+    pub(crate) fn new(max_rows: usize, width: usize, forms: InputForms) -> Option<Self> {
+        let lengths = Lengths::new(max_rows, width, forms);
         Some(Self {
-            floats: AlignedVec::try_zeroed(Self::float_len(max_rows, width, float_inputs))?,
-            codes: AlignedVec::try_zeroed(max_rows * padded_stride(width))?,
-            scales: AlignedVec::try_zeroed(max_rows)?,
-            sums: AlignedVec::try_zeroed(max_rows)?,
+            floats: AlignedVec::try_zeroed(lengths.floats)?,
+            codes: AlignedVec::try_zeroed(lengths.codes)?,
+            bits: AlignedVec::try_zeroed(lengths.bits)?,
+            multipliers: AlignedVec::try_zeroed(lengths.multipliers)?,
+            scales: AlignedVec::try_zeroed(lengths.rows)?,
+            sums: AlignedVec::try_zeroed(lengths.rows)?,
             claims: std::array::from_fn(|_| Claims::new(MAX_TOKEN_BLOCKS)),
             tokens: 0,
-            stride: 0,
+            width: 0,
         })
     }
 
@@ -123,26 +132,39 @@ impl InputSlot {
         forms: Forms,
     ) {
         let (tokens, width) = (source.tokens, source.width);
-        let stride = padded_stride(width);
-        (self.tokens, self.stride) = (tokens, stride);
+        let (stride, groups) = (padded_stride(width), width.div_ceil(SIGN_GROUP));
+        (self.tokens, self.width) = (tokens, width);
         let block = ctx.token_block(tokens, width);
-        let [a, b, c, d] = &mut self.claims;
-        let floats = if forms.floats {
-            Tiles::new(&mut self.floats, by_tokens(tokens, stride, block), a)
+        let [a, b, c, d, e, f] = &mut self.claims;
+        let (float_rows, float_block) = if forms.floats {
+            (tokens, block)
         } else {
-            Tiles::new(
-                &mut self.floats,
-                by_tokens(tokens.div_ceil(block), stride, 1),
-                a,
-            )
+            (tokens.div_ceil(block), 1)
         };
-        let codes = Tiles::new(&mut self.codes, by_tokens(tokens, stride, block), b);
-        let scales = Tiles::new(&mut self.scales, by_tokens(tokens, 1, block), c);
-        let sums = Tiles::new(&mut self.sums, by_tokens(tokens, 1, block), d);
+        let grid = |width| by_tokens(tokens, width, block);
+        let floats = Tiles::new(
+            &mut self.floats,
+            by_tokens(float_rows, stride, float_block),
+            a,
+        );
+        let (has_codes, has_groups) = (forms.codes.is_some(), forms.codes == Some(Codes::I8Groups));
+        let codes = has_codes.then(|| Tiles::new(&mut self.codes, grid(stride), b));
+        let bits = forms
+            .bits
+            .then(|| Tiles::new(&mut self.bits, grid(stride / 8), c));
+        let multipliers = has_groups.then(|| Tiles::new(&mut self.multipliers, grid(groups), d));
+        let scales = Tiles::new(&mut self.scales, grid(1), e);
+        let sums = Tiles::new(&mut self.sums, grid(1), f);
         ctx.run(tokens.div_ceil(block), row_work(tokens, width), &|part| {
-            let (mut floats, mut codes) = (floats.claim(part, 0), codes.claim(part, 0));
-            let (mut scales, mut sums) = (scales.claim(part, 0), sums.claim(part, 0));
-            for i in 0..codes.rows() {
+            let mut floats = floats.claim(part, 0);
+            let mut out = Quantized {
+                codes: codes.as_ref().map(|codes| codes.claim(part, 0)),
+                bits: bits.as_ref().map(|bits| bits.claim(part, 0)),
+                multipliers: multipliers.as_ref().map(|tiles| tiles.claim(part, 0)),
+                scales: scales.claim(part, 0),
+                sums: sums.claim(part, 0),
+            };
+            for i in 0..out.scales.rows() {
                 let x = source.row(part * block + i);
                 let float_row = floats.row(if forms.floats { i } else { 0 });
                 let x = match norm {
@@ -157,10 +179,7 @@ impl InputSlot {
                     }
                     None => x,
                 };
-                if forms.codes {
-                    let quant = ctx.kernels.quantize_i8(x, codes.row(i));
-                    (scales.row(i)[0], sums.row(i)[0]) = (quant.scale, quant.sum);
-                }
+                out.quantize(ctx.kernels, forms.codes, i, x);
                 if forms.floats {
                     float_row[width..].fill(0.0);
                 }
@@ -173,23 +192,58 @@ impl InputSlot {
         Source {
             data: &self.floats,
             width,
-            stride: self.stride,
+            stride: padded_stride(self.width),
             tokens: self.tokens,
             pick: None,
         }
     }
 
-    /// The slot as input of a linear that takes `mode`.
-    pub(crate) fn input(&self, mode: ActivationMode) -> Input<'_> {
-        let (tokens, stride) = (self.tokens, self.stride);
-        match mode {
-            ActivationMode::F32 => Input::F32(F32Rows::new(&self.floats, stride, tokens)),
-            _ => Input::I8(I8Rows::new(
-                &self.codes,
-                stride,
-                &self.scales[..tokens],
-                &self.sums[..tokens],
-            )),
+    /// The slot as input of a linear that takes `form`.
+    pub(crate) fn input(&self, form: Form) -> Input<'_> {
+        let (tokens, stride) = (self.tokens, padded_stride(self.width));
+        let scales = &self.scales[..tokens];
+        match form {
+            Form::Floats => Input::F32(F32Rows::new(&self.floats, stride, tokens)),
+            Form::Bits => Input::Bits(BitRows::new(&self.bits, stride / 8, scales)),
+            Form::Codes(Codes::I8Groups) => {
+                let groups = self.width.div_ceil(SIGN_GROUP);
+                let multipliers = &self.multipliers[..tokens * groups];
+                Input::I8Groups(I8GroupRows::new(&self.codes, stride, multipliers, groups))
+            }
+            Form::Codes(_) => {
+                let sums = &self.sums[..tokens];
+                Input::I8(I8Rows::new(&self.codes, stride, scales, sums))
+            }
+        }
+    }
+}
+
+/// Where the quantized forms of some rows go.
+struct Quantized<'a> {
+    codes: Option<TileMut<'a, i8>>,
+    bits: Option<TileMut<'a, u8>>,
+    multipliers: Option<TileMut<'a, f32>>,
+    scales: TileMut<'a, f32>,
+    sums: TileMut<'a, i32>,
+}
+
+impl Quantized<'_> {
+    /// Row `i` from its floats.
+    fn quantize(&mut self, kernels: &Kernels, kind: Option<Codes>, i: usize, x: &[f32]) {
+        if let (Some(codes), Some(kind)) = (&mut self.codes, kind) {
+            let codes = codes.row(i);
+            let quant = match (kind, &mut self.multipliers) {
+                (Codes::I8Groups, Some(multipliers)) => {
+                    return kernels.quantize_i8_groups(x, codes, multipliers.row(i));
+                }
+                (Codes::Sign, _) => kernels.quantize_sign(x, codes),
+                (Codes::Ternary, _) => kernels.quantize_ternary(x, codes),
+                (Codes::I8Token | Codes::I8Groups, _) => kernels.quantize_i8(x, codes),
+            };
+            (self.scales.row(i)[0], self.sums.row(i)[0]) = (quant.scale, quant.sum);
+        }
+        if let Some(bits) = &mut self.bits {
+            self.scales.row(i)[0] = kernels.quantize_bits(x, bits.row(i));
         }
     }
 }

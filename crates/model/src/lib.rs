@@ -42,6 +42,7 @@ mod attention;
 mod checks;
 mod context;
 mod error;
+mod forms;
 mod forward;
 mod inputs;
 mod kv_cache;
@@ -57,6 +58,7 @@ mod weights;
 mod workspace;
 
 pub use error::{ErrorKind, ModelError, SpecError};
+pub use forms::{Activations, InputForms};
 pub use kv_cache::KvCache;
 pub use model::{Model, WeightBytes};
 pub use onebit_kernels::KvType;

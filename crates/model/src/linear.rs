@@ -5,7 +5,8 @@ use std::ops::Range;
 use onebit_kernels::{Input, TileMut, Tiles};
 
 use crate::context::{Context, by_columns};
-use crate::inputs::{Forms, InputSlot, Norm, Source};
+use crate::forms::{Forms, InputForms};
+use crate::inputs::{InputSlot, Norm, Source};
 use crate::weights::LinearRef;
 use crate::workspace::Claimed;
 
@@ -24,34 +25,34 @@ impl Slots {
     pub(crate) fn bytes(
         max_rows: usize,
         width: usize,
-        float_inputs: bool,
+        forms: InputForms,
         input_norm_eps: Option<f32>,
     ) -> usize {
-        let (count, float_inputs) = Self::plan(float_inputs, input_norm_eps);
-        count * InputSlot::bytes(max_rows, width, float_inputs)
+        let (count, forms) = Self::plan(forms, input_norm_eps);
+        count * InputSlot::bytes(max_rows, width, forms)
     }
 
     /// `None` when memory does not suffice.
     pub(crate) fn new(
         max_rows: usize,
         width: usize,
-        float_inputs: bool,
+        forms: InputForms,
         input_norm_eps: Option<f32>,
     ) -> Option<Self> {
-        let (count, float_inputs) = Self::plan(float_inputs, input_norm_eps);
-        let slot = |_| InputSlot::new(max_rows, width, float_inputs);
+        let (count, forms) = Self::plan(forms, input_norm_eps);
+        let slot = |_| InputSlot::new(max_rows, width, forms);
         Some(Self {
             slots: (0..count).map(slot).collect::<Option<_>>()?,
             input_norm_eps,
         })
     }
 
-    /// Number of slots, and whether they hold the floats of all rows.
-    fn plan(float_inputs: bool, input_norm_eps: Option<f32>) -> (usize, bool) {
+    /// Number of slots, and what they hold.
+    fn plan(forms: InputForms, input_norm_eps: Option<f32>) -> (usize, InputForms) {
         if input_norm_eps.is_some() {
-            (MAX_GROUP + 1, true)
+            (MAX_GROUP + 1, forms.with_floats())
         } else {
-            (1, float_inputs)
+            (1, forms)
         }
     }
 
@@ -66,41 +67,27 @@ impl Slots {
         const { assert!(N <= MAX_GROUP) };
         let Some(eps) = self.input_norm_eps else {
             let slot = &mut self.slots[0];
-            slot.fill(
-                ctx,
-                source,
-                norm,
-                Forms::of(linears.map(|linear| linear.activation)),
-            );
+            let forms = Forms::of(linears.map(|linear| linear.form));
+            slot.fill(ctx, source, norm, forms);
             let slot = &self.slots[0];
-            return linears.map(|linear| slot.input(linear.activation));
+            return linears.map(|linear| slot.input(linear.form));
         };
         let (base, slots) = self.slots.split_first_mut().expect("never empty");
         let source = match norm {
             Some(_) => {
-                base.fill(
-                    ctx,
-                    source,
-                    norm,
-                    Forms {
-                        floats: true,
-                        codes: false,
-                    },
-                );
+                base.fill(ctx, source, norm, Forms::FLOATS);
                 base.source(source.width)
             }
             None => source,
         };
         for (slot, linear) in slots.iter_mut().zip(linears) {
             let norm = linear.input_norm.map(|weight| Norm { weight, eps });
-            slot.fill(ctx, source, norm, Forms::of([linear.activation]));
+            slot.fill(ctx, source, norm, Forms::of([linear.form]));
         }
         let mut slots = self.slots[1..].iter();
         linears.map(|linear| {
-            slots
-                .next()
-                .expect("N <= MAX_GROUP")
-                .input(linear.activation)
+            let slot = slots.next().expect("N <= MAX_GROUP");
+            slot.input(linear.form)
         })
     }
 }

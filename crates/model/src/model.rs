@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use onebit_format::PackedFile;
+use onebit_format::{ActivationMode, Layout, PackedFile};
 use serde::Deserialize;
 
 use crate::error::ModelError;
+use crate::forms::{Activations, InputForms};
 use crate::rope::Rope;
 use crate::spec::ModelSpec;
 use crate::weights::Weights;
@@ -18,7 +19,7 @@ pub struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) weights: Weights,
     pub(crate) rope: Rope,
-    float_inputs: bool,
+    input_forms: InputForms,
 }
 
 /// Bytes of the tensors of a model by role, scales and norms included.
@@ -33,7 +34,8 @@ pub struct WeightBytes {
 }
 
 impl Model {
-    /// Maps a packed file and checks that it holds exactly the tensors its config asks for.
+    /// Maps a packed file and checks that it holds exactly the tensors its config asks for. The model will compute as it was
+    /// trained; see [`with_activations`](Self::with_activations) for a choice.
     ///
     /// # Errors
     /// [`ModelError::Format`] when the file cannot be read, else as [`from_file`](Self::from_file).
@@ -51,7 +53,7 @@ impl Model {
         spec.validate()?;
         let weights = Weights::find(&file, &spec)?;
         let rope = Rope::new(&spec.rope, spec.head_dim);
-        let float_inputs = weights.any_float_inputs();
+        let input_forms = weights.input_forms();
         tracing::debug!(
             architecture = spec.architecture,
             layers = spec.layers,
@@ -62,7 +64,7 @@ impl Model {
             spec,
             weights,
             rope,
-            float_inputs,
+            input_forms,
         })
     }
 
@@ -76,9 +78,43 @@ impl Model {
         &self.file
     }
 
-    /// Whether some linear takes its inputs as `f32` instead of int8; see [`Workspace::bytes`](crate::Workspace::bytes).
-    pub fn float_inputs(&self) -> bool {
-        self.float_inputs
+    /// The same model with another arithmetic of its activations. Workspaces made for the one do not fit the other.
+    ///
+    /// What a model was trained with is never left for more: models trained with int8 activations have only those, whatever
+    /// is asked for.
+    ///
+    /// # Errors
+    /// [`ModelError::FixedActivations`] for floats or int8 with a model trained with binary or ternary activations,
+    /// [`ModelError::DenseWeights`] for int8 with dense weights.
+    pub fn with_activations(mut self, activations: Activations) -> Result<Self, ModelError> {
+        self.check_activations(activations)?;
+        self.weights
+            .choose(&self.spec, activations != Activations::F32)?;
+        self.input_forms = self.weights.input_forms();
+        Ok(self)
+    }
+
+    fn check_activations(&self, asked: Activations) -> Result<(), ModelError> {
+        let mut trained = self.weights.trained();
+        let few = |(mode, _)| {
+            matches!(
+                mode,
+                ActivationMode::SignToken | ActivationMode::TernaryToken
+            )
+        };
+        if asked != Activations::Auto && self.weights.trained().any(few) {
+            return Err(ModelError::FixedActivations { asked });
+        }
+        let dense = |(_, layout): (_, Layout)| layout.is_float();
+        if asked == Activations::Int8 && trained.all(dense) {
+            return Err(ModelError::DenseWeights);
+        }
+        Ok(())
+    }
+
+    /// The forms in which the linears take their inputs; see [`Workspace::bytes`](crate::Workspace::bytes).
+    pub fn input_forms(&self) -> InputForms {
+        self.input_forms
     }
 
     /// Bytes of the tensors by role.

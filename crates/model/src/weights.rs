@@ -4,6 +4,7 @@ use onebit_format::{ActivationMode, Layout, MatrixRef, PackedFile};
 
 use crate::checks::Checker;
 use crate::error::ModelError;
+use crate::forms::{Form, Forms, InputForms};
 use crate::places::{MatrixAt, VectorAt};
 use crate::spec::ModelSpec;
 
@@ -11,7 +12,10 @@ use crate::spec::ModelSpec;
 #[derive(Debug)]
 pub(crate) struct Linear {
     matrix: MatrixAt,
+    /// As trained.
     activation: ActivationMode,
+    /// As computed.
+    form: Form,
     bias: Option<VectorAt>,
     input_norm: Option<VectorAt>,
 }
@@ -49,7 +53,7 @@ pub(crate) struct LinearRef<'a> {
     pub(crate) matrix: MatrixRef<'a>,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) input_norm: Option<&'a [f32]>,
-    pub(crate) activation: ActivationMode,
+    pub(crate) form: Form,
 }
 
 /// A [`Layer`] with its weights in sight.
@@ -84,34 +88,80 @@ impl Weights {
             checker.matrix("head", spec.vocab, spec.hidden)?
         };
         checker.finish()?;
-        let head = Linear {
-            matrix,
-            activation,
-            bias: None,
-            input_norm: None,
-        };
-        Ok(Self {
+        let mut weights = Self {
             embed: embed.0,
             layers,
             norm,
-            head,
-        })
+            head: Linear::new(matrix, activation, None, None),
+        };
+        weights.choose(spec, false)?;
+        Ok(weights)
     }
 
-    /// Whether some linear takes its inputs as `f32`.
-    pub(crate) fn any_float_inputs(&self) -> bool {
-        let linears = self
-            .layers
-            .iter()
-            .flat_map(Layer::linears)
-            .chain([&self.head]);
-        linears
-            .into_iter()
-            .any(|linear| linear.activation == ActivationMode::F32)
+    /// Decides what the inputs of each linear are turned into: as trained, or int8 by groups in place of floats where `int8` says
+    /// so and the weights are ternary or binary.
+    pub(crate) fn choose(&mut self, spec: &ModelSpec, int8: bool) -> Result<(), ModelError> {
+        self.head.choose(int8);
+        for layer in &mut self.layers {
+            let linears = layer.linears_mut();
+            linears.into_iter().for_each(|linear| linear.choose(int8));
+        }
+        if spec.input_norm_eps.is_some() {
+            return Ok(());
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            let forms = |linears: &[&Linear]| linears.iter().map(|linear| linear.form).collect();
+            let groups: [(&str, Vec<Form>); 2] = [
+                ("q, k and v", forms(&[&layer.q, &layer.k, &layer.v])),
+                ("gate and up", forms(&[&layer.gate, &layer.up])),
+            ];
+            if let Some((linears, _)) = groups.iter().find(|(_, forms)| !Forms::agree(forms)) {
+                return Err(ModelError::Inputs {
+                    layer: index,
+                    linears,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How the linears of the layers were trained.
+    pub(crate) fn trained(&self) -> impl Iterator<Item = (ActivationMode, Layout)> {
+        let linears = self.layers.iter().flat_map(Layer::linears);
+        linears.map(|linear| (linear.activation, linear.matrix.layout))
+    }
+
+    /// All forms in which linears take their inputs.
+    pub(crate) fn input_forms(&self) -> InputForms {
+        let linears = self.layers.iter().flat_map(Layer::linears);
+        InputForms::of(linears.chain([&self.head]).map(|linear| linear.form))
     }
 }
 
 impl Linear {
+    /// As trained.
+    fn new(
+        matrix: MatrixAt,
+        activation: ActivationMode,
+        bias: Option<VectorAt>,
+        input_norm: Option<VectorAt>,
+    ) -> Self {
+        let mut linear = Self {
+            matrix,
+            activation,
+            form: Form::Floats,
+            bias,
+            input_norm,
+        };
+        linear.choose(false);
+        linear
+    }
+
+    fn choose(&mut self, int8: bool) {
+        let form = Form::of(self.matrix.layout, self.activation, int8);
+        self.form = form.expect("checked at opening");
+    }
+
     /// A linear of a layer, with the bias and the input norm that the spec asks for.
     fn find(
         checker: &mut Checker<'_>,
@@ -124,19 +174,14 @@ impl Linear {
         let bias = checker.vector_if(bias, &format!("{name}.bias"), rows)?;
         let own_norm = spec.input_norm_eps.is_some();
         let input_norm = checker.vector_if(own_norm, &format!("{name}.input_norm"), cols)?;
-        Ok(Self {
-            matrix,
-            activation,
-            bias,
-            input_norm,
-        })
+        Ok(Self::new(matrix, activation, bias, input_norm))
     }
 
     /// The weights themselves.
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LinearRef<'a> {
         LinearRef {
             matrix: self.matrix.resolve(file),
-            activation: self.activation,
+            form: self.form,
             bias: optional(file, &self.bias),
             input_norm: optional(file, &self.input_norm),
         }
@@ -172,6 +217,18 @@ impl Layer {
         ]
     }
 
+    fn linears_mut(&mut self) -> [&mut Linear; 7] {
+        [
+            &mut self.q,
+            &mut self.k,
+            &mut self.v,
+            &mut self.o,
+            &mut self.gate,
+            &mut self.up,
+            &mut self.down,
+        ]
+    }
+
     /// The weights themselves.
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LayerRef<'a> {
         LayerRef {
@@ -189,15 +246,6 @@ impl Layer {
             up: self.up.resolve(file),
             down: self.down.resolve(file),
         }
-    }
-}
-
-/// Whether the kernels multiply `layout` with inputs of this kind.
-pub(crate) fn supported(layout: Layout, activation: ActivationMode) -> bool {
-    match activation {
-        ActivationMode::I8Token => !layout.is_float(),
-        ActivationMode::F32 => true,
-        _ => false,
     }
 }
 

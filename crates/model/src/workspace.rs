@@ -4,6 +4,7 @@ use onebit_kernels::{AlignedVec, Claims};
 
 use crate::context::{MAX_COLUMN_PARTS, MAX_TOKEN_BLOCKS};
 use crate::error::ModelError;
+use crate::forms::InputForms;
 use crate::linear::Slots;
 use crate::model::Model;
 use crate::spec::ModelSpec;
@@ -57,7 +58,7 @@ struct Sizes {
     head_dim: usize,
     ffn: usize,
     vocab: usize,
-    float_inputs: bool,
+    forms: InputForms,
     input_norm_eps: Option<f32>,
 }
 
@@ -68,19 +69,19 @@ impl Workspace {
     /// [`ModelError::Memory`] when memory does not suffice.
     pub fn new(model: &Model, max_rows: usize, max_logits: usize) -> Result<Self, ModelError> {
         let max_rows = max_rows.max(1);
-        let (spec, float_inputs) = (model.spec(), model.float_inputs());
-        Self::bytes(spec, float_inputs, max_rows, max_logits)
-            .and_then(|_| Self::allocate(spec, float_inputs, max_rows, max_logits))
+        let (spec, forms) = (model.spec(), model.input_forms());
+        Self::bytes(spec, forms, max_rows, max_logits)
+            .and_then(|_| Self::allocate(spec, forms, max_rows, max_logits))
             .ok_or(ModelError::Memory { what: "workspace" })
     }
 
     fn allocate(
         spec: &ModelSpec,
-        float_inputs: bool,
+        forms: InputForms,
         max_rows: usize,
         max_logits: usize,
     ) -> Option<Self> {
-        let sizes = Sizes::of(spec, float_inputs);
+        let sizes = Sizes::of(spec, forms);
         let claims = MAX_COLUMN_PARTS.max(MAX_TOKEN_BLOCKS * spec.kv_heads);
         Some(Self {
             max_rows,
@@ -90,7 +91,7 @@ impl Workspace {
             sin: AlignedVec::try_zeroed(max_rows * sizes.head_dim / 2)?,
             logits: AlignedVec::try_zeroed(max_logits * sizes.vocab)?,
             scratch: Scratch {
-                slots: Slots::new(max_rows, sizes.widest(), float_inputs, spec.input_norm_eps)?,
+                slots: Slots::new(max_rows, sizes.widest(), forms, spec.input_norm_eps)?,
                 arena: AlignedVec::try_zeroed(sizes.arena(max_rows))?,
                 claims: std::array::from_fn(|_| Claims::new(claims)),
                 sizes,
@@ -98,23 +99,23 @@ impl Workspace {
         })
     }
 
-    /// Bytes that [`new`](Self::new) would reserve for a model of shape `spec`, `None` on overflow. `float_inputs` says whether
-    /// some of its linears take `f32` inputs.
+    /// Bytes that [`new`](Self::new) would reserve for a model of shape `spec` whose linears take inputs in these `forms`; `None`
+    /// on overflow.
     pub fn bytes(
         spec: &ModelSpec,
-        float_inputs: bool,
+        forms: InputForms,
         max_rows: usize,
         max_logits: usize,
     ) -> Option<usize> {
         spec.validate().ok()?;
-        let sizes = Sizes::of(spec, float_inputs);
-        let slots = Slots::bytes(1, sizes.widest(), float_inputs, spec.input_norm_eps);
+        let sizes = Sizes::of(spec, forms);
+        let slots = Slots::bytes(1, sizes.widest(), forms, spec.input_norm_eps);
         let row = slots + 4 * (sizes.arena(1) + sizes.hidden + sizes.head_dim);
         let largest = row
             .checked_mul(max_rows)?
             .checked_add(max_logits.checked_mul(4 * sizes.vocab)?)?;
         isize::try_from(largest).ok()?;
-        let slots = Slots::bytes(max_rows, sizes.widest(), float_inputs, spec.input_norm_eps);
+        let slots = Slots::bytes(max_rows, sizes.widest(), forms, spec.input_norm_eps);
         let floats = sizes.arena(max_rows)
             + max_rows * (sizes.hidden + sizes.head_dim)
             + max_logits * sizes.vocab;
@@ -132,13 +133,13 @@ impl Workspace {
     }
 
     /// Whether the workspace was made for a model of this shape.
-    pub(crate) fn fits(&self, spec: &ModelSpec, float_inputs: bool) -> bool {
-        self.scratch.sizes == Sizes::of(spec, float_inputs)
+    pub(crate) fn fits(&self, spec: &ModelSpec, forms: InputForms) -> bool {
+        self.scratch.sizes == Sizes::of(spec, forms)
     }
 }
 
 impl Sizes {
-    fn of(spec: &ModelSpec, float_inputs: bool) -> Self {
+    fn of(spec: &ModelSpec, forms: InputForms) -> Self {
         Self {
             hidden: spec.hidden,
             q_width: spec.q_width(),
@@ -146,7 +147,7 @@ impl Sizes {
             head_dim: spec.head_dim,
             ffn: spec.ffn,
             vocab: spec.vocab,
-            float_inputs,
+            forms,
             input_norm_eps: spec.input_norm_eps,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Recipe, Tensor, pack_file, shapes};
 use onebit_format::{ActivationMode, Layout};
-use onebit_model::{ErrorKind, Model, ModelError};
+use onebit_model::{Activations, ErrorKind, Model, ModelError};
 
 fn refused(config: serde_json::Value, tensors: &[Tensor]) -> ModelError {
     Model::from_file(Arc::new(pack_file(config, tensors, 1))).unwrap_err()
@@ -88,10 +88,65 @@ fn inputs_must_suit_the_layout() {
             rows: 64,
             cols: 64,
             activation,
+            grouped: false,
         };
     });
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains(name), "{error}");
+}
+
+#[test]
+fn linears_with_one_input_must_quantize_it_in_one_way() {
+    let recipe = shapes::bitnet();
+    let error = refused_tensors(&recipe, |tensors| {
+        let Tensor::Matrix { activation, .. } = find(tensors, "layers.1.up") else {
+            unreachable!();
+        };
+        *activation = ActivationMode::TernaryToken;
+    });
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let text = error.to_string();
+    assert!(
+        text.contains("layer 1") && text.contains("gate and up"),
+        "{text}"
+    );
+}
+
+#[test]
+fn activations_that_a_model_does_not_have_are_refused() {
+    let with = |recipe: Recipe, asked| {
+        let file = Arc::clone(recipe.model(1).file());
+        Model::from_file(file).unwrap().with_activations(asked)
+    };
+    use Activations::{Auto, F32, Int8};
+    for asked in [Auto, F32, Int8] {
+        assert!(with(shapes::bitnet(), asked).is_ok());
+        assert!(with(shapes::float_inputs(Layout::B1), asked).is_ok());
+    }
+    let dense = with(shapes::llama(Layout::F16), Int8).unwrap_err();
+    assert_eq!(dense.kind(), ErrorKind::Unsupported);
+    assert!(with(shapes::llama(Layout::F16), F32).is_ok());
+    for asked in [F32, Int8] {
+        let few = shapes::few_bits(Layout::B1, ActivationMode::SignToken, false);
+        let error = with(few, asked).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Request);
+        assert!(error.to_string().contains(asked.name()), "{error}");
+    }
+}
+
+#[test]
+fn a_choice_of_activations_decides_what_is_computed() {
+    let recipe = shapes::bonsai(Layout::B1);
+    let trained = recipe.model(2);
+    assert!(trained.input_forms().floats && !trained.input_forms().groups);
+    let file = Arc::clone(trained.file());
+    let int8 = Model::from_file(file)
+        .unwrap()
+        .with_activations(Activations::Auto)
+        .unwrap();
+    assert!(!int8.input_forms().floats && int8.input_forms().groups);
+    let back = int8.with_activations(Activations::F32).unwrap();
+    assert_eq!(back.input_forms(), trained.input_forms());
 }
 
 #[test]

@@ -5,7 +5,9 @@ mod common;
 use common::run::{Runner, bits, rows, tokens};
 use common::shapes;
 use onebit_kernels::{Kernels, Serial};
-use onebit_model::{ErrorKind, KvCache, KvType, MAX_POSITIONS, ModelError, Row, Step, Workspace};
+use onebit_model::{
+    ErrorKind, InputForms, KvCache, KvType, MAX_POSITIONS, ModelError, Row, Step, Workspace,
+};
 
 #[test]
 fn refused_steps_name_the_reason_and_change_nothing() {
@@ -157,9 +159,28 @@ fn planned_sizes() {
         Some(3 * 2 * 128 * 16 * (4 + 2))
     );
     assert_eq!(bytes(KvType::F16, KvType::F16, usize::MAX), None);
-    let small = Workspace::bytes(&spec, false, 1, 1).unwrap();
-    let large = Workspace::bytes(&spec, false, 512, 1).unwrap();
+    let codes = InputForms {
+        codes: true,
+        ..InputForms::default()
+    };
+    let small = Workspace::bytes(&spec, codes, 1, 1).unwrap();
+    let large = Workspace::bytes(&spec, codes, 512, 1).unwrap();
     assert!(small < large && large < 512 * small);
-    assert!(Workspace::bytes(&spec, true, 512, 1).unwrap() > large);
-    assert_eq!(Workspace::bytes(&spec, true, usize::MAX, 1), None);
+    for more in [
+        InputForms {
+            floats: true,
+            ..codes
+        },
+        InputForms {
+            groups: true,
+            ..codes
+        },
+        InputForms {
+            bits: true,
+            ..codes
+        },
+    ] {
+        assert!(Workspace::bytes(&spec, more, 512, 1).unwrap() > large);
+    }
+    assert_eq!(Workspace::bytes(&spec, codes, usize::MAX, 1), None);
 }

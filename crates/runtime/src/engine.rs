@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onebit_kernels::Kernels;
-use onebit_model::Model;
+use onebit_model::{Activations, Model};
 
 use crate::error::RuntimeError;
 use crate::os::default_threads;
@@ -31,13 +31,14 @@ impl Engine {
     }
 
     /// Maps a packed file, to be run with the best kernels of this machine on
-    /// [`default_threads`] threads.
+    /// [`default_threads`] threads, and with [`Activations::Auto`].
     ///
     /// # Errors
     /// [`RuntimeError::Model`] where the file is not a model, [`RuntimeError::Threads`] where the
     /// system has no threads left.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
-        let model = Arc::new(Model::open(path)?);
+        let model = Model::open(path)?.with_activations(Activations::Auto)?;
+        let model = Arc::new(model);
         let pool = Pool::new(default_threads()).map_err(RuntimeError::Threads)?;
         Ok(Self::new(model, Kernels::best(), Arc::new(pool)))
     }

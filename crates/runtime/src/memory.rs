@@ -56,7 +56,7 @@ impl MemoryPlan {
         let kv = KvCache::bytes(spec, options.keys, options.values, options.context);
         let batch = options.batch.min(options.context);
         let logits_rows = options.logits_rows.clamp(1, batch.max(1));
-        let scratch = Workspace::bytes(spec, model.float_inputs(), batch, logits_rows);
+        let scratch = Workspace::bytes(spec, model.input_forms(), batch, logits_rows);
         let tokens = options.context * size_of::<u32>();
         let sampler = spec.vocab * (size_of::<f32>() + size_of::<Candidate>());
 

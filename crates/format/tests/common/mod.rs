@@ -5,8 +5,8 @@ use std::path::Path;
 
 use half::f16;
 use onebit_format::{
-    ActivationMode, FormatError, GenerationDefaults, Layout, Plan, Provenance, Scales, SourceFile,
-    Writer, pack,
+    ActivationMode, FormatError, GenerationDefaults, Layout, Plan, Provenance, SIGN_GROUP, Scales,
+    SourceFile, Writer, pack,
 };
 
 pub(crate) const TERNARY_COLS: usize = 300;
@@ -118,6 +118,51 @@ pub(crate) fn write(path: &Path) -> Result<u64, FormatError> {
     write_tensors(&mut writer)?;
     writer.provenance_mut().files[0].sha256 = "ab".repeat(32);
     writer.provenance_mut().files[0].bytes = 12_345;
+    writer.finish()
+}
+
+/// Writes a file whose matrices have group scales and every activation mode.
+pub(crate) fn write_grouped(path: &Path) -> Result<u64, FormatError> {
+    let provenance = Provenance {
+        source: "example/groups".into(),
+        converter: "onebit-format tests".into(),
+        ..Provenance::default()
+    };
+    let modes = [
+        ActivationMode::F32,
+        ActivationMode::I8Token,
+        ActivationMode::SignToken,
+        ActivationMode::TernaryToken,
+    ];
+    let mut plan = Plan::new(serde_json::json!({"hidden": TERNARY_COLS}), provenance);
+    let name = |layout: Layout, i: usize| format!("layers.{i}.{}", layout.name());
+    for (i, mode) in modes.into_iter().enumerate() {
+        plan.grouped_matrix(name(Layout::T2, i), Layout::T2, ROWS, TERNARY_COLS, mode);
+        plan.grouped_matrix(name(Layout::B1, i), Layout::B1, ROWS, TERNARY_COLS, mode);
+    }
+    let mut writer = Writer::create(path, plan)?;
+    let scale = |g| f16::from_f32((g % 7) as f32 / 4.0);
+    let values: Vec<f16> = (0..ROWS * TERNARY_COLS.div_ceil(SIGN_GROUP))
+        .map(scale)
+        .collect();
+    let scales = Scales::Groups {
+        size: SIGN_GROUP,
+        values: &values,
+    };
+    for i in 0..modes.len() {
+        for layout in [Layout::T2, Layout::B1] {
+            let mut row = vec![0; layout.row_bytes(TERNARY_COLS).unwrap()];
+            let mut matrix = writer.write_matrix(&name(layout, i))?;
+            for r in 0..ROWS {
+                match layout {
+                    Layout::T2 => pack::ternary_row(&ternary((i + r) as u32), &mut row),
+                    _ => pack::binary_row(&signs((i + r) as u32), &mut row),
+                }
+                matrix.rows(&row)?;
+            }
+            matrix.finish(scales)?;
+        }
+    }
     writer.finish()
 }
 

@@ -1,7 +1,7 @@
 //! Integer weights times float activations: the weights as `f32` (code times scale), then as in
 //! [`float`](super::float). For layers trained without activation quantization; not tuned.
 
-use onebit_format::MatrixRef;
+use onebit_format::{Layout, MatrixRef};
 
 use super::Product;
 use crate::input::F32Rows;
@@ -45,10 +45,42 @@ fn add_products<S: Set>(s: S, mut acc: S::F, weights: &[f32; STEP], x: &[f32]) -
     acc
 }
 
-/// Columns `start..` of a row as `f32`.
-#[inline(never)]
+/// Columns `start..`, a multiple of [`STEP`], of a row as `f32`: code times scale.
+#[inline(always)]
 fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
-    for (k, out) in out.iter_mut().enumerate() {
-        *out = w.value(row, start + k);
+    let bytes = w.row_bytes_of(row);
+    match w.layout() {
+        Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
+        Layout::B1 => planes::<1>(bytes, start, out, |code| f32::from(code) * 2.0 - 1.0),
+        Layout::I4 => planes::<4>(bytes, start, out, |code| f32::from(code) - 8.0),
+        _ => {
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = w.code(row, start + k) as f32;
+            }
+        }
+    }
+    let group = w.layout().group().unwrap_or(STEP);
+    for (g, out) in out.chunks_mut(group).enumerate() {
+        let scale = w.scale(row, start + g * group);
+        out.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
+/// Codes of `BITS` bits from column `start` on, in planes of 64 columns.
+#[inline(always)]
+fn planes<const BITS: usize>(
+    bytes: &[u8],
+    start: usize,
+    out: &mut [f32],
+    value: impl Fn(u8) -> f32,
+) {
+    let (per_atom, mask) = (8 / BITS, ((1u16 << BITS) - 1) as u8);
+    for (p, out) in out.chunks_mut(64).enumerate() {
+        let plane = start / 64 + p;
+        let atom = &bytes[plane / per_atom * 64..][..64];
+        let shift = plane % per_atom * BITS;
+        for (out, byte) in out.iter_mut().zip(atom) {
+            *out = value((byte >> shift) & mask);
+        }
     }
 }

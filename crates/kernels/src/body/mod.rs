@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use crate::input::{F32Rows, I8Rows};
+use crate::input::{BitRows, F32Rows, I8GroupRows, I8Rows};
 use crate::tiles::TileMut;
 
 pub(crate) mod attend;
+pub(crate) mod bits;
 pub(crate) mod decoded;
 pub(crate) mod elementwise;
 pub(crate) mod float;
@@ -40,6 +41,24 @@ impl Rows for I8Rows<'_> {
     }
     fn stride(&self) -> usize {
         self.stride()
+    }
+}
+
+impl Rows for I8GroupRows<'_> {
+    fn tokens(&self) -> usize {
+        self.tokens()
+    }
+    fn stride(&self) -> usize {
+        self.stride()
+    }
+}
+
+impl Rows for BitRows<'_> {
+    fn tokens(&self) -> usize {
+        self.tokens()
+    }
+    fn stride(&self) -> usize {
+        self.stride() * 8
     }
 }
 

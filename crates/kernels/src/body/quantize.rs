@@ -1,45 +1,125 @@
-//! Floats to fewer bits: int8 activations, f16 cache rows.
+//! Floats to fewer bits: int8, ternary and binary activations, f16 cache rows.
+
+use onebit_format::SIGN_GROUP;
 
 use crate::input::RowQuant;
 use crate::sets::{Set, Vector};
 
-/// The smallest absolute maximum a row is scaled by.
-const MIN_ABSMAX: f32 = 1e-5;
+/// The smallest absolute maximum, or mean of magnitudes, that a row is scaled by.
+const MIN_MAGNITUDE: f32 = 1e-5;
+
+/// What is said about a row that holds an infinity or NaN.
+const UNUSABLE: RowQuant = RowQuant {
+    scale: f32::NAN,
+    sum: 0,
+};
 
 /// One row of activations to int8. Two passes:
 ///
 /// 1. the largest magnitude, and a probe `0 x`, which is 0 unless `x` is infinite or NaN;
 /// 2. `q = round_half_even(clamp(x * scale, -128, 127))`, multiplied, never divided, by the
-///    correctly rounded `127 / absmax`. Clamping to integers before rounding is the same as after.
+///    correctly rounded `127 / absmax`.
 #[inline(always)]
 pub(crate) fn quantize_i8<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuant {
     let (q, padding) = q.split_at_mut(x.len());
     padding.fill(0);
     let Some(absmax) = absmax(s, x) else {
         q.fill(0);
-        return RowQuant {
-            scale: f32::NAN,
-            sum: 0,
-        };
+        return UNUSABLE;
     };
-    let scale = 127.0 / absmax.max(MIN_ABSMAX);
-    let factor = s.splat(scale);
-    let (chunks, tail) = x.as_chunks::<16>();
-    let (q_chunks, q_tail) = q.as_chunks_mut::<16>();
-    for (x, q) in chunks.iter().zip(q_chunks) {
-        clamp(s, s.load(x) * factor).round_i8(q);
+    let scale = 127.0 / absmax.max(MIN_MAGNITUDE);
+    round(s, x, scale, [-128.0, 127.0], q);
+    RowQuant { scale, sum: sum(q) }
+}
+
+/// Each group of 128 columns as by [`quantize_i8`], with the multiplier that takes codes back.
+#[inline(always)]
+pub(crate) fn quantize_i8_groups<S: Set>(s: S, x: &[f32], q: &mut [i8], multipliers: &mut [f32]) {
+    let (q, padding) = q.split_at_mut(x.len());
+    padding.fill(0);
+    let groups = x.chunks(SIGN_GROUP).zip(q.chunks_mut(SIGN_GROUP));
+    for ((x, q), multiplier) in groups.zip(multipliers) {
+        *multiplier = 1.0 / quantize_i8(s, x, q).scale;
     }
-    if !tail.is_empty() {
-        let mut last = [0; 16];
-        clamp(s, s.load_part(tail) * factor).round_i8(&mut last);
-        q_tail.copy_from_slice(&last[..q_tail.len()]);
+}
+
+/// One row of activations to -1, 0 and 1: `round_half_even(clamp(x * scale, -1, 1))` with `scale` the
+/// correctly rounded reciprocal of the mean magnitude.
+#[inline(always)]
+pub(crate) fn quantize_ternary<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuant {
+    let (q, padding) = q.split_at_mut(x.len());
+    padding.fill(0);
+    let Some(scale) = reciprocal_mean(s, x) else {
+        q.fill(0);
+        return UNUSABLE;
+    };
+    round(s, x, scale, [-1.0, 1.0], q);
+    RowQuant { scale, sum: sum(q) }
+}
+
+/// One row of activations to -1 and 1; zeros of either sign are 1.
+#[inline(always)]
+pub(crate) fn quantize_sign<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuant {
+    let (q, padding) = q.split_at_mut(x.len());
+    padding.fill(0);
+    let Some(scale) = reciprocal_mean(s, x) else {
+        q.fill(0);
+        return UNUSABLE;
+    };
+    for (q, x) in q.iter_mut().zip(x) {
+        *q = if *x >= 0.0 { 1 } else { -1 };
     }
     RowQuant { scale, sum: sum(q) }
 }
 
+/// The signs of a row as bits in the order of binary weights; returns the scale of
+/// [`quantize_sign`].
 #[inline(always)]
-fn clamp<S: Set>(s: S, x: S::F) -> S::F {
-    x.max(s.splat(-128.0)).min(s.splat(127.0))
+pub(crate) fn quantize_bits<S: Set>(s: S, x: &[f32], bits: &mut [u8]) -> f32 {
+    bits.fill(0);
+    let Some(scale) = reciprocal_mean(s, x) else {
+        return f32::NAN;
+    };
+    for (atom, x) in bits.chunks_mut(64).zip(x.chunks(512)) {
+        for (p, plane) in x.chunks(64).enumerate() {
+            for (byte, x) in atom.iter_mut().zip(plane) {
+                *byte |= u8::from(*x >= 0.0) << p;
+            }
+        }
+    }
+    scale
+}
+
+/// `q = round_half_even(clamp(x * scale))`. Clamping to integers before rounding is the same as after.
+#[inline(always)]
+fn round<S: Set>(s: S, x: &[f32], scale: f32, [low, high]: [f32; 2], q: &mut [i8]) {
+    let factor = s.splat(scale);
+    let (low, high) = (s.splat(low), s.splat(high));
+    let (chunks, tail) = x.as_chunks::<16>();
+    let (q_chunks, q_tail) = q.as_chunks_mut::<16>();
+    for (x, q) in chunks.iter().zip(q_chunks) {
+        (s.load(x) * factor).max(low).min(high).round_i8(q);
+    }
+    if !tail.is_empty() {
+        let mut last = [0; 16];
+        let scaled = s.load_part(tail) * factor;
+        scaled.max(low).min(high).round_i8(&mut last);
+        q_tail.copy_from_slice(&last[..q_tail.len()]);
+    }
+}
+
+/// One over the mean magnitude, unless a value or the sum is infinite or NaN. The sum takes 16 lanes.
+#[inline(always)]
+fn reciprocal_mean<S: Set>(s: S, x: &[f32]) -> Option<f32> {
+    let (chunks, tail) = x.as_chunks::<16>();
+    let mut sum = s.splat(0.0);
+    for chunk in chunks {
+        sum = sum + s.load(chunk).abs();
+    }
+    sum = sum + s.load_part(tail).abs();
+    let mean = sum.tree_sum() / x.len().max(1) as f32;
+    mean.is_finite()
+        .then(|| 1.0 / f32::max(mean, MIN_MAGNITUDE))
 }
 
 /// The largest magnitude, unless a value is infinite or NaN.

@@ -330,6 +330,32 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe { products::signs::<BITS, T>(&mut acc[r], w[r], shift, factors[r], &x) }
+        }
+    }
+
+    #[inline(always)]
+    fn differing<const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        x: [&[[u8; 64]]; T],
+        mask: &[u8; 64],
+    ) -> [[u32; T]; R] {
+        // SAFETY: the token proves the features.
+        unsafe { products::differing(w, x, mask) }
+    }
+
+    #[inline(always)]
     fn i4<const R: usize, const T: usize>(
         self,
         acc: &mut [[Lanes; T]; R],

@@ -9,6 +9,8 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Set, Vector};
 
+mod popcount;
+
 crate::sets::kernel_set!(
     "avx512",
     Avx512,
@@ -295,6 +297,61 @@ impl Set for Avx512 {
                     acc[r][t].0 = _mm512_dpbusd_epi32(acc[r][t].0, codes[r], x);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let count = _mm_cvtsi32_si128(shift as i32);
+            let mut codes = [[_mm512_setzero_si512(); 2]; R];
+            for (codes, w) in codes.iter_mut().zip(load_rows(w)) {
+                let w = _mm512_srl_epi16(w, count);
+                *codes = if BITS == 2 {
+                    let mask = _mm512_set1_epi8(3);
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<2>(w), mask);
+                    [_mm512_and_si512(w, mask), high]
+                } else {
+                    let mask = _mm512_set1_epi8(2);
+                    let low = _mm512_and_si512(_mm512_add_epi8(w, w), mask);
+                    [low, _mm512_and_si512(w, mask)]
+                };
+            }
+            let (zero, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
+            for t in 0..T {
+                let (x0, x1) = (load(&x[t][0]), load(&x[t][1]));
+                let ones = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, one, x0), one, x1);
+                let offset = _mm512_sub_epi32(zero, ones);
+                for r in 0..R {
+                    let dot = _mm512_dpbusd_epi32(offset, codes[r][0], x0);
+                    let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(dot, codes[r][1], x1));
+                    acc[r][t] = acc[r][t] + Lanes(dot) * self.splat(factors[r][t]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn differing<const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        x: [&[[u8; 64]]; T],
+        mask: &[u8; 64],
+    ) -> [[u32; T]; R] {
+        if is_x86_feature_detected!("avx512vpopcntdq") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            unsafe { popcount::with_instruction(w, x, mask) }
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { popcount::with_table(w, x, mask) }
         }
     }
 

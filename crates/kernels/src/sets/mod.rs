@@ -24,6 +24,7 @@ pub(crate) mod neon;
 pub(crate) mod neon_dotprod;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_i8mm;
+mod portable;
 pub(crate) mod registry;
 pub(crate) mod scalar;
 #[cfg(target_arch = "aarch64")]
@@ -96,6 +97,51 @@ pub(crate) trait Set: Copy {
         x: [&[[i8; 64]; 2]; T],
     );
 
+    /// Adds `dot * factors[row][token]` for a group of 128 ternary (`BITS` = 2) or binary (1) codes,
+    /// the first of whose two planes is at bit `shift` of each byte: lane `l` of `dot` is the exact
+    /// sum of `w * x` over bytes `4l..4l + 4` of both planes.
+    #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::F; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        for r in 0..R {
+            for t in 0..T {
+                let dots = self.load(&portable::sign_dots(BITS, w[r], shift, x[t]));
+                acc[r][t] = acc[r][t] + dots * self.splat(factors[r][t]);
+            }
+        }
+    }
+
+    /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of
+    /// atoms, at least one.
+    #[inline(always)]
+    fn differing<const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        x: [&[[u8; 64]]; T],
+        mask: &[u8; 64],
+    ) -> [[u32; T]; R] {
+        let mut counts = [[0; T]; R];
+        for r in 0..R {
+            for t in 0..T {
+                counts[r][t] = portable::differing(w[r], x[t], mask);
+            }
+        }
+        counts
+    }
+
+    /// -2 times the bits that differ in the two planes at bit `shift` of each byte, under `mask`: lane
+    /// `l` has those of bytes `4l..4l + 4`.
+    #[inline(always)]
+    fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
+        self.load(&portable::xnor_lanes(w, x, mask, shift))
+    }
+
     /// The sums that stand in the accumulators of a block. For sets whose [`t2`](Set::t2),
     /// [`b1`](Set::b1) and [`i8`](Set::i8) share accumulators between rows and tokens.
     #[inline(always)]
@@ -166,11 +212,18 @@ macro_rules! kernel_set {
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::i8;
             fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => int4::i4;
             fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::grouped;
+            fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::by_group;
+            fn bits(job: &$crate::body::Product<'_, $crate::BitRows<'_>>, out: &mut $crate::TileMut<'_, i32>) => bits::bits;
+            fn bits_grouped(job: &$crate::body::Product<'_, $crate::BitRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => bits::bits_grouped;
             fn f16(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f16;
             fn bf16(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::bf16;
             fn f32(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f32;
             fn decoded(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => decoded::decoded;
             fn quantize_i8(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_i8;
+            fn quantize_i8_groups(x: &[f32], q: &mut [i8], multipliers: &mut [f32]) => quantize::quantize_i8_groups;
+            fn quantize_sign(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_sign;
+            fn quantize_ternary(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_ternary;
+            fn quantize_bits(x: &[f32], bits: &mut [u8]) -> f32 => quantize::quantize_bits;
             fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) => elementwise::rms_norm;
             fn add(x: &mut [f32], y: &[f32]) => elementwise::add;
             fn silu(gate: &mut [f32], up: &[f32]) => elementwise::silu;

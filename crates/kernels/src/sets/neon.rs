@@ -11,6 +11,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Set, Vector};
 
+pub(super) mod popcount;
 pub(super) mod products;
 
 crate::sets::kernel_set!("neon", Neon, target_feature(enable = "neon"));
@@ -334,6 +335,23 @@ macro_rules! shared {
             // SAFETY: the token proves the features.
             unsafe { std::arch::aarch64::vaddvq_s32(lanes) }
         }
+
+        #[inline(always)]
+        fn differing<const R: usize, const T: usize>(
+            self,
+            w: [&[[u8; 64]]; R],
+            x: [&[[u8; 64]]; T],
+            mask: &[u8; 64],
+        ) -> [[u32; T]; R] {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::popcount::differing(w, x, mask) }
+        }
+
+        #[inline(always)]
+        fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::popcount::xnor_lanes(w, x, mask, shift) }
+        }
     };
 }
 pub(super) use shared;
@@ -392,6 +410,21 @@ impl Set for Neon {
         for r in 0..R {
             // SAFETY: the token proves the features.
             unsafe { products::i4_atom(&mut acc[r], w[r], scales[r], &x) }
+        }
+    }
+
+    #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe { products::sign_group::<BITS, T>(&mut acc[r], w[r], shift, factors[r], &x) }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::Set;
-use super::neon::products::{add_scaled, nibbles};
+use super::neon::products::{add_scaled, nibbles, sign_codes};
 use super::neon::{Lanes, quarter, quarter_i8};
 
 crate::sets::kernel_set!(
@@ -121,6 +121,33 @@ pub(super) unsafe fn i4_atoms<const R: usize, const T: usize>(
     }
 }
 
+/// Adds the scaled products of a group of 128 ternary or binary weights.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+pub(super) unsafe fn sign_groups<const BITS: usize, const R: usize, const T: usize>(
+    acc: &mut [[Lanes; T]; R],
+    w: [&[u8; 64]; R],
+    shift: usize,
+    factors: [[f32; T]; R],
+    x: [&[[i8; 64]; 2]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        for r in 0..R {
+            for q in 0..4 {
+                let [a, b] = sign_codes::<BITS>(w[r], q, shift);
+                for t in 0..T {
+                    let dots = sdot(vdupq_n_s32(0), a, quarter_i8(&x[t][0], q));
+                    let dots = sdot(dots, b, quarter_i8(&x[t][1], q));
+                    add_scaled(&mut acc[r][t], q, dots, factors[r][t]);
+                }
+            }
+        }
+    }
+}
+
 impl Set for NeonDotprod {
     const MANY_REGISTERS: bool = true;
     super::neon::shared!();
@@ -168,5 +195,18 @@ impl Set for NeonDotprod {
     ) {
         // SAFETY: the token proves the features.
         unsafe { i4_atoms(acc, w, scales, x) }
+    }
+
+    #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { sign_groups::<BITS, R, T>(acc, w, shift, factors, x) }
     }
 }

@@ -11,7 +11,7 @@ use std::arch::aarch64::*;
 
 use super::Set;
 use super::neon::Lanes;
-use super::neon_dotprod::{i4_atoms, planes};
+use super::neon_dotprod::{i4_atoms, planes, sign_groups};
 use crate::body::int::Codes;
 
 mod rows;
@@ -129,6 +129,19 @@ impl Set for Sve2 {
     ) {
         // SAFETY: the token proves the features.
         unsafe { i4_atoms(acc, w, scales, x) }
+    }
+
+    #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { sign_groups::<BITS, R, T>(acc, w, shift, factors, x) }
     }
 }
 

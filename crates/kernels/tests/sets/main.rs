@@ -7,4 +7,5 @@ mod elementwise;
 mod floats;
 mod integers;
 mod misuse;
+mod signs;
 mod tiles;

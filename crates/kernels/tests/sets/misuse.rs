@@ -1,7 +1,7 @@
 //! Misuse is refused by name, before any kernel runs.
 
 use onebit_format::Layout;
-use onebit_kernels::{F32Rows, I8Rows, Input, KernelError, Kernels, TileMut};
+use onebit_kernels::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, KernelError, Kernels, TileMut};
 
 use crate::common::{Matrix, Random, sets};
 
@@ -53,6 +53,35 @@ fn activations_are_checked() {
     assert!(sums.contains("one scale and one sum per token"), "{sums}");
     let floats = message(|| _ = F32Rows::new(&[0.0; 31], 16, 2));
     assert!(floats.contains("32 f32 activations in 31"), "{floats}");
+}
+
+#[test]
+fn sign_activations_are_checked() {
+    let short = message(|| _ = BitRows::new(&[0; 127], 64, &[1.0; 2]));
+    assert!(short.contains("128 bytes of signs in 127"), "{short}");
+    let ragged = message(|| _ = I8GroupRows::new(&[0; 512], 512, &[1.0; 3], 2));
+    assert!(ragged.contains("3 multipliers in rows of 2"), "{ragged}");
+    let groups = message(|| sets()[0].quantize_i8_groups(&[0.0; 129], &mut [0; 256], &mut [0.0]));
+    assert!(groups.contains("multipliers and groups"), "{groups}");
+    let room = message(|| _ = sets()[0].quantize_bits(&[0.0; 3], &mut [0; 63]));
+    assert!(room.contains("512 values into 504 codes"), "{room}");
+    let multiply = |layout, x: Input<'_>| {
+        let matrix = Matrix::random(layout, 4, 300, &mut Random(1));
+        let mut out = vec![0.0; 4];
+        sets()[0].matmul(&matrix.view(), 0..4, x, &mut TileMut::whole(&mut out, 1, 4));
+    };
+    let kind = message(|| multiply(Layout::T2, Input::Bits(BitRows::new(&[0; 64], 64, &[1.0]))));
+    assert!(kind.contains("t2.r1k256 takes no signs"), "{kind}");
+    let few = |layout| {
+        let x = I8GroupRows::new(&[0; 512], 512, &[1.0; 2], 2);
+        message(move || multiply(layout, Input::I8Groups(x)))
+    };
+    let groups = few(Layout::B1);
+    assert!(
+        groups.contains("3 groups of columns, 2 of activations"),
+        "{groups}"
+    );
+    assert!(few(Layout::I8).contains("takes no int8 activations scaled by group"));
 }
 
 #[test]

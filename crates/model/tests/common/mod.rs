@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use half::f16;
 use onebit_format::{
-    ActivationMode, I4_GROUP, Layout, PackedFile, Plan, Provenance, Scales, Writer, pack,
+    ActivationMode, I4_GROUP, Layout, PackedFile, Plan, Provenance, SIGN_GROUP, Scales, Writer,
+    pack,
 };
-use onebit_model::{Model, ModelSpec};
+use onebit_model::{Activations, Model, ModelSpec};
 
 /// A seeded generator (splitmix64).
 pub(crate) struct Rng(pub(crate) u64);
@@ -45,6 +46,8 @@ pub(crate) enum Tensor {
         rows: usize,
         cols: usize,
         activation: ActivationMode,
+        /// Whether a ternary or binary matrix has group scales.
+        grouped: bool,
     },
     Vector {
         name: String,
@@ -66,6 +69,7 @@ impl Tensor {
             rows,
             cols,
             activation,
+            grouped: false,
         }
     }
 
@@ -101,24 +105,50 @@ pub(crate) struct Recipe {
     pub(crate) activation: ActivationMode,
     pub(crate) embed: Layout,
     pub(crate) head: Layout,
+    /// Whether ternary and binary matrices have group scales.
+    pub(crate) grouped: bool,
+    /// Whether int8 per group takes the place of floats.
+    pub(crate) int8: bool,
 }
 
 impl Recipe {
     pub(crate) fn model(&self, seed: u64) -> Arc<Model> {
         let config = serde_json::to_value(&self.spec).unwrap();
-        Arc::new(Model::from_file(Arc::new(pack_file(config, &self.tensors(), seed))).unwrap())
+        let file = Arc::new(pack_file(config, &self.tensors(), seed));
+        let model = Model::from_file(file).unwrap();
+        if !self.int8 {
+            return Arc::new(model);
+        }
+        Arc::new(model.with_activations(Activations::Int8).unwrap())
+    }
+
+    /// The embedding or the head. Ternary and binary ones are trained as the linears are.
+    fn table(&self, name: &str, layout: Layout) -> Tensor {
+        let signs = matches!(layout, Layout::T2 | Layout::B1);
+        Tensor::Matrix {
+            name: name.into(),
+            layout,
+            rows: self.spec.vocab,
+            cols: self.spec.hidden,
+            activation: if signs {
+                self.activation
+            } else {
+                usual_activation(layout)
+            },
+            grouped: signs && self.grouped,
+        }
     }
 
     /// The canonical tensors of the spec.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         let spec = &self.spec;
-        let mut tensors = vec![Tensor::matrix("embed", self.embed, spec.vocab, spec.hidden)];
+        let mut tensors = vec![self.table("embed", self.embed)];
         for layer in 0..spec.layers {
             self.layer(&format!("layers.{layer}"), &mut tensors);
         }
         tensors.push(Tensor::vector("norm", spec.hidden));
         if !spec.tied_head {
-            tensors.push(Tensor::matrix("head", self.head, spec.vocab, spec.hidden));
+            tensors.push(self.table("head", self.head));
         }
         tensors
     }
@@ -155,6 +185,7 @@ impl Recipe {
                 rows,
                 cols,
                 activation,
+                grouped: self.grouped,
             });
             if bias {
                 tensors.push(Tensor::vector(format!("{layer}.{name}.bias"), rows));
@@ -183,6 +214,15 @@ pub(crate) fn pack_file(model: serde_json::Value, tensors: &[Tensor], seed: u64)
                 rows,
                 cols,
                 activation,
+                grouped,
+            } if *grouped => plan.grouped_matrix(name, *layout, *rows, *cols, *activation),
+            Tensor::Matrix {
+                name,
+                layout,
+                rows,
+                cols,
+                activation,
+                ..
             } => plan.matrix(name, *layout, *rows, *cols, *activation),
             Tensor::Vector { name, len } => plan.vector(name, *len),
         };
@@ -198,8 +238,12 @@ pub(crate) fn pack_file(model: serde_json::Value, tensors: &[Tensor], seed: u64)
                 layout,
                 rows,
                 cols,
+                grouped,
                 ..
-            } => write_matrix(&mut writer, name, *layout, *rows, *cols, &mut rng),
+            } => {
+                let shape = [*rows, *cols];
+                write_matrix(&mut writer, name, *layout, shape, *grouped, &mut rng)
+            }
             Tensor::Vector { name, len } => {
                 let (base, spread) = if name.ends_with("bias") {
                     (0.0, 0.3)
@@ -219,8 +263,8 @@ fn write_matrix(
     writer: &mut Writer,
     name: &str,
     layout: Layout,
-    rows: usize,
-    cols: usize,
+    [rows, cols]: [usize; 2],
+    grouped: bool,
     rng: &mut Rng,
 ) {
     let mut out = vec![0; layout.row_bytes(cols).unwrap()];
@@ -251,7 +295,15 @@ fn write_matrix(
         }
         matrix.rows(&out).unwrap();
     }
+    if grouped {
+        let scale = |_| f16::from_f32((1.0 + 0.5 * rng.symmetric()) * spread);
+        group_scales = (0..rows * cols.div_ceil(SIGN_GROUP)).map(scale).collect();
+    }
     let scales = match layout {
+        _ if grouped => Scales::Groups {
+            size: SIGN_GROUP,
+            values: &group_scales,
+        },
         Layout::T2 | Layout::B1 => Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread),
         Layout::I8 => Scales::Rows(&row_scales),
         Layout::I4 => Scales::Groups {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use onebit_format::{ActivationMode, PackedFile};
+use onebit_format::{ActivationMode, Layout, PackedFile};
 use onebit_model::{Activation, Model, ModelSpec};
 
 type Rows = Vec<Vec<f64>>;
@@ -20,6 +20,7 @@ pub(crate) fn run(model: &Model, tokens: &[u32]) -> Reference {
     let plain = Plain {
         spec: model.spec(),
         file: model.file(),
+        groups: model.input_forms().groups,
         nearest_tie: Cell::new(0.5),
     };
     Reference {
@@ -31,6 +32,8 @@ pub(crate) fn run(model: &Model, tokens: &[u32]) -> Reference {
 struct Plain<'a> {
     spec: &'a ModelSpec,
     file: &'a PackedFile,
+    /// Int8 by groups of 128 takes the place of floats where weights are ternary or binary.
+    groups: bool,
     nearest_tie: Cell<f64>,
 }
 
@@ -163,6 +166,7 @@ impl Plain<'_> {
     fn linear(&self, name: &str, x: &Rows) -> Rows {
         let file = self.file;
         let w = file.matrix(name).unwrap();
+        let signs = matches!(w.layout(), Layout::T2 | Layout::B1);
         let w: Rows = (0..w.rows())
             .map(|r| (0..w.cols()).map(|k| f64::from(w.value(r, k))).collect())
             .collect();
@@ -171,21 +175,54 @@ impl Plain<'_> {
             optional(format!("{name}.bias")),
             optional(format!("{name}.input_norm")),
         );
-        let quantized = file.activation(name).unwrap() == ActivationMode::I8Token;
+        let mode = file.activation(name).unwrap();
         let row = |x: &Vec<f64>| {
             let mut x = x.clone();
             if let Some(norm) = &norm {
                 x = rms_norm(&x, norm, self.spec.input_norm_eps.unwrap());
             }
-            if quantized {
-                x = self.fake_quantize(&x);
-            }
+            x = match mode {
+                ActivationMode::I8Token => self.fake_quantize(&x),
+                ActivationMode::SignToken => self.signs(&x),
+                ActivationMode::TernaryToken => self.ternary(&x),
+                _ if self.groups && signs => {
+                    let groups = x.chunks(128);
+                    groups.flat_map(|x| self.fake_quantize(x)).collect()
+                }
+                _ => x,
+            };
             let product = w.iter().map(|w| dot(w, &x)).enumerate();
             product
                 .map(|(r, y)| y + bias.as_ref().map_or(0.0, |bias| bias[r]))
                 .collect()
         };
         x.iter().map(row).collect()
+    }
+
+    /// What the sign times the mean magnitude leaves of a row. Sums of signs are often exactly zero, which products of `f64`
+    /// miss by rounding.
+    fn signs(&self, x: &[f64]) -> Vec<f64> {
+        let mean = mean_magnitude(x);
+        let sign = |x: &f64| {
+            let tie = (x / mean).abs();
+            if tie < 1e-12 {
+                return mean;
+            }
+            self.nearest_tie.set(self.nearest_tie.get().min(tie));
+            mean.copysign(*x)
+        };
+        x.iter().map(sign).collect()
+    }
+
+    /// What a multiple -1, 0 or 1 of the mean magnitude leaves of a row.
+    fn ternary(&self, x: &[f64]) -> Vec<f64> {
+        let mean = mean_magnitude(x);
+        let code = |x: &f64| {
+            let tie = ((x / mean).abs() - 0.5).abs();
+            self.nearest_tie.set(self.nearest_tie.get().min(tie));
+            (x / mean).round_ties_even().clamp(-1.0, 1.0)
+        };
+        x.iter().map(|x| code(x) * mean).collect()
     }
 
     /// What int8 quantization per token leaves of a row.
@@ -198,6 +235,11 @@ impl Plain<'_> {
         };
         x.iter().map(|x| code(x) / scale).collect()
     }
+}
+
+fn mean_magnitude(x: &[f64]) -> f64 {
+    let sum: f64 = x.iter().map(|x| x.abs()).sum();
+    (sum / x.len() as f64).max(1e-5)
 }
 
 fn rms_norm(x: &[f64], weight: &[f64], eps: f32) -> Vec<f64> {

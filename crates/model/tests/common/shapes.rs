@@ -31,6 +31,8 @@ pub(crate) fn bitnet() -> Recipe {
         activation: ActivationMode::I8Token,
         embed: Layout::BF16,
         head: Layout::BF16,
+        grouped: false,
+        int8: false,
     }
 }
 
@@ -52,6 +54,8 @@ pub(crate) fn llama(linears: Layout) -> Recipe {
         activation: usual_activation(linears),
         embed: Layout::F32,
         head: Layout::F32,
+        grouped: false,
+        int8: false,
     }
 }
 
@@ -121,6 +125,50 @@ pub(crate) fn float_inputs(linears: Layout) -> Recipe {
     }
 }
 
+/// Everything ternary or binary with group scales, as in Bonsai: trained with floats, queries wider than the residual stream.
+pub(crate) fn bonsai(layout: Layout) -> Recipe {
+    let mut recipe = float_inputs(layout);
+    recipe.spec = ModelSpec {
+        hidden: 160,
+        ffn: 272,
+        heads: 6,
+        head_dim: 32,
+        qk_norm: true,
+        ..recipe.spec
+    };
+    Recipe {
+        embed: layout,
+        head: layout,
+        grouped: true,
+        ..recipe
+    }
+}
+
+/// The same with int8 per group in place of floats, in one layer: each further one brings more activations near rounding ties.
+pub(crate) fn bonsai_int8(layout: Layout) -> Recipe {
+    let mut recipe = bonsai(layout);
+    recipe.spec.layers = 1;
+    Recipe {
+        int8: true,
+        ..recipe
+    }
+}
+
+/// BitNet's network with few-bit weights and activations; with group scales SiLU in place of squared ReLU, which makes numbers so
+/// small that their signs look uncertain.
+pub(crate) fn few_bits(linears: Layout, activation: ActivationMode, grouped: bool) -> Recipe {
+    let mut recipe = odd();
+    if grouped {
+        recipe.spec.activation = Activation::Silu;
+    }
+    Recipe {
+        linears,
+        activation,
+        grouped,
+        ..recipe
+    }
+}
+
 /// BitNet linears under a head (and embedding) of the given layout.
 pub(crate) fn quantized_head(head: Layout) -> Recipe {
     Recipe {
@@ -143,6 +191,45 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("llama binary", llama(Layout::B1)),
         ("llama ternary, float inputs", float_inputs(Layout::T2)),
         ("llama binary, float inputs", float_inputs(Layout::B1)),
+        ("bonsai binary", bonsai(Layout::B1)),
+        ("bonsai ternary", bonsai(Layout::T2)),
+        ("bonsai binary, int8", bonsai_int8(Layout::B1)),
+        ("bonsai ternary, int8", bonsai_int8(Layout::T2)),
+        (
+            "ternary, int8 by groups",
+            Recipe {
+                int8: true,
+                ..float_inputs(Layout::T2)
+            },
+        ),
+        (
+            "binary x binary",
+            few_bits(Layout::B1, ActivationMode::SignToken, false),
+        ),
+        (
+            "binary x binary, grouped",
+            few_bits(Layout::B1, ActivationMode::SignToken, true),
+        ),
+        (
+            "ternary x binary",
+            few_bits(Layout::T2, ActivationMode::SignToken, false),
+        ),
+        (
+            "ternary x ternary",
+            few_bits(Layout::T2, ActivationMode::TernaryToken, false),
+        ),
+        (
+            "binary x ternary, grouped",
+            few_bits(Layout::B1, ActivationMode::TernaryToken, true),
+        ),
+        (
+            "input norms, binary x binary",
+            Recipe {
+                linears: Layout::B1,
+                activation: ActivationMode::SignToken,
+                ..input_norms()
+            },
+        ),
         ("odd sizes", odd()),
         ("head_dim 100", head_dim_100()),
         ("windows", windowed()),

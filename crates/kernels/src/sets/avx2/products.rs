@@ -141,3 +141,126 @@ unsafe fn nibble_dots(codes: __m256i, x: __m256i) -> __m256 {
         _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
+
+/// One group of sign codes of `BITS` bits at bit `shift`; see [`Set::signs`](crate::sets::Set::signs).
+/// Codes are 0, 1, 2 (0 and 2 for binary weights); the offset of 1 is taken back in 16 bits, where sums
+/// stay below 4 * 3 * 128.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn signs<const BITS: usize, const T: usize>(
+    acc: &mut [Lanes; T],
+    w: &[u8; 64],
+    shift: usize,
+    factors: [f32; T],
+    x: &[&[[i8; 64]; 2]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let count = _mm_cvtsi32_si128(shift as i32);
+        let halves = [half::<u8, 0>(w), half::<u8, 1>(w)];
+        let mut codes = [[_mm256_setzero_si256(); 2]; 2];
+        for h in 0..2 {
+            let w = _mm256_srl_epi16(halves[h], count);
+            codes[h] = if BITS == 2 {
+                let mask = _mm256_set1_epi8(3);
+                let high = _mm256_and_si256(_mm256_srli_epi16::<2>(w), mask);
+                [_mm256_and_si256(w, mask), high]
+            } else {
+                let mask = _mm256_set1_epi8(2);
+                let low = _mm256_and_si256(_mm256_add_epi8(w, w), mask);
+                [low, _mm256_and_si256(w, mask)]
+            };
+        }
+        for t in 0..T {
+            let a = sign_dots(codes[0], half::<i8, 0>(&x[t][0]), half::<i8, 0>(&x[t][1]));
+            let b = sign_dots(codes[1], half::<i8, 1>(&x[t][0]), half::<i8, 1>(&x[t][1]));
+            let factor = _mm256_set1_ps(factors[t]);
+            acc[t] = acc[t] + Lanes(_mm256_mul_ps(a, factor), _mm256_mul_ps(b, factor));
+        }
+    }
+}
+
+/// The sums of eight products each of `code - 1` and `x`, from two planes.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn sign_dots(codes: [__m256i; 2], x0: __m256i, x1: __m256i) -> __m256 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let one = _mm256_set1_epi8(1);
+        let product = _mm256_add_epi16(
+            _mm256_maddubs_epi16(codes[0], x0),
+            _mm256_maddubs_epi16(codes[1], x1),
+        );
+        let ones = _mm256_add_epi16(_mm256_maddubs_epi16(one, x0), _mm256_maddubs_epi16(one, x1));
+        let pairs = _mm256_sub_epi16(product, ones);
+        _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+}
+
+/// How many bits of whole rows differ; see [`Set::differing`](crate::sets::Set::differing).
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn differing<const R: usize, const T: usize>(
+    w: [&[[u8; 64]]; R],
+    x: [&[[u8; 64]]; T],
+    mask: &[u8; 64],
+) -> [[u32; T]; R] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let mut counts = [[0; T]; R];
+        let last = w[0].len() - 1;
+        for r in 0..R {
+            for t in 0..T {
+                let mut acc = _mm256_setzero_si256();
+                for (w, x) in w[r][..last].iter().zip(x[t]) {
+                    let low = _mm256_xor_si256(half::<u8, 0>(w), half::<u8, 0>(x));
+                    let high = _mm256_xor_si256(half::<u8, 1>(w), half::<u8, 1>(x));
+                    acc = _mm256_add_epi64(acc, ones(low, high));
+                }
+                let (w, x) = (&w[r][last], &x[t][last]);
+                let low = _mm256_xor_si256(half::<u8, 0>(w), half::<u8, 0>(x));
+                let high = _mm256_xor_si256(half::<u8, 1>(w), half::<u8, 1>(x));
+                let low = _mm256_and_si256(low, half::<u8, 0>(mask));
+                let high = _mm256_and_si256(high, half::<u8, 1>(mask));
+                acc = _mm256_add_epi64(acc, ones(low, high));
+                let two = _mm_add_epi64(
+                    _mm256_castsi256_si128(acc),
+                    _mm256_extracti128_si256::<1>(acc),
+                );
+                let one = _mm_add_epi64(two, _mm_unpackhi_epi64(two, two));
+                counts[r][t] = _mm_cvtsi128_si32(one) as u32;
+            }
+        }
+        counts
+    }
+}
+
+/// Set bits of two vectors, in four sums: each byte's from a table of its nibbles.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn ones(a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let table = _mm256_setr_epi8(
+            0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2,
+            3, 3, 4,
+        );
+        let mask = _mm256_set1_epi8(15);
+        let mut bytes = _mm256_setzero_si256();
+        for v in [a, b] {
+            let low = _mm256_and_si256(v, mask);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(v), mask);
+            bytes = _mm256_add_epi8(bytes, _mm256_shuffle_epi8(table, low));
+            bytes = _mm256_add_epi8(bytes, _mm256_shuffle_epi8(table, high));
+        }
+        _mm256_sad_epu8(bytes, _mm256_setzero_si256())
+    }
+}

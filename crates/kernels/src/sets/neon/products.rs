@@ -145,3 +145,64 @@ pub(in crate::sets) unsafe fn add_scaled(acc: &mut Lanes, q: usize, dots: int32x
         acc.0[q] = vaddq_f32(acc.0[q], product);
     }
 }
+
+/// A group of 128 ternary or binary weights, its two planes from bit `shift` on. A product is at most
+/// 2 * 128, so the two that meet in a 16-bit lane are at most 512.
+///
+/// # Safety
+/// The CPU must have NEON.
+#[inline(always)]
+pub(super) unsafe fn sign_group<const BITS: usize, const T: usize>(
+    acc: &mut [Lanes; T],
+    w: &[u8; 64],
+    shift: usize,
+    factors: [f32; T],
+    x: &[&[[i8; 64]; 2]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        for q in 0..4 {
+            let [a, b] = sign_codes::<BITS>(w, q, shift);
+            for t in 0..T {
+                let (x, y) = (quarter_i8(&x[t][0], q), quarter_i8(&x[t][1], q));
+                let low = vmull_s8(vget_low_s8(a), vget_low_s8(x));
+                let low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(y));
+                let high = vmlal_high_s8(vmull_high_s8(a, x), b, y);
+                let dots = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+                add_scaled(&mut acc[t], q, dots, factors[t]);
+            }
+        }
+    }
+}
+
+/// The weights of both planes in quarter `q`: ternary -1 to 2, binary -1 or 1.
+///
+/// # Safety
+/// The CPU must have NEON.
+#[inline(always)]
+pub(in crate::sets) unsafe fn sign_codes<const BITS: usize>(
+    w: &[u8; 64],
+    q: usize,
+    shift: usize,
+) -> [int8x16_t; 2] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let w = vshlq_u8(quarter(w, q), vdupq_n_s8(-(shift as i8)));
+        let one = vdupq_n_s8(1);
+        if BITS == 2 {
+            let mask = vdupq_n_u8(3);
+            let (a, b) = (vandq_u8(w, mask), vandq_u8(vshrq_n_u8::<2>(w), mask));
+            [
+                vsubq_s8(vreinterpretq_s8_u8(a), one),
+                vsubq_s8(vreinterpretq_s8_u8(b), one),
+            ]
+        } else {
+            let mask = vdupq_n_u8(2);
+            let (a, b) = (vandq_u8(vaddq_u8(w, w), mask), vandq_u8(w, mask));
+            [
+                vsubq_s8(vreinterpretq_s8_u8(a), one),
+                vsubq_s8(vreinterpretq_s8_u8(b), one),
+            ]
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Bodies that need no instructions of a set: what a set has until it brings its own.
+
+/// The 16 lane dots of a group of sign codes with `bits` bits each, the first plane at bit `shift` of
+/// each byte: codes of two bits are `w + 1`, of one bit `(w + 1) / 2`.
+#[inline(always)]
+pub(crate) fn sign_dots(bits: usize, w: &[u8; 64], shift: usize, x: &[[i8; 64]; 2]) -> [f32; 16] {
+    let (mask, step) = ((1 << bits) - 1, if bits == 1 { 2 } else { 1 });
+    let mut sums = [0i16; 64];
+    for (p, x) in x.iter().enumerate() {
+        for j in 0..64 {
+            let code = i16::from((w[j] >> (shift + p * bits)) & mask);
+            sums[j] += (code * step - 1) * i16::from(x[j]);
+        }
+    }
+    let mut dots = [0.0; 16];
+    for (dot, four) in dots.iter_mut().zip(sums.as_chunks::<4>().0) {
+        *dot = f32::from(four[0] + four[1] + four[2] + four[3]);
+    }
+    dots
+}
+
+/// How many bits of two rows differ, the last atom under `mask`.
+#[inline(always)]
+pub(crate) fn differing(w: &[[u8; 64]], x: &[[u8; 64]], mask: &[u8; 64]) -> u32 {
+    let (Some((w_last, w)), Some((x_last, x))) = (w.split_last(), x.split_last()) else {
+        return 0;
+    };
+    let mut count = 0;
+    for (w, x) in w.iter().zip(x) {
+        for (w, x) in w.as_chunks::<8>().0.iter().zip(x.as_chunks::<8>().0) {
+            count += (u64::from_le_bytes(*w) ^ u64::from_le_bytes(*x)).count_ones();
+        }
+    }
+    for j in 0..64 {
+        count += ((w_last[j] ^ x_last[j]) & mask[j]).count_ones();
+    }
+    count
+}
+
+/// For each lane, -2 times the differing bits of its four bytes in the two planes at bit `shift`,
+/// under `mask`.
+#[inline(always)]
+pub(crate) fn xnor_lanes(w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> [f32; 16] {
+    let mut counts = [0u8; 64];
+    for j in 0..64 {
+        let differ = ((w[j] ^ x[j]) & mask[j]) >> shift;
+        counts[j] = (differ & 1) + ((differ >> 1) & 1);
+    }
+    let mut lanes = [0.0; 16];
+    for (lane, four) in lanes.iter_mut().zip(counts.as_chunks::<4>().0) {
+        *lane = -2.0 * f32::from(four[0] + four[1] + four[2] + four[3]);
+    }
+    lanes
+}
