@@ -337,6 +337,18 @@ macro_rules! shared {
         }
 
         #[inline(always)]
+        fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::popcount::xnor_lanes(w, x, mask, shift) }
+        }
+    };
+}
+pub(super) use shared;
+
+/// The products of signs, of the sets whose registers have 16 bytes.
+macro_rules! differing {
+    () => {
+        #[inline(always)]
         fn differing<const R: usize, const T: usize>(
             self,
             w: [&[[u8; 64]]; R],
@@ -346,19 +358,14 @@ macro_rules! shared {
             // SAFETY: the token proves the features.
             unsafe { $crate::sets::neon::popcount::differing(w, x, mask) }
         }
-
-        #[inline(always)]
-        fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
-            // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::popcount::xnor_lanes(w, x, mask, shift) }
-        }
     };
 }
-pub(super) use shared;
+pub(super) use differing;
 
 impl Set for Neon {
     const MANY_REGISTERS: bool = false;
     shared!();
+    differing!();
 
     #[inline(always)]
     fn t2<const R: usize, const T: usize>(

@@ -151,6 +151,7 @@ pub(super) unsafe fn sign_groups<const BITS: usize, const R: usize, const T: usi
 impl Set for NeonDotprod {
     const MANY_REGISTERS: bool = true;
     super::neon::shared!();
+    super::neon::differing!();
 
     #[inline(always)]
     fn t2<const R: usize, const T: usize>(

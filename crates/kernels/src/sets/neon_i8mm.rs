@@ -154,6 +154,7 @@ impl NeonI8mm {
 impl Set for NeonI8mm {
     const MANY_REGISTERS: bool = true;
     super::neon::shared!();
+    super::neon::differing!();
 
     #[inline(always)]
     fn t2<const R: usize, const T: usize>(

@@ -14,6 +14,7 @@ use super::neon::Lanes;
 use super::neon_dotprod::{i4_atoms, planes, sign_groups};
 use crate::body::int::Codes;
 
+mod popcount;
 mod rows;
 
 crate::sets::kernel_set!(
@@ -84,6 +85,31 @@ impl Set for Sve2 {
             }
         }
         sums
+    }
+
+    #[inline(always)]
+    fn differing<const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        x: [&[[u8; 64]]; T],
+        mask: &[u8; 64],
+    ) -> [[u32; T]; R] {
+        let mut counts = [[0; T]; R];
+        let last = w[0].len() - 1;
+        for t in 0..T {
+            let (rows, ends) = (w.map(|row| &row[..last]), w.map(|row| &row[last..]));
+            // SAFETY: the token proves the features.
+            let (rows, ends) = unsafe {
+                (
+                    popcount::differing(four(rows), &x[t][..last], &[0xff; 64]),
+                    popcount::differing(four(ends), &x[t][last..], mask),
+                )
+            };
+            for r in 0..R {
+                counts[r][t] = rows[r] + ends[r];
+            }
+        }
+        counts
     }
 
     #[inline(always)]
