@@ -1,5 +1,6 @@
 //! Developer commands of the onebit workspace: `cargo xtask COMMAND`.
 
+mod arm;
 mod check;
 mod package;
 mod process;
@@ -26,6 +27,8 @@ enum Command {
     Synth(synth::SynthArgs),
     /// Everything a change must pass: fmt, clippy, docs, tests, a short fuzz run.
     Check(check::CheckArgs),
+    /// Build for 64-bit Arm and run tests on several emulated CPUs, with a toolchain from Debian packages.
+    Arm(arm::ArmArgs),
     /// Check that each library crate can be packaged on its own.
     Package,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args).map(|()| Code::Success),
         Command::Check(args) => check::run(&args).map(|()| Code::Success),
+        Command::Arm(args) => arm::run_all(&args).map(|()| Code::Success),
         Command::Package => package::run_all().map(|()| Code::Success),
     })
 }

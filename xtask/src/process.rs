@@ -30,6 +30,18 @@ pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the command and gives what it wrote to stdout.
+pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", describe(&command)))?;
+    if !output.status.success() {
+        bail!("{} failed: {}", describe(&command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Whether the command can be started and succeeds, with its output thrown away.
 pub(crate) fn works(mut command: Command) -> bool {
     command

@@ -91,7 +91,7 @@ fn product<S: Set, W: Format<B>, const B: usize>(
         format: std::marker::PhantomData,
     };
     cover(
-        S::MANY_REGISTERS,
+        S::MANY_FLOATS,
         job.rows.clone(),
         job.x.tokens(),
         &block,

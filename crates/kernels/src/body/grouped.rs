@@ -125,11 +125,11 @@ fn product<S: Set, X: Scaled>(set: S, job: &Product<'_, X>, out: &mut TileMut<'_
     match job.w.layout() {
         Layout::T2 => {
             let block = Groups::<S, X, 2> { set, job, scales };
-            cover(S::MANY_REGISTERS, rows, tokens, &block, out);
+            cover(S::MANY_FLOATS, rows, tokens, &block, out);
         }
         _ => {
             let block = Groups::<S, X, 1> { set, job, scales };
-            cover(S::MANY_REGISTERS, rows, tokens, &block, out);
+            cover(S::MANY_FLOATS, rows, tokens, &block, out);
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::input::I8Rows;
 use crate::sets::{PREFETCH_BYTES, Set};
 use crate::tiles::TileMut;
 
-/// A layout of integer codes with `P` planes of 64 columns in an atom.
-trait Codes<const P: usize> {
+/// A layout of integer codes with `P` planes of 64 columns in an atom, so of `8 / P` bits each.
+pub(crate) trait Codes<const P: usize> {
     fn dot<S: Set, const R: usize, const T: usize>(
         s: S,
         acc: &mut [[S::I; T]; R],
@@ -40,9 +40,9 @@ trait Codes<const P: usize> {
     fn finish<S: Set>(sum: i32, x_sum: i32) -> i32;
 }
 
-struct T2;
-struct B1;
-struct I8;
+pub(crate) struct T2;
+pub(crate) struct B1;
+pub(crate) struct I8;
 
 impl Codes<4> for T2 {
     #[inline(always)]
@@ -157,26 +157,25 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = planes_of(x.row(token + t), atoms);
         }
-        let acc = accumulate::<S, L, P, R, T>(self.set, atoms, w_rows, x_rows);
+        let sums = self.set.row_sums::<L, P, R, T>(w_rows, x_rows);
         for t in 0..T {
             let out = &mut out.row(token + t)[row - rows.start..][..R];
             for (r, out) in out.iter_mut().enumerate() {
-                *out = L::finish::<S>(self.set.sum(acc[r][t]), x.sum(token + t));
+                *out = L::finish::<S>(sums[r][t], x.sum(token + t));
             }
         }
     }
 }
 
-/// The loop over the atoms of a block.
+/// The loop over the atoms of a block, of which every row has as many.
 #[inline(always)]
-fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, const T: usize>(
+pub(crate) fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, const T: usize>(
     s: S,
-    atoms: usize,
     w_rows: [&[[u8; 64]]; R],
     x_rows: [&[[[i8; 64]; P]]; T],
 ) -> [[S::I; T]; R] {
     let mut acc = [[s.zero_sums(); T]; R];
-    for a in 0..atoms {
+    for a in 0..w_rows[0].len() {
         let mut w = [&[0; 64]; R];
         for r in 0..R {
             w[r] = &w_rows[r][a];

@@ -34,7 +34,7 @@ pub(crate) fn i4<S: Set>(set: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMu
         groups,
     };
     cover(
-        S::MANY_REGISTERS,
+        S::MANY_FLOATS,
         job.rows.clone(),
         job.x.tokens(),
         &block,

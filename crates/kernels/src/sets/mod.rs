@@ -12,16 +12,33 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use crate::body::int::{self, Codes};
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_dotprod;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_i8mm;
 mod portable;
 pub(crate) mod registry;
 pub(crate) mod scalar;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod sve2;
 
 /// How far ahead of the weights in use their row stream is prefetched, in bytes.
 pub(crate) const PREFETCH_BYTES: usize = 4096;
+
+/// The names of the features that were not found.
+#[cfg(target_arch = "aarch64")]
+fn lacking(features: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let absent = features.iter().filter(|(_, found)| !found);
+    absent.map(|(name, _)| *name).collect()
+}
 
 /// An instruction set. A value is proof that this CPU has it.
 ///
@@ -34,8 +51,10 @@ pub(crate) trait Set: Copy {
     type I: Copy;
     /// Added to the codes by [`i8`](Set::i8); the caller subtracts `I8_BIAS * sum(x)`.
     const I8_BIAS: i32;
-    /// Whether `R` = 4, `T` = 4 accumulators stay in registers.
+    /// Whether `R` = 4, `T` = 4 accumulators `I` stay in registers.
     const MANY_REGISTERS: bool;
+    /// The same of `F`.
+    const MANY_FLOATS: bool = Self::MANY_REGISTERS;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; 16]) -> Self::F;
@@ -121,6 +140,29 @@ pub(crate) trait Set: Copy {
     #[inline(always)]
     fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
         self.load(&portable::xnor_lanes(w, x, mask, shift))
+    }
+
+    /// The sums that stand in the accumulators of a block. For sets whose [`t2`](Set::t2),
+    /// [`b1`](Set::b1) and [`i8`](Set::i8) share accumulators between rows and tokens.
+    #[inline(always)]
+    fn block_sums<const R: usize, const T: usize>(self, acc: [[Self::I; T]; R]) -> [[i32; T]; R] {
+        let mut sums = [[0; T]; R];
+        for r in 0..R {
+            for t in 0..T {
+                sums[r][t] = self.sum(acc[r][t]);
+            }
+        }
+        sums
+    }
+
+    /// The sums of `code * x` over whole rows. For sets whose accumulators are no Rust values.
+    #[inline(always)]
+    fn row_sums<L: Codes<P>, const P: usize, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        x: [&[[[i8; 64]; P]]; T],
+    ) -> [[i32; T]; R] {
+        self.block_sums(int::accumulate::<Self, L, P, R, T>(self, w, x))
     }
 
     /// Loads fewer than 16 values and zeros after them.

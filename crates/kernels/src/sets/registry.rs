@@ -27,10 +27,38 @@ static ENTRIES: &[Entry] = &[
         table: &super::avx512::TABLE,
         missing: super::avx512::missing,
     },
+    #[cfg(target_arch = "aarch64")]
+    Entry {
+        table: &super::neon::TABLE,
+        missing: super::neon::missing,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Entry {
+        table: &super::neon_dotprod::TABLE,
+        missing: super::neon_dotprod::missing,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Entry {
+        table: &super::neon_i8mm::TABLE,
+        missing: super::neon_i8mm::missing,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Entry {
+        table: &super::sve2::TABLE,
+        missing: super::sve2::missing,
+    },
 ];
 
 /// The sets of every architecture.
-static NAMES: &[&str] = &["scalar", "avx2", "avx512"];
+static NAMES: &[&str] = &[
+    "scalar",
+    "avx2",
+    "avx512",
+    "neon",
+    "neon-dotprod",
+    "neon-i8mm",
+    "sve2",
+];
 
 impl Kernels {
     /// The sets this machine can run, `scalar` first and the best last. Found out once.

@@ -1,23 +1,31 @@
 //! Sets to test, reproducible data, and comparison by bits.
 
+use std::io::Write;
+use std::sync::Once;
+
 use half::f16;
 use onebit_format::{Layout, MatrixRef, Scales, pack};
 use onebit_kernels::{AlignedVec, Kernels};
 
-/// The sets to test: all this machine has. Those it lacks are named on standard error, and are a
-/// failure when listed in `ONEBIT_REQUIRE_KERNELS`.
+/// The sets to test: all this machine has. Those it lacks are named on standard error, once and past
+/// the test harness, and are a failure when listed in `ONEBIT_REQUIRE_KERNELS`.
 pub(crate) fn sets() -> &'static [&'static Kernels] {
+    static NAMED: Once = Once::new();
     let required = std::env::var("ONEBIT_REQUIRE_KERNELS").unwrap_or_default();
     for name in required.split(',').filter(|name| !name.is_empty()) {
         if let Err(error) = Kernels::by_name(name) {
             panic!("required by ONEBIT_REQUIRE_KERNELS: {error}");
         }
     }
-    for name in Kernels::all_names() {
-        if let Some(reason) = Kernels::why_unavailable(name) {
-            eprintln!("kernel set {name} is not tested: {reason}");
+    NAMED.call_once(|| {
+        for name in Kernels::all_names() {
+            if let Some(reason) = Kernels::why_unavailable(name) {
+                // Not by `eprintln`, which the harness keeps to itself when a test passes.
+                let line = format!("kernel set {name} is not tested: {reason}\n");
+                std::io::stderr().write_all(line.as_bytes()).ok();
+            }
         }
-    }
+    });
     Kernels::available()
 }
 

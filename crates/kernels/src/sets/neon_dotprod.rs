@@ -1,0 +1,213 @@
+//! NEON with the dot product extension (Armv8.2 `dotprod`, as on the Cortex-A76): `sdot` adds four
+//! products of signed bytes to each of four `i32` lanes, without rounding or saturation.
+//!
+//! Codes of up to four bits are small positive signed bytes, so that the signed product serves all
+//! layouts.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::Set;
+use super::neon::products::{add_scaled, nibbles, sign_codes};
+use super::neon::{Lanes, quarter, quarter_i8};
+
+crate::sets::kernel_set!(
+    "neon-dotprod",
+    NeonDotprod,
+    target_feature(enable = "neon,dotprod")
+);
+
+/// The features this CPU lacks.
+pub(crate) fn missing() -> Vec<&'static str> {
+    super::lacking(&[(
+        "dotprod",
+        std::arch::is_aarch64_feature_detected!("dotprod"),
+    )])
+}
+
+/// Proof that the CPU has this set's features.
+#[derive(Clone, Copy)]
+pub(crate) struct NeonDotprod(());
+
+impl NeonDotprod {
+    /// # Safety
+    /// The CPU must have NEON and its dot products.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+/// Adds the dot products of four bytes each.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+unsafe fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller vouches for the instruction, which works on registers alone.
+    unsafe {
+        asm!(
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+/// Adds the products of atoms of `P` planes of codes of `BITS` bits: each code is unpacked once for
+/// `T` tokens, each activation loaded once for `R` rows.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+pub(super) unsafe fn planes<const P: usize, const BITS: i32, const R: usize, const T: usize>(
+    acc: &mut [[int32x4_t; T]; R],
+    w: [&[u8; 64]; R],
+    x: [&[[i8; 64]; P]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let mask = vdupq_n_u8(0xff >> (8 - BITS));
+        for q in 0..4 {
+            let mut bytes = [vdupq_n_u8(0); R];
+            for r in 0..R {
+                bytes[r] = quarter(w[r], q);
+            }
+            for p in 0..P {
+                let mut parts = [vdupq_n_s8(0); T];
+                for t in 0..T {
+                    parts[t] = quarter_i8(&x[t][p], q);
+                }
+                for r in 0..R {
+                    let codes = vreinterpretq_s8_u8(vandq_u8(bytes[r], mask));
+                    bytes[r] = vshrq_n_u8::<BITS>(bytes[r]);
+                    for t in 0..T {
+                        acc[r][t] = sdot(acc[r][t], codes, parts[t]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the scaled products of the two groups of 4-bit atoms.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+pub(super) unsafe fn i4_atoms<const R: usize, const T: usize>(
+    acc: &mut [[Lanes; T]; R],
+    w: [&[u8; 64]; R],
+    scales: [[f32; 2]; R],
+    x: [&[[i8; 64]; 2]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        for r in 0..R {
+            for group in 0..2 {
+                for q in 0..4 {
+                    let codes = nibbles(w[r], q, group);
+                    for t in 0..T {
+                        let x = quarter_i8(&x[t][group], q);
+                        let dots = sdot(vdupq_n_s32(0), codes, x);
+                        add_scaled(&mut acc[r][t], q, dots, scales[r][group]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the scaled products of a group of 128 ternary or binary weights.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+pub(super) unsafe fn sign_groups<const BITS: usize, const R: usize, const T: usize>(
+    acc: &mut [[Lanes; T]; R],
+    w: [&[u8; 64]; R],
+    shift: usize,
+    factors: [[f32; T]; R],
+    x: [&[[i8; 64]; 2]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        for r in 0..R {
+            for q in 0..4 {
+                let [a, b] = sign_codes::<BITS>(w[r], q, shift);
+                for t in 0..T {
+                    let dots = sdot(vdupq_n_s32(0), a, quarter_i8(&x[t][0], q));
+                    let dots = sdot(dots, b, quarter_i8(&x[t][1], q));
+                    add_scaled(&mut acc[r][t], q, dots, factors[r][t]);
+                }
+            }
+        }
+    }
+}
+
+impl Set for NeonDotprod {
+    const MANY_REGISTERS: bool = true;
+    super::neon::shared!();
+    super::neon::differing!();
+
+    #[inline(always)]
+    fn t2<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[int32x4_t; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 4]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { planes::<4, 2, R, T>(acc, w, x) }
+    }
+
+    #[inline(always)]
+    fn b1<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[int32x4_t; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 8]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { planes::<8, 1, R, T>(acc, w, x) }
+    }
+
+    #[inline(always)]
+    fn i8<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[int32x4_t; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 1]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { planes::<1, 8, R, T>(acc, w, x) }
+    }
+
+    #[inline(always)]
+    fn i4<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        scales: [[f32; 2]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { i4_atoms(acc, w, scales, x) }
+    }
+
+    #[inline(always)]
+    fn signs<const BITS: usize, const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Lanes; T]; R],
+        w: [&[u8; 64]; R],
+        shift: usize,
+        factors: [[f32; T]; R],
+        x: [&[[i8; 64]; 2]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { sign_groups::<BITS, R, T>(acc, w, shift, factors, x) }
+    }
+}

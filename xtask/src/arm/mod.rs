@@ -1,0 +1,138 @@
+//! `cargo xtask arm`: what other machines would find, on this one, with an emulator.
+
+mod cpus;
+mod packages;
+mod toolchain;
+
+use crate::process::{cargo, root, run};
+use anyhow::bail;
+use clap::Args;
+use cpus::Cpu;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+use toolchain::Toolchain;
+
+/// Names the kernel sets that must have been tested, separated by commas.
+const REQUIRE: &str = "ONEBIT_REQUIRE_KERNELS";
+
+/// What is tested: the bytes, the arithmetic, and a model that was really trained.
+const TESTS: &[&str] = &[
+    "--package",
+    "onebit-format",
+    "--package",
+    "onebit-kernels",
+    "--package",
+    "onebit-runtime",
+    "--lib",
+    "--test",
+    "layouts",
+    "--test",
+    "golden",
+    "--test",
+    "file",
+    "--test",
+    "sets",
+    "--test",
+    "demo",
+];
+
+/// Flags of `cargo xtask arm`.
+#[derive(Debug, Args)]
+pub(crate) struct ArmArgs {
+    /// CPUs to emulate, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    cpus: Vec<String>,
+    /// An old CPU and a new one, and no check of the whole workspace
+    #[arg(long)]
+    quick: bool,
+    /// Only check that the whole workspace compiles
+    #[arg(long, conflicts_with_all = ["quick", "cpus"])]
+    check: bool,
+    /// Arguments of the tests
+    #[arg(last = true)]
+    test_args: Vec<String>,
+}
+
+/// Builds and tests for 64-bit Arm.
+///
+/// Where the tools cannot be had, says so and succeeds, unless the variable demands a set.
+pub(crate) fn run_all(args: &ArmArgs) -> anyhow::Result<()> {
+    let required = cpus::required(&std::env::var(REQUIRE).unwrap_or_default());
+    let cpus = cpus::choose(&args.cpus, args.quick)?;
+    if !args.check {
+        cpus::demand(&required, &cpus)?;
+    }
+    let toolchain = match find_toolchain() {
+        Ok(toolchain) => toolchain,
+        Err(error) if required.is_empty() => {
+            eprintln!("arm: not tested, the toolchain cannot be had: {error:#}");
+            for cpu in cpus {
+                eprintln!("arm: untested on {}: {}", cpu.name, cpu.sets.join(", "));
+            }
+            return Ok(());
+        }
+        Err(error) => return Err(error.context(format!("{REQUIRE} names {}", required.join(", ")))),
+    };
+    let arm = Arm { toolchain };
+    if !args.quick && args.cpus.is_empty() {
+        arm.step("check", || {
+            run(arm.cargo(&["check", "--workspace", "--all-targets"], cpus[0]))
+        })?;
+    }
+    if args.check {
+        return Ok(());
+    }
+    arm.step("build", || {
+        let mut build = arm.cargo(&["test", "--no-run"], cpus[0]);
+        build.args(TESTS);
+        run(build)
+    })?;
+    for cpu in &cpus {
+        arm.step(cpu.name, || arm.test(cpu, &args.test_args))?;
+    }
+    Ok(())
+}
+
+fn find_toolchain() -> anyhow::Result<Toolchain> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!("its programs are made for Linux on x86-64");
+    }
+    Toolchain::at(target().join("toolchain"))
+}
+
+/// Where everything for Arm lies: toolchain and build outputs.
+fn target() -> PathBuf {
+    root().join("target").join("arm")
+}
+
+struct Arm {
+    toolchain: Toolchain,
+}
+
+impl Arm {
+    fn step(&self, name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let start = Instant::now();
+        work()?;
+        eprintln!("arm, {name}: ok in {:.0} s", start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// A cargo command for Arm.
+    fn cargo(&self, args: &[&str], cpu: &Cpu) -> Command {
+        let mut command = cargo(args);
+        command.arg("--locked");
+        self.toolchain.configure(&mut command, &target(), cpu.qemu);
+        command
+    }
+
+    /// Runs the tests on a CPU, which must have the sets that it is known for.
+    fn test(&self, cpu: &Cpu, test_args: &[String]) -> anyhow::Result<()> {
+        let mut test = self.cargo(&["test", "--quiet"], cpu);
+        test.args(TESTS)
+            .arg("--")
+            .args(test_args)
+            .env(REQUIRE, cpu.sets.join(","));
+        run(test)
+    }
+}
