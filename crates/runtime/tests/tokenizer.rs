@@ -214,7 +214,7 @@ proptest! {
         let ids = tokenizer.encode(&text, false).unwrap();
         // These styles do not prepend a space to a text that has one, yet take one away.
         let text = match STYLES[style] {
-            "llama2_metaspace" | "llama2_class" | "mistral" => text.strip_prefix(' ').unwrap_or(&text),
+            "llama2_metaspace" | "llama2_class" => text.strip_prefix(' ').unwrap_or(&text),
             _ => &text,
         };
         prop_assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
