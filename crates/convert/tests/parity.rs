@@ -134,7 +134,7 @@ fn cases() -> Vec<Case> {
         .filter(|path| path.join("golden.json").is_file())
         .collect();
     folders.sort();
-    assert!(folders.len() >= 29, "{folders:?}");
+    assert!(folders.len() >= 35, "{folders:?}");
     folders.iter().map(|folder| Case::load(folder)).collect()
 }
 
