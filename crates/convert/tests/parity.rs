@@ -69,6 +69,7 @@ impl Case {
     ) -> Vec<f32> {
         let mut workspace = Workspace::new(&self.model, chunk, chunk).unwrap();
         let mut logits = Vec::new();
+        cache.expect(self.golden.input_ids.len());
         for tokens in self.golden.input_ids.chunks(chunk) {
             let step = self.step(kernels, executor, &mut workspace, cache, tokens);
             logits.extend(step);
@@ -133,7 +134,7 @@ fn cases() -> Vec<Case> {
         .filter(|path| path.join("golden.json").is_file())
         .collect();
     folders.sort();
-    assert!(folders.len() >= 16, "{folders:?}");
+    assert!(folders.len() >= 35, "{folders:?}");
     folders.iter().map(|folder| Case::load(folder)).collect()
 }
 
@@ -223,6 +224,8 @@ fn sequences_in_one_batch_do_not_touch_each_other() {
         let expected = bits(&case.prompt_logits(kernels, &Serial, ids.len(), &mut case.cache()));
         // The prompt twice, token by token in turn, the second one token behind the first.
         let (mut a, mut b) = (case.cache(), case.cache());
+        a.expect(ids.len());
+        b.expect(ids.len());
         let mut workspace = Workspace::new(&case.model, 2, 2).unwrap();
         let mut logits = [Vec::new(), Vec::new()];
         for position in 0..=ids.len() {

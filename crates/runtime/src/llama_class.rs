@@ -15,7 +15,7 @@ const SPACE: &str = "\u{2581}";
 /// are of another kind whatever their config says.
 pub(crate) fn rebuild(files: &TextFiles<'_>) -> Result<Option<Vec<u8>>, RuntimeError> {
     let class = files.config.get("tokenizer_class").and_then(Value::as_str);
-    if !matches!(class, Some("LlamaTokenizer" | "LlamaTokenizerFast")) {
+    if files.class_ignored || !matches!(class, Some("LlamaTokenizer" | "LlamaTokenizerFast")) {
         return Ok(None);
     }
     let malformed = |e: serde_json::Error| RuntimeError::TokenizerFile {

@@ -15,6 +15,8 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Name of the file, and of the blob, in which older checkpoints name the special tokens.
 pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+/// Name of the file that describes the network.
+const MODEL_CONFIG: &str = "config.json";
 /// Name of the file that holds the chat template where the tokenizer's config does not.
 pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
@@ -30,7 +32,13 @@ pub struct TextFiles<'a> {
     pub special_tokens: serde_json::Map<String, Value>,
     /// The chat template kept apart from the config, which it takes precedence over.
     pub chat_template: Option<String>,
+    /// Whether `tokenizer.json` counts as it is, whatever class the config names: so it is for the
+    /// models that `transformers` has no class of tokenizers of their own for.
+    pub class_ignored: bool,
 }
+
+/// `model_type` and architecture for which `transformers` ignores the named class.
+const CLASS_IGNORED: [&str; 2] = ["mistral", "MistralForCausalLM"];
 
 impl<'a> TextFiles<'a> {
     /// Files given as bytes; the optional ones are JSON objects.
@@ -48,6 +56,7 @@ impl<'a> TextFiles<'a> {
             config: object(TOKENIZER_CONFIG, config)?,
             special_tokens: object(SPECIAL_TOKENS_MAP, special_tokens)?,
             chat_template,
+            class_ignored: false,
         })
     }
 
@@ -63,12 +72,20 @@ impl<'a> TextFiles<'a> {
         let template = read(dir, CHAT_TEMPLATE)?.map(|bytes| {
             String::from_utf8(bytes).map_err(|e| malformed(CHAT_TEMPLATE, e.to_string()))
         });
-        TextFiles::new(
+        // Another reader's file: whatever is wrong with it is not for the tokenizer to say.
+        let model: Option<Value> = std::fs::read(dir.join(MODEL_CONFIG))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let files = TextFiles::new(
             tokenizer,
             read(dir, TOKENIZER_CONFIG)?.as_deref(),
             read(dir, SPECIAL_TOKENS_MAP)?.as_deref(),
             template.transpose()?,
-        )
+        )?;
+        Ok(TextFiles {
+            class_ignored: model.is_some_and(|model| names(&model["model_type"], &CLASS_IGNORED)),
+            ..files
+        })
     }
 
     /// The blobs of a packed file.
@@ -82,12 +99,16 @@ impl<'a> TextFiles<'a> {
             place: "the packed file".into(),
         })?;
         let template = file.meta().chat_template.clone();
-        TextFiles::new(
+        let files = TextFiles::new(
             tokenizer,
             blob(TOKENIZER_CONFIG),
             blob(SPECIAL_TOKENS_MAP),
             template,
-        )
+        )?;
+        Ok(TextFiles {
+            class_ignored: names(&file.meta().model["architecture"], &CLASS_IGNORED),
+            ..files
+        })
     }
 
     /// The chat template: the one kept apart, else the config's (its `default` where it has
@@ -111,7 +132,8 @@ impl<'a> TextFiles<'a> {
     /// config does not list the added tokens, and then it comes first.
     pub fn special_tokens(&self) -> BTreeMap<String, String> {
         let mut tokens = BTreeMap::new();
-        if let Some(class) = self.config.get("tokenizer_class").and_then(Value::as_str) {
+        let class = self.config.get("tokenizer_class").and_then(Value::as_str);
+        if let Some(class) = class.filter(|_| !self.class_ignored) {
             tokens.extend(class_defaults(class).map(|(role, token)| (role, Some(token))));
         }
         let extra = self
@@ -131,6 +153,11 @@ impl<'a> TextFiles<'a> {
         let owned = |(role, token): (&str, Option<&str>)| Some((role.into(), token?.into()));
         tokens.into_iter().filter_map(owned).collect()
     }
+}
+
+/// Whether a value is one of these strings.
+fn names(value: &Value, strings: &[&str]) -> bool {
+    value.as_str().is_some_and(|text| strings.contains(&text))
 }
 
 /// The entries of a config that give a role its token.

@@ -40,7 +40,10 @@ struct Chat {
     ids: Vec<u32>,
 }
 
-const STYLES: [&str; 5] = [
+const STYLES: [&str; 8] = [
+    "falcon3",
+    "mistral",
+    "qwen_class",
     "llama3",
     "qwen",
     "llama2_legacy",

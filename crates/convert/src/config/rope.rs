@@ -74,6 +74,7 @@ fn scaling(rope: Fields<'_>, config: Fields<'_>, context: &Context) -> Result<Ro
         "type"
     };
     let scaling = match rope.str(key)? {
+        None if rope.given(key) => return Err(rope.malformed(key, "expected a string, found null")),
         None | Some("default") => RopeScaling::None,
         Some("linear") => RopeScaling::Linear {
             factor: required(rope, "factor")?,

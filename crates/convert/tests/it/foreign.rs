@@ -251,6 +251,7 @@ fn lies_about_the_rotary_embedding_are_malformed() {
             "truncate",
         ),
         (json!({"rope_type": 3}), "rope_type"),
+        (json!({"rope_type": null, "factor": 2.0}), "rope_type"),
     ] {
         let (kind, message) = refused(|m| m.config["rope_scaling"] = value.clone());
         assert_eq!(kind, ErrorKind::Malformed, "{value}: {message}");

@@ -1,17 +1,29 @@
 //! Checkpoint folders through the whole program, against what transformers computed for them.
 
 use crate::{fixture, ids_arg, onebit};
+use onebit_kernels::Kernels;
 use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
 
-/// One checkpoint of each kind; the converter's own tests have all of them.
-const CHECKPOINTS: [&str; 4] = [
+/// One checkpoint of each family; the converter's own tests have all of them.
+const CHECKPOINTS: [&str; 13] = [
+    "1bitllm",
     "bitnet_packed",
+    "bitnet_yarn_factor",
+    "falcon3",
+    "llama3_rope",
     "llama_autobitlinear_bias",
     "llama_bitlinear",
     "llama_dense_bf16",
+    "llama_rms_norm",
+    "llama_rope_dynamic",
+    "llama_rope_dynamic_growing",
+    "mistral_window",
+    "qwen3_window",
 ];
+/// Room for prompt and answer, also where the model was made for less.
+const CONTEXT: &str = "128";
 
 pub(crate) fn golden(checkpoint: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(checkpoint.join("golden.json")).unwrap()).unwrap()
@@ -42,6 +54,8 @@ fn logits_are_those_of_transformers() {
             model,
             "--ids",
             &ids,
+            "-c",
+            CONTEXT,
             "--kv",
             "f32",
             "--logits",
@@ -65,21 +79,29 @@ fn greedy_tokens_are_those_of_transformers() {
     for checkpoint in CHECKPOINTS.map(|name| fixture("checkpoints").join(name)) {
         let golden = golden(&checkpoint);
         let (model, ids) = (checkpoint.to_str().unwrap(), ids_arg(&golden["input_ids"]));
-        let args = [
-            "run",
-            model,
-            "--ids",
-            &ids,
-            "-n",
-            "32",
-            "--temp",
-            "0",
-            "--kv",
-            "f32",
-            "--ignore-eos",
-            "--json",
-        ];
-        let done = onebit(&args).json();
-        assert_eq!(done["ids"], golden["greedy"], "{model}");
+        for kernels in Kernels::available() {
+            let args = [
+                "run",
+                model,
+                "--ids",
+                &ids,
+                "-n",
+                "32",
+                "-c",
+                CONTEXT,
+                "--batch-size",
+                "10",
+                "--temp",
+                "0",
+                "--kv",
+                "f32",
+                "--ignore-eos",
+                "--kernels",
+                kernels.name(),
+                "--json",
+            ];
+            let done = onebit(&args).json();
+            assert_eq!(done["ids"], golden["greedy"], "{model} {}", kernels.name());
+        }
     }
 }

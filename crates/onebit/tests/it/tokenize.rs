@@ -36,6 +36,56 @@ fn ids_are_those_of_transformers() {
 }
 
 #[test]
+fn conversations_are_those_of_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    let messages = folder.path().join("messages.json");
+    let path = messages.to_str().unwrap();
+    for (model, cases) in tokenizers() {
+        for case in cases["chat"].as_array().unwrap() {
+            fs::write(&messages, case["messages"].to_string()).unwrap();
+            let mut args = vec!["tokenize", &model, "--chat", path];
+            if case["add_generation_prompt"] == false {
+                args.push("--no-generation-prompt");
+            }
+            let found = onebit(&args).json();
+            assert_eq!(found["text"], case["text"], "{model}: {}", case["name"]);
+            assert_eq!(found["ids"], case["ids"], "{model}: {}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn packed_files_tokenize_as_their_folders_do() {
+    for (tokenizer, checkpoint) in [("mistral", "mistral_window"), ("llama2_class", "falcon3")] {
+        let folder = tempfile::tempdir().unwrap();
+        for (from, name) in [
+            (fixture("tokenizers").join(tokenizer), "tokenizer.json"),
+            (
+                fixture("tokenizers").join(tokenizer),
+                "tokenizer_config.json",
+            ),
+            (fixture("checkpoints").join(checkpoint), "config.json"),
+            (fixture("checkpoints").join(checkpoint), "model.safetensors"),
+        ] {
+            fs::copy(from.join(name), folder.path().join(name)).unwrap();
+        }
+        let packed = folder.path().join("model.onebit");
+        let (source, packed) = (folder.path().to_str().unwrap(), packed.to_str().unwrap());
+        onebit(&["convert", source, "-o", packed]).ok();
+        let cases = fs::read(fixture("tokenizers").join(tokenizer).join("cases.json")).unwrap();
+        let cases: Value = serde_json::from_slice(&cases).unwrap();
+        // The last texts are those with special tokens in them.
+        for case in cases["encode"].as_array().unwrap().iter().rev().take(4) {
+            for model in [source, packed] {
+                let text = case["text"].as_str().unwrap();
+                let found = onebit(&["tokenize", model, "--json", "--", text]).json();
+                assert_eq!(found["ids"], case["ids"], "{model} {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn ids_go_back_to_text() {
     let (model, _) = tokenizers().remove(0);
     let ids = onebit(&["tokenize", &model, "--no-special", "Hello, world! 123"]).ok();
