@@ -1,0 +1,348 @@
+//! One file: from the hub, or from wherever it redirects to, into the cache.
+//!
+//! The bytes go into `<etag>.incomplete`. A cut is answered by asking for the rest (`Range`), in this process a few
+//! times, and in the next one from what is on the disk. That is safe because the etag names the content: large
+//! files are compared with the SHA-256 that it is, and a server that kept another version (`If-Range`) or does not
+//! know ranges sends the whole file, which then overwrites what was there.
+
+use crate::api::{FileInfo, refusal};
+use crate::cache::{RepoCache, beside};
+use crate::client::{Call, Client, Follow};
+use crate::error::{HubError, Result};
+use crate::exchange::Answer;
+use crate::lock;
+use crate::progress::Progress;
+use crate::repo::RepoId;
+use crate::{space, url};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+use ureq::http::{Method, Uri};
+
+/// An attempt that brought this much does not count as a failure.
+const PROGRESS: u64 = 1 << 20;
+/// Most bytes taken of a file whose size nobody says.
+const MAX_UNKNOWN: u64 = 64 << 20;
+
+/// What to fetch, and where to.
+pub(crate) struct Download<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) cache: &'a RepoCache,
+    pub(crate) repo: &'a RepoId,
+    /// The file as the repository names it.
+    pub(crate) name: &'a str,
+    pub(crate) url: Uri,
+    pub(crate) info: &'a FileInfo,
+    /// How long the server may keep silent.
+    pub(crate) silence: Duration,
+    /// Bytes of the files before this one, for the progress.
+    pub(crate) before: u64,
+}
+
+/// What has arrived so far.
+struct Part {
+    path: PathBuf,
+    file: File,
+    at: u64,
+    hash: Sha256,
+    /// Whether the next process can go on from it.
+    is_kept: bool,
+}
+
+impl Download<'_> {
+    /// Makes sure that the blob is there. Says whether this call brought it.
+    pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<bool> {
+        let blob = self.cache.blob(&self.info.etag);
+        if blob.is_file() {
+            return Ok(false);
+        }
+        self.cache.prepare(&self.info.etag)?;
+        let lock = lock::acquire(&self.cache.lock(&self.info.etag), self.name, progress)?;
+        if blob.is_file() {
+            return Ok(false);
+        }
+        let mut part = self.open_part(lock.is_some())?;
+        let done = self
+            .fill(&mut part, progress)
+            .and_then(|()| self.check(&part));
+        let done = done.and_then(|()| {
+            part.file
+                .set_len(part.at)
+                .and_then(|()| part.file.sync_data())
+                .and_then(|()| match fs::rename(&part.path, &blob) {
+                    // Without working locks another process may have been faster, with the same bytes.
+                    Err(_) if blob.is_file() => Ok(()),
+                    other => other,
+                })
+                .map_err(HubError::io("write", &blob))
+        });
+        if done.is_err() && !part.is_kept {
+            let _ = fs::remove_file(&part.path);
+        }
+        done.map(|()| true)
+    }
+
+    /// Opens the unfinished file, and hashes what is in it.
+    fn open_part(&self, is_kept: bool) -> Result<Part> {
+        let blob = self.cache.blob(&self.info.etag);
+        let path = if is_kept {
+            blob.with_file_name(format!("{}.incomplete", self.info.etag))
+        } else {
+            beside(&blob, "incomplete")
+        };
+        let failed = || HubError::io("write", &path);
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed())?;
+        let mut at = file.metadata().map_err(failed())?.len();
+        let mut hash = Sha256::new();
+        if at > self.info.size.unwrap_or(0) {
+            file.set_len(0).map_err(failed())?;
+            at = 0;
+        }
+        let mut piece = vec![0; 1 << 20];
+        let mut left = at;
+        while left > 0 {
+            let len = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.read_exact(&mut piece[..len]).map_err(failed())?;
+            hash.update(&piece[..len]);
+            left -= len as u64;
+        }
+        Ok(Part {
+            path,
+            file,
+            at,
+            hash,
+            is_kept,
+        })
+    }
+
+    /// Fetches what is missing, going on after cuts.
+    fn fill(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<()> {
+        let mut size = self.info.size;
+        let mut validator = self.info.validator.clone();
+        if let (Some(size), Some(folder)) = (size, part.path.parent()) {
+            space::check(folder, size.saturating_sub(part.at))?;
+        }
+        let mut failed = 0;
+        while size != Some(part.at) {
+            let start = part.at;
+            let error = match self.attempt(part, &mut size, &mut validator, progress) {
+                Err(error) if error.is_transient() => error,
+                other => return other,
+            };
+            if part.at >= start + PROGRESS {
+                failed = 0;
+            }
+            if failed >= self.client.retries() {
+                return Err(self.gave_up(part, size, error));
+            }
+            self.client.pause(failed, &error, progress)?;
+            failed += 1;
+        }
+        Ok(())
+    }
+
+    fn gave_up(&self, part: &Part, size: Option<u64>, error: HubError) -> HubError {
+        match size {
+            Some(bytes) if part.is_kept && part.at > 0 => HubError::Cut {
+                file: self.name.into(),
+                reason: error.to_string(),
+                kept: part.at,
+                bytes,
+            },
+            _ => error,
+        }
+    }
+
+    /// Asks for the rest once, and takes what comes.
+    fn attempt(
+        &self,
+        part: &mut Part,
+        size: &mut Option<u64>,
+        validator: &mut Option<String>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let call = Call {
+            method: Method::GET,
+            url: self.url.clone(),
+            from: (part.at > 0).then(|| (part.at, validator.clone())),
+            silence: self.silence,
+        };
+        let mut answer = self.client.send(&call, Follow::Always, progress)?;
+        self.begin(part, &answer, size)?;
+        *validator = answer
+            .header("etag")
+            .filter(|tag| tag.starts_with('"'))
+            .map(str::to_owned);
+        while let Some(chunk) = answer.chunk(&|| progress.is_cancelled())? {
+            let end = part.at + chunk.len() as u64;
+            if end > size.unwrap_or(MAX_UNKNOWN) {
+                part.forget();
+                return Err(self.wrong_length(*size, end));
+            }
+            part.write(&chunk)?;
+            progress.at(self.name, self.before + part.at);
+        }
+        match *size {
+            Some(size) if part.at < size => Err(HubError::Network {
+                url: url::shown(&answer.url),
+                reason: format!("the connection was cut after {} of {size} bytes", part.at),
+                unreachable: false,
+            }),
+            Some(_) => Ok(()),
+            None => {
+                *size = Some(part.at);
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks at the head of an answer: where the body belongs, and whether it will be as long as announced.
+    fn begin(&self, part: &mut Part, answer: &Answer, size: &mut Option<u64>) -> Result<()> {
+        let length = answer.number("content-length");
+        match answer.status {
+            200 => {
+                if let (Some(length), Some(size)) = (length, *size)
+                    && length != size
+                {
+                    return Err(self.wrong_length(Some(size), length));
+                }
+                part.restart();
+                *size = size.or(length);
+                Ok(())
+            }
+            206 => {
+                let range = answer.header("content-range").and_then(content_range);
+                let fits = range.is_some_and(|(from, total)| {
+                    from == part.at
+                        && total.is_none_or(|total| size.is_none_or(|size| size == total))
+                });
+                if fits {
+                    return Ok(());
+                }
+                Err(HubError::Content {
+                    file: self.name.into(),
+                    reason: format!(
+                        "asked for the bytes from {} on, the server sends `{}`",
+                        part.at,
+                        crate::names::printable(answer.header("content-range").unwrap_or_default())
+                    ),
+                })
+            }
+            416 if part.at > 0 => {
+                part.restart();
+                Err(self.again(answer))
+            }
+            // A link that a CDN signed may have run out; the hub gives another one.
+            403 if !self.client.is_hub(&answer.url) => Err(self.again(answer)),
+            _ => Err(refusal(self.client, answer, self.repo, self.name)),
+        }
+    }
+
+    fn again(&self, answer: &Answer) -> HubError {
+        HubError::Network {
+            url: url::shown(&answer.url),
+            reason: format!("the server answers {}", answer.status),
+            unreachable: false,
+        }
+    }
+
+    /// More or fewer bytes than announced are no file that could be completed.
+    fn wrong_length(&self, size: Option<u64>, found: u64) -> HubError {
+        let expected = match size {
+            Some(size) => format!("{size} bytes were announced"),
+            None => {
+                format!("its size is not announced, and at most {MAX_UNKNOWN} bytes are taken then")
+            }
+        };
+        HubError::Content {
+            file: self.name.into(),
+            reason: format!("wrong length: {expected}, the server sends {found} or more"),
+        }
+    }
+
+    /// Compares the content with the SHA-256 that its etag is.
+    fn check(&self, part: &Part) -> Result<()> {
+        let Some(expected) = self.info.sha256() else {
+            return Ok(());
+        };
+        let found: String = part
+            .hash
+            .clone()
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if found == expected {
+            return Ok(());
+        }
+        let _ = fs::remove_file(&part.path);
+        Err(HubError::Content {
+            file: self.name.into(),
+            reason: format!(
+                "its sha256 is {found}, announced was {expected}; what arrived is deleted"
+            ),
+        })
+    }
+}
+
+impl Part {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .seek(SeekFrom::Start(self.at))
+            .and_then(|_| self.file.write_all(bytes))
+            .map_err(HubError::io("write", &self.path))?;
+        self.hash.update(bytes);
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Begins again with the first byte.
+    fn restart(&mut self) {
+        self.at = 0;
+        self.hash = Sha256::new();
+    }
+
+    /// Leaves nothing that somebody could go on from.
+    fn forget(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// First byte and size of the whole from `bytes 5-9/10`.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let from = range.split_once('-')?.0.trim().parse().ok()?;
+    match total.trim() {
+        "*" => Some((from, None)),
+        total => Some((from, Some(total.parse().ok()?))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        for wrong in [
+            "",
+            "bytes */10",
+            "5-9/10",
+            "bytes 5/10",
+            "bytes a-9/10",
+            "bytes 5-9/x",
+        ] {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+}
