@@ -67,7 +67,7 @@ mod source;
 mod ternary;
 mod tokenizer;
 
-pub use convert::convert;
+pub use convert::{check_config, convert};
 pub use error::{ConvertError, ErrorKind};
 pub use options::{FloatType, Options, WeightType};
 pub use progress::Progress;

@@ -74,7 +74,11 @@ pub(crate) fn start(
             url,
             events,
         }),
-        _ => unreachable!("the head comes first"),
+        _ => Err(HubError::Network {
+            url: shown(&url),
+            reason: "the connection ended before an answer".into(),
+            unreachable: false,
+        }),
     }
 }
 

@@ -35,7 +35,7 @@ impl Loaded {
         args.refuse_later()?;
         let (keys, values) = args.kv_types()?;
         let kernels = kernels(args.kernels.as_deref())?;
-        let source = Source::find(model)?;
+        let source = Source::find(model, &args.hub)?;
         let start = Instant::now();
         let model = Arc::new(Model::from_file(Arc::new(source.open(args.load())?))?);
         check_activations(&model, args.activations)?;

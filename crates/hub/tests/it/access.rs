@@ -107,7 +107,7 @@ fn refusals_say_what_to_do() {
         let hub = Server::start(move |_, _| {
             Reply::new(status, "{}")
                 .with("X-Error-Code", code)
-                .with("X-Error-Message", "it\u{7}is so")
+                .with("X-Error-Message", "it is so")
         });
         let settings = match token {
             true => with_token(&hub, cache.path()),
@@ -117,6 +117,7 @@ fn refusals_say_what_to_do() {
         assert_eq!(hub.log().len(), 1, "asking again does not help");
         assert_eq!(error.kind(), ErrorKind::Missing);
         assert!(error.to_string().contains("user/name"), "{error}");
+        assert!(error.to_string().contains("it is so"), "{error}");
         assert!(!error.to_string().contains("hf_secret"), "{error}");
         error.to_string()
     };
