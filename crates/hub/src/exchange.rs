@@ -152,13 +152,16 @@ fn failure(url: &Uri, error: &ureq::Error) -> HubError {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
             ("the server keeps silent".into(), false)
         }
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            (untrusted(error), true)
+        }
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => (untrusted(error), true),
         ureq::Error::Io(error) => {
             use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
             let unreachable =
                 [ConnectionRefused, HostUnreachable, NetworkUnreachable].contains(&error.kind());
             (error.to_string(), unreachable)
         }
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => (error.to_string(), true),
         other => (other.to_string(), false),
     };
     HubError::Network {
@@ -166,6 +169,11 @@ fn failure(url: &Uri, error: &ureq::Error) -> HubError {
         reason,
         unreachable,
     }
+}
+
+/// What TLS refuses is mostly a certificate that a company's proxy made.
+fn untrusted(error: &dyn std::error::Error) -> String {
+    format!("{error} (SSL_CERT_FILE names other certificates to trust)")
 }
 
 impl Answer {

@@ -315,11 +315,7 @@ fn every_command_takes_a_hub_id() {
         .output()
         .unwrap()
         .into();
-    assert_eq!(
-        done.code, 2,
-        "the demo model has no chat template: {}",
-        done.err
-    );
+    assert_eq!(done.ok(), "", "nothing was said");
     user.onebit(&["run", "user/name", "-p", "Once", "-n", "2"])
         .ok();
 }
