@@ -115,7 +115,8 @@ pub(crate) fn file_url(endpoint: &str, repo: &RepoId, commit: &str, file: &str) 
     url::parse(&format!("{endpoint}/{repo}/resolve/{commit}/{file}"))
 }
 
-/// Asks for the hash and the size of a file, once. Servers that do not know `HEAD` are asked for its first byte.
+/// Asks for the hash and the size of a file, once. Where `HEAD` is refused, as some servers do with every `HEAD`, the
+/// head of the answer to `GET` tells.
 pub(crate) fn file_info(
     client: &Client,
     repo: &RepoId,
@@ -130,7 +131,7 @@ pub(crate) fn file_info(
         silence,
     };
     let mut answer = client.send(&call, Follow::AtHub, progress)?;
-    if matches!(answer.status, 405 | 501) {
+    if matches!(answer.status, 400 | 404 | 405 | 501) {
         call.method = Method::GET;
         answer = client.send(&call, Follow::AtHub, progress)?;
     }

@@ -50,6 +50,11 @@ impl RepoCache {
         self.folder().join("blobs").join(etag)
     }
 
+    /// Where content with that etag lies as long as it is not complete.
+    pub(crate) fn part(&self, etag: &str) -> PathBuf {
+        self.blob(&format!("{etag}.incomplete"))
+    }
+
     /// The file whose lock is held while that content is being fetched.
     pub(crate) fn lock(&self, etag: &str) -> PathBuf {
         self.root

@@ -13,7 +13,7 @@ use crate::exchange::Answer;
 use crate::lock;
 use crate::progress::Progress;
 use crate::repo::RepoId;
-use crate::{space, url};
+use crate::url;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -88,7 +88,7 @@ impl Download<'_> {
     fn open_part(&self, is_kept: bool) -> Result<Part> {
         let blob = self.cache.blob(&self.info.etag);
         let path = if is_kept {
-            blob.with_file_name(format!("{}.incomplete", self.info.etag))
+            self.cache.part(&self.info.etag)
         } else {
             beside(&blob, "incomplete")
         };
@@ -127,9 +127,6 @@ impl Download<'_> {
     fn fill(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<()> {
         let mut size = self.info.size;
         let mut validator = self.info.validator.clone();
-        if let (Some(size), Some(folder)) = (size, part.path.parent()) {
-            space::check(folder, size.saturating_sub(part.at))?;
-        }
         let mut failed = 0;
         while size != Some(part.at) {
             let start = part.at;

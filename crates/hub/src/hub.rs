@@ -9,6 +9,7 @@ use crate::names::is_relative_path;
 use crate::progress::Progress;
 use crate::repo::{RepoId, Revision};
 use crate::settings::Settings;
+use crate::space;
 use crate::wanted::{self, INDEX, SINGLE, Want};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -111,8 +112,17 @@ impl Hub {
         if revision.is_commit() {
             return Ok(resolved(revision.as_str(), None));
         }
-        let known = self.cache(repo).commit(revision);
+        let cache = self.cache(repo);
+        let known = cache.commit(revision);
         if self.settings.offline {
+            // A commit whose hash is not a full one, and that somebody put there.
+            let is_there = || {
+                cache
+                    .snapshot(revision.as_str())
+                    .is_dir()
+                    .then(|| revision.to_string())
+            };
+            let known = known.or_else(is_there);
             let missing = || self.offline(format!("{repo} at {revision}"));
             return Ok(resolved(&known.ok_or_else(missing)?, None));
         }
@@ -360,7 +370,21 @@ impl Hub {
         if missing.is_empty() {
             return Ok(());
         }
-        progress.begin(missing.iter().filter_map(|file| file.info.size).sum());
+        let size_of = |path: PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let left = |info: &FileInfo| match cache.blob(&info.etag).is_file() {
+            true => 0,
+            false => info
+                .size
+                .unwrap_or(0)
+                .saturating_sub(size_of(cache.part(&info.etag))),
+        };
+        let needed = missing
+            .iter()
+            .fold(0u64, |sum, file| sum.saturating_add(left(&file.info)));
+        space::check(&self.settings.cache, needed)?;
+        progress.begin(missing.iter().fold(0, |sum, file| {
+            file.info.size.unwrap_or(0).saturating_add(sum)
+        }));
         let mut before = 0;
         for Missing { name, url, info } in missing {
             let download = Download {
@@ -375,7 +399,7 @@ impl Hub {
             };
             let is_new = download.run(progress)?;
             cache.point(&resolved.commit, &name, &info.etag, is_new)?;
-            before += info.size.unwrap_or(0);
+            before = before.saturating_add(info.size.unwrap_or(0));
             progress.at(&name, before);
         }
         Ok(())

@@ -3,9 +3,10 @@
 use crate::error::{HubError, Result};
 use std::path::Path;
 
-/// Refuses to begin what cannot end well: `needed` more bytes in `folder`.
+/// Refuses to begin what cannot end well: `needed` more bytes in `folder`, which need not be there yet.
 pub(crate) fn check(folder: &Path, needed: u64) -> Result<()> {
-    match free(folder) {
+    let there = folder.ancestors().find(|folder| folder.exists());
+    match free(there.unwrap_or(folder)) {
         Some(free) if needed > free => Err(HubError::Space {
             path: folder.to_owned(),
             needed,

@@ -78,12 +78,15 @@ fn an_endless_body_ends() {
 #[cfg(unix)]
 #[test]
 fn sizes_that_no_disk_has_are_refused_before_anything_is_fetched() {
-    let (error, _) = weights_but(|_, reply| reply.with("X-Linked-Size", 1u64 << 60));
+    let (error, left) = weights_but(|_, reply| reply.with("X-Linked-Size", 1u64 << 60));
     assert!(
-        matches!(error, HubError::Space { needed, .. } if needed == 1 << 60),
+        matches!(error, HubError::Space { needed, .. } if needed > 1 << 60),
         "{error}"
     );
     assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(left, [""; 0]);
+    let (error, _) = weights_but(|_, reply| reply.with("X-Linked-Size", u64::MAX));
+    assert!(matches!(error, HubError::Space { .. }), "{error}");
 }
 
 #[test]
@@ -211,7 +214,7 @@ fn etags_that_are_no_file_names_are_refused() {
 
 #[test]
 fn servers_without_head_are_asked_otherwise() {
-    for status in [405, 501] {
+    for status in [400, 404, 405, 501] {
         let cache = tempfile::tempdir().unwrap();
         let server = single().serve_but(move |asked, _, reply| match asked.method.as_str() {
             "HEAD" => Reply::new(status, ""),

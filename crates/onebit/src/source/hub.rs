@@ -7,7 +7,7 @@
 use super::cache;
 use crate::cli::HubArgs;
 use crate::progress::{ConversionBar, DownloadBar};
-use crate::{exit, whole_file};
+use crate::{exit, note, whole_file};
 use onebit_convert::{Options, check_config};
 use onebit_format::PackedFile;
 use onebit_hub::{ErrorKind, Hub, HubError, RepoId, Resolved, Revision, Settings, Snapshot, Want};
@@ -75,21 +75,38 @@ impl HubModel {
         }))
     }
 
-    /// Opens the converted model with `open`, fetching and converting what is missing.
+    /// Opens the converted model with `open`, fetching and converting what is missing. Where the hub is out of reach
+    /// and its cache does not have the model, what was converted last is enough.
     pub(super) fn open(
         &self,
         open: impl Fn(&Path) -> anyhow::Result<PackedFile>,
     ) -> anyhow::Result<PackedFile> {
-        let hub = self.hub()?;
         let mut memory = Memory::of(&self.repo)?;
-        let mut bar = DownloadBar::new()?;
-        let resolved = match hub.resolve(&self.repo, &self.revision, &mut bar) {
-            Ok(resolved) => resolved,
-            Err(error) => {
-                let packed = memory.packed(memory.commit_without(&error, &self.revision));
-                return packed.map_or(Err(error.into()), |packed| open(&packed));
-            }
+        let error = match self.fetch_and_open(&mut memory, &open) {
+            Ok(file) => return Ok(file),
+            Err(error) => error,
         };
+        let cause = error.downcast_ref::<HubError>();
+        let commit = cause.and_then(|cause| memory.commit_without(cause, &self.revision));
+        match memory.packed(commit) {
+            Some(packed) => {
+                if !self.offline {
+                    note!("{error}; using {self} as it was converted last");
+                }
+                open(&packed)
+            }
+            None => Err(error),
+        }
+    }
+
+    fn fetch_and_open(
+        &self,
+        memory: &mut Memory,
+        open: &dyn Fn(&Path) -> anyhow::Result<PackedFile>,
+    ) -> anyhow::Result<PackedFile> {
+        let hub = self.hub()?;
+        let mut bar = DownloadBar::new()?;
+        let resolved = hub.resolve(&self.repo, &self.revision, &mut bar)?;
         if let Some(packed) = memory.packed(Some(resolved.commit())) {
             match open(&packed) {
                 Ok(file) => {
@@ -106,13 +123,8 @@ impl HubModel {
         let packed = cache::created_directory()?.join(packed_name(&resolved, &snapshot));
         let mut options = Options::default();
         name_source(&mut options, &resolved);
-        let file = cache::open_or_convert(
-            &packed,
-            &snapshot.folder,
-            options,
-            &mut ConversionBar::new()?,
-            open,
-        )?;
+        let mut bar = ConversionBar::new()?;
+        let file = cache::open_or_convert(&packed, &snapshot.folder, options, &mut bar, open)?;
         memory.learn(&self.revision, resolved.commit(), Some(&packed));
         Ok(file)
     }

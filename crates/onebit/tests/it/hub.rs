@@ -197,6 +197,21 @@ fn offline_uses_what_is_there() {
     let away = user.folder.path().join("away");
     fs::rename(user.hub_cache(), &away).unwrap();
     assert_eq!(offline(&user).ok(), expected(TINY.0));
+    // The converted file, and the description of a later state without its weights.
+    let other = "0123456789abcdef0123456789abcdef01234567";
+    fs::create_dir_all(user.repo().join("snapshots").join(other)).unwrap();
+    fs::create_dir_all(user.repo().join("refs")).unwrap();
+    fs::write(
+        user.repo()
+            .join("snapshots")
+            .join(other)
+            .join("config.json"),
+        "{}",
+    )
+    .unwrap();
+    fs::write(user.repo().join("refs/main"), other).unwrap();
+    assert_eq!(offline(&user).ok(), expected(TINY.0));
+    fs::remove_dir_all(user.hub_cache()).unwrap();
     // The hub's cache alone.
     fs::rename(&away, user.hub_cache()).unwrap();
     fs::remove_dir_all(user.converted()).unwrap();
