@@ -275,14 +275,14 @@ impl Memory {
     /// Remembers what a revision means, and what it was converted into. A cache that cannot be written to costs a
     /// conversion, not the model.
     fn learn(&mut self, revision: &Revision, commit: &str, packed: Option<&Path>) {
-        let mut is_new = self
+        let before = self
             .learned
             .revisions
-            .insert(revision.to_string(), commit.to_owned())
-            .as_deref()
-            != Some(commit);
+            .insert(revision.to_string(), commit.to_owned());
+        if packed.is_none() && before.as_deref() == Some(commit) {
+            return;
+        }
         if let Some(file) = packed.and_then(Path::file_name) {
-            is_new = true;
             let program = env!("CARGO_PKG_VERSION").to_owned();
             let file = file.to_string_lossy().into_owned();
             self.learned
@@ -290,10 +290,7 @@ impl Memory {
                 .insert(commit.to_owned(), Packed { program, file });
         }
         let json = serde_json::to_vec(&self.learned).unwrap_or_default();
-        if let Err(error) = is_new
-            .then(|| whole_file::write(&self.path, &json))
-            .unwrap_or(Ok(()))
-        {
+        if let Err(error) = whole_file::write(&self.path, &json) {
             tracing::warn!("cannot remember {}: {error:#}", self.learned.repo);
         }
     }

@@ -6,7 +6,7 @@ mod server;
 use crate::{Done, TINY, fixture, fixture_arg, onebit, program};
 use server::{Asked, COMMIT, Reply, Repo, Sending, Server, sha256};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -199,14 +199,12 @@ fn offline_uses_what_is_there() {
     assert_eq!(offline(&user).ok(), expected(TINY.0));
     // The converted file, and the description of a later state without its weights.
     let other = "0123456789abcdef0123456789abcdef01234567";
-    fs::create_dir_all(user.repo().join("snapshots").join(other)).unwrap();
+    let snapshot = user.repo().join("snapshots").join(other);
+    fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(user.repo().join("refs")).unwrap();
-    fs::write(
-        user.repo()
-            .join("snapshots")
-            .join(other)
-            .join("config.json"),
-        "{}",
+    fs::copy(
+        fixture(TINY.0).join("config.json"),
+        snapshot.join("config.json"),
     )
     .unwrap();
     fs::write(user.repo().join("refs/main"), other).unwrap();
@@ -598,13 +596,55 @@ fn caches_that_cannot_be_written_are_named() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_a_clear_error() {
+fn a_disk_that_is_too_small_is_found_before_the_download() {
     let server =
         checkpoint(TINY.0).serve_but(|asked, _, reply| match asked.path.ends_with(WEIGHTS) {
             true => reply.with("X-Linked-Size", 1u64 << 60),
             false => reply,
         });
+    run(&User::of(&server), "user/name", &[]).refused(1, &["are needed", "are free"]);
+    assert!(!server.log().iter().any(is_weights));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_is_a_failure_that_keeps_the_part() {
+    // A size that is not announced cannot be compared with the room.
+    let server = checkpoint(TINY.0).serve_but(|asked, _, mut reply| {
+        if asked.path.ends_with(WEIGHTS) && asked.method == "HEAD" {
+            reply.headers.retain(|(name, _)| name != "X-Linked-Size");
+            reply = reply.sending(Sending::Endless);
+        }
+        reply
+    });
     let user = User::of(&server);
-    run(&user, "user/name", &[]).refused(1, &["are needed", "are free"]);
-    assert!(Path::new(&user.repo()).exists());
+    let disk = user.folder.path().join("hf");
+    fs::create_dir_all(&disk).unwrap();
+    let mut mount = Command::new("mount");
+    let mounted = mount
+        .args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"])
+        .arg(&disk)
+        .output();
+    if !mounted.is_ok_and(|done| done.status.success()) {
+        eprintln!(
+            "skipped: a_disk_that_fills_up_is_a_failure_that_keeps_the_part (mounting a tmpfs is not allowed here)"
+        );
+        return;
+    }
+    let done = run(&user, "user/name", &[]);
+    let hash = sha256(&fs::read(fixture(TINY.0).join(WEIGHTS)).unwrap());
+    let blobs = user.repo().join("blobs");
+    let (is_whole, is_part) = (
+        blobs.join(&hash).exists(),
+        blobs.join(format!("{hash}.incomplete")).exists(),
+    );
+    assert!(
+        Command::new("umount")
+            .arg(&disk)
+            .status()
+            .unwrap()
+            .success()
+    );
+    done.refused(1, &["No space left", &hash]);
+    assert_eq!((is_whole, is_part), (false, true));
 }
