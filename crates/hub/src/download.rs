@@ -17,7 +17,7 @@ use crate::url;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::http::{Method, Uri};
 
@@ -31,6 +31,7 @@ pub(crate) struct Download<'a> {
     pub(crate) client: &'a Client,
     pub(crate) cache: &'a RepoCache,
     pub(crate) repo: &'a RepoId,
+    pub(crate) commit: &'a str,
     /// The file as the repository names it.
     pub(crate) name: &'a str,
     pub(crate) url: Uri,
@@ -52,36 +53,33 @@ struct Part {
 }
 
 impl Download<'_> {
-    /// Makes sure that the blob is there. Says whether this call brought it.
-    pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<bool> {
+    /// Makes sure that the commit has the file, one process at a time.
+    pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<()> {
+        let (cache, etag) = (self.cache, &self.info.etag);
+        cache.prepare(etag)?;
+        let lock = lock::acquire(&cache.lock(etag), self.name, progress)?;
+        if cache.file(self.commit, self.name).is_some() {
+            return Ok(());
+        }
+        let is_new = !cache.blob(etag).is_file();
+        if is_new {
+            self.fetch(lock.is_some(), progress)?;
+        }
+        cache.point(self.commit, self.name, etag, is_new)
+    }
+
+    /// Fetches the blob, into a file that the next process can go on from if `is_kept`.
+    fn fetch(&self, is_kept: bool, progress: &mut dyn Progress) -> Result<()> {
         let blob = self.cache.blob(&self.info.etag);
-        if blob.is_file() {
-            return Ok(false);
-        }
-        self.cache.prepare(&self.info.etag)?;
-        let lock = lock::acquire(&self.cache.lock(&self.info.etag), self.name, progress)?;
-        if blob.is_file() {
-            return Ok(false);
-        }
-        let mut part = self.open_part(lock.is_some())?;
+        let mut part = self.open_part(is_kept)?;
         let done = self
             .fill(&mut part, progress)
-            .and_then(|()| self.check(&part));
-        let done = done.and_then(|()| {
-            part.file
-                .set_len(part.at)
-                .and_then(|()| part.file.sync_data())
-                .and_then(|()| match fs::rename(&part.path, &blob) {
-                    // Without working locks another process may have been faster, with the same bytes.
-                    Err(_) if blob.is_file() => Ok(()),
-                    other => other,
-                })
-                .map_err(HubError::io("write", &blob))
-        });
-        if done.is_err() && !part.is_kept {
-            let _ = fs::remove_file(&part.path);
+            .and_then(|()| self.check(&part))
+            .and_then(|()| part.finish(&blob));
+        if done.is_err() && !is_kept {
+            part.forget();
         }
-        done.map(|()| true)
+        done
     }
 
     /// Opens the unfinished file, and hashes what is in it.
@@ -280,7 +278,7 @@ impl Download<'_> {
         if found == expected {
             return Ok(());
         }
-        let _ = fs::remove_file(&part.path);
+        part.forget();
         Err(HubError::Content {
             file: self.name.into(),
             reason: format!(
@@ -301,6 +299,19 @@ impl Part {
         Ok(())
     }
 
+    /// Gives the content its name.
+    fn finish(&self, blob: &Path) -> Result<()> {
+        self.file
+            .set_len(self.at)
+            .and_then(|()| self.file.sync_data())
+            .and_then(|()| match fs::rename(&self.path, blob) {
+                // Without working locks another process may have been faster, with the same bytes.
+                Err(_) if blob.is_file() => Ok(()),
+                other => other,
+            })
+            .map_err(HubError::io("write", blob))
+    }
+
     /// Begins again with the first byte.
     fn restart(&mut self) {
         self.at = 0;
@@ -308,7 +319,7 @@ impl Part {
     }
 
     /// Leaves nothing that somebody could go on from.
-    fn forget(&mut self) {
+    fn forget(&self) {
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -326,6 +337,91 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
+    use std::net::TcpListener;
+
+    /// Answers every request with `body`, in pieces.
+    fn serve(body: &'static [u8]) -> Uri {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let _ = stream.read(&mut [0; 4096]);
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let _ = stream.write_all(head.as_bytes());
+                    for piece in body.chunks(body.len() / 8 + 1) {
+                        let _ = stream.write_all(piece);
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                });
+            }
+        });
+        url::parse(&format!("http://127.0.0.1:{port}/")).unwrap()
+    }
+
+    /// Fetches `body` four times at once without a lock, and gives the results and the names that are left.
+    fn without_locks(body: &'static [u8], is_kept: bool, sha256: &str) -> (Vec<bool>, Vec<String>) {
+        let root = tempfile::tempdir().unwrap();
+        let repo: RepoId = "user/name".parse().unwrap();
+        let (cache, client) = (
+            RepoCache::new(root.path(), &repo, true),
+            Client::new(&Settings::new(root.path())).unwrap(),
+        );
+        let info = FileInfo {
+            etag: sha256.into(),
+            size: Some(body.len() as u64),
+            validator: None,
+        };
+        cache.prepare(&info.etag).unwrap();
+        let url = serve(body);
+        let fetch = || {
+            let download = Download {
+                client: &client,
+                cache: &cache,
+                repo: &repo,
+                commit: "c",
+                name: "f",
+                url: url.clone(),
+                info: &info,
+                silence: Duration::from_secs(5),
+                before: 0,
+            };
+            download.fetch(is_kept, &mut ()).is_ok()
+        };
+        let done = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(fetch)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        if let Ok(bytes) = fs::read(cache.blob(&info.etag)) {
+            assert_eq!(bytes, body);
+        }
+        let entries = fs::read_dir(cache.blob("x").parent().unwrap()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        (done, names.collect())
+    }
+
+    #[test]
+    fn without_locks_nothing_is_mixed_up() {
+        let body: &[u8] = &[7; 300_000];
+        let hash: String = Sha256::digest(body)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        for is_kept in [true, false] {
+            let (done, names) = without_locks(body, is_kept, &hash);
+            assert_eq!(
+                (done, names),
+                (vec![true; 4], vec![hash.clone()]),
+                "{is_kept}"
+            );
+        }
+        let (done, names) = without_locks(body, false, &hash.replace(|_| true, "0"));
+        assert_eq!((done, names.len()), (vec![false; 4], 0));
+    }
 
     #[test]
     fn content_ranges_are_read() {

@@ -391,14 +391,14 @@ impl Hub {
                 client: &self.client,
                 cache,
                 repo: &resolved.repo,
+                commit: &resolved.commit,
                 name: &name,
                 url,
                 info: &info,
                 silence: self.settings.download_timeout,
                 before,
             };
-            let is_new = download.run(progress)?;
-            cache.point(&resolved.commit, &name, &info.etag, is_new)?;
+            download.run(progress)?;
             before = before.saturating_add(info.size.unwrap_or(0));
             progress.at(&name, before);
         }

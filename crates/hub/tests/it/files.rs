@@ -225,29 +225,31 @@ fn repositories_without_a_model_say_what_they_have() {
 
 #[test]
 fn two_processes_fetch_one_blob_once() {
-    let cache = tempfile::tempdir().unwrap();
-    let pause = std::time::Duration::from_millis(20);
-    let server =
-        single().serve_but(
-            move |asked, _, reply| match asked.path.ends_with(".safetensors") {
-                true => reply.sending(crate::server::Sending::Slow(100_000, pause)),
-                false => reply,
-            },
+    for symlinks in [true, false] {
+        let cache = tempfile::tempdir().unwrap();
+        let pause = std::time::Duration::from_millis(20);
+        let server =
+            single().serve_but(
+                move |asked, _, reply| match asked.path.ends_with(".safetensors") {
+                    true => reply.sending(crate::server::Sending::Slow(100_000, pause)),
+                    false => reply,
+                },
+            );
+        let mut settings = settings(&server, cache.path());
+        settings.symlinks = symlinks;
+        let fetch = || fetch(&settings, Want::Model).unwrap();
+        let snapshots: Vec<_> = std::thread::scope(|scope| {
+            let fetching: Vec<_> = (0..4).map(|_| scope.spawn(fetch)).collect();
+            fetching
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(snapshots.iter().all(|snapshot| snapshot == &snapshots[0]));
+        assert_eq!(
+            fs::read(snapshots[0].folder.join("model.safetensors")).unwrap(),
+            weights()
         );
-    let settings = settings(&server, cache.path());
-    let snapshots: Vec<_> = std::thread::scope(|scope| {
-        let fetching: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| fetch(&settings, Want::Model).unwrap()))
-            .collect();
-        fetching
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    assert!(snapshots.iter().all(|snapshot| snapshot == &snapshots[0]));
-    assert_eq!(
-        fs::read(snapshots[0].folder.join("model.safetensors")).unwrap(),
-        weights()
-    );
-    assert_eq!(server.sent("model.safetensors"), weights().len());
+        assert_eq!(server.sent("model.safetensors"), weights().len());
+    }
 }
