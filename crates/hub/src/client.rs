@@ -43,7 +43,7 @@ pub(crate) struct Call {
 pub(crate) enum Follow {
     /// Follow it, wherever it leads.
     Always,
-    /// Follow it where it stays at the hub; an answer that leads away is what was asked for.
+    /// Follow it where it stays at the hub and does not itself say what was asked for: the hash of a file.
     AtHub,
 }
 
@@ -101,7 +101,8 @@ impl Client {
                 return Ok(answer);
             };
             let target = url::join(&call.url, location)?;
-            if follow == Follow::AtHub && !self.is_hub(&target) {
+            let says_it = answer.header("x-linked-etag").is_some();
+            if follow == Follow::AtHub && (says_it || !self.is_hub(&target)) {
                 return Ok(answer);
             }
             call.url = target;

@@ -1,6 +1,6 @@
 //! Redirects, the token, and repositories that are not for everybody.
 
-use crate::server::{COMMIT, Reply, Repo, Server};
+use crate::server::{COMMIT, Reply, Repo, Server, ranged, sha256};
 use crate::{blobs, fetch, resolve, settings, single, weights};
 use onebit_hub::{ErrorKind, HubError, Settings, Token, Want};
 use std::fs;
@@ -63,6 +63,22 @@ fn a_redirect_back_to_the_hub_gets_the_token_again() {
     let mut settings = with_token(&hub, cache.path());
     settings.endpoint = format!("{}/old", hub.url());
     fetch(&settings, Want::Model).unwrap();
+}
+
+#[test]
+fn the_first_answer_that_names_the_hash_counts() {
+    let cache = tempfile::tempdir().unwrap();
+    // A redirect within the hub, to a place that has a hash of its own.
+    let hub = Repo {
+        cdn: Some(String::new()),
+        ..single()
+    }
+    .serve_but(|asked, _, reply| match asked.path.starts_with("/cdn/") {
+        true => ranged(asked, &weights(), "multipart-2"),
+        false => reply,
+    });
+    fetch(&settings(&hub, cache.path()), Want::Model).unwrap();
+    assert!(blobs(cache.path()).contains(&sha256(&weights())));
 }
 
 #[test]

@@ -31,9 +31,13 @@ impl HubModel {
     pub(super) fn parse(path: &Path, _: &HubArgs) -> anyhow::Result<Option<Self>> {
         let text = path.to_str().unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@".contains(c);
-        if text.matches('/').count() != 1
-            || text.starts_with(['/', '.'])
-            || !text.chars().all(plain)
+        let is_id = text.matches('/').count() == 1
+            && !text.starts_with(['/', '.'])
+            && text.chars().all(plain);
+        if !is_id
+            || [".onebit", ".safetensors", ".gguf"]
+                .iter()
+                .any(|end| text.ends_with(end))
         {
             return Ok(None);
         }
