@@ -11,13 +11,10 @@ use crate::client::{Call, Client, Follow};
 use crate::error::{HubError, Result};
 use crate::exchange::Answer;
 use crate::lock;
+use crate::part::Part;
 use crate::progress::Progress;
 use crate::repo::RepoId;
 use crate::url;
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::http::{Method, Uri};
 
@@ -42,16 +39,6 @@ pub(crate) struct Download<'a> {
     pub(crate) before: u64,
 }
 
-/// What has arrived so far.
-struct Part {
-    path: PathBuf,
-    file: File,
-    at: u64,
-    hash: Sha256,
-    /// Whether the next process can go on from it.
-    is_kept: bool,
-}
-
 impl Download<'_> {
     /// Makes sure that the commit has the file, one process at a time.
     pub(crate) fn run(&self, progress: &mut dyn Progress) -> Result<()> {
@@ -71,7 +58,12 @@ impl Download<'_> {
     /// Fetches the blob, into a file that the next process can go on from if `is_kept`.
     fn fetch(&self, is_kept: bool, progress: &mut dyn Progress) -> Result<()> {
         let blob = self.cache.blob(&self.info.etag);
-        let mut part = self.open_part(is_kept)?;
+        let etag = &self.info.etag;
+        let path = match is_kept {
+            true => self.cache.part(etag),
+            false => beside(&blob, "incomplete"),
+        };
+        let mut part = Part::open(path, is_kept, self.info.size)?;
         let done = self
             .fill(&mut part, progress)
             .and_then(|()| self.check(&part))
@@ -80,45 +72,6 @@ impl Download<'_> {
             part.forget();
         }
         done
-    }
-
-    /// Opens the unfinished file, and hashes what is in it.
-    fn open_part(&self, is_kept: bool) -> Result<Part> {
-        let blob = self.cache.blob(&self.info.etag);
-        let path = if is_kept {
-            self.cache.part(&self.info.etag)
-        } else {
-            beside(&blob, "incomplete")
-        };
-        let failed = || HubError::io("write", &path);
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed())?;
-        let mut at = file.metadata().map_err(failed())?.len();
-        let mut hash = Sha256::new();
-        if at > self.info.size.unwrap_or(0) {
-            file.set_len(0).map_err(failed())?;
-            at = 0;
-        }
-        let mut piece = vec![0; 1 << 20];
-        let mut left = at;
-        while left > 0 {
-            let len = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            file.read_exact(&mut piece[..len]).map_err(failed())?;
-            hash.update(&piece[..len]);
-            left -= len as u64;
-        }
-        Ok(Part {
-            path,
-            file,
-            at,
-            hash,
-            is_kept,
-        })
     }
 
     /// Fetches what is missing, going on after cuts.
@@ -268,13 +221,7 @@ impl Download<'_> {
         let Some(expected) = self.info.sha256() else {
             return Ok(());
         };
-        let found: String = part
-            .hash
-            .clone()
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let found = part.sha256();
         if found == expected {
             return Ok(());
         }
@@ -285,42 +232,6 @@ impl Download<'_> {
                 "its sha256 is {found}, announced was {expected}; what arrived is deleted"
             ),
         })
-    }
-}
-
-impl Part {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(self.at))
-            .and_then(|_| self.file.write_all(bytes))
-            .map_err(HubError::io("write", &self.path))?;
-        self.hash.update(bytes);
-        self.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Gives the content its name.
-    fn finish(&self, blob: &Path) -> Result<()> {
-        self.file
-            .set_len(self.at)
-            .and_then(|()| self.file.sync_data())
-            .and_then(|()| match fs::rename(&self.path, blob) {
-                // Without working locks another process may have been faster, with the same bytes.
-                Err(_) if blob.is_file() => Ok(()),
-                other => other,
-            })
-            .map_err(HubError::io("write", blob))
-    }
-
-    /// Begins again with the first byte.
-    fn restart(&mut self) {
-        self.at = 0;
-        self.hash = Sha256::new();
-    }
-
-    /// Leaves nothing that somebody could go on from.
-    fn forget(&self) {
-        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -338,6 +249,9 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use sha2::{Digest, Sha256};
+    use std::fs;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     /// Answers every request with `body`, in pieces.

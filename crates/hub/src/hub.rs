@@ -9,6 +9,7 @@ use crate::names::is_relative_path;
 use crate::progress::Progress;
 use crate::repo::{RepoId, Revision};
 use crate::settings::Settings;
+use crate::snapshot::{Resolved, Snapshot};
 use crate::space;
 use crate::wanted::{self, INDEX, SINGLE, Want};
 use std::collections::BTreeSet;
@@ -22,58 +23,11 @@ pub struct Hub {
     client: Client,
 }
 
-/// A revision and the commit that it means.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    repo: RepoId,
-    revision: Revision,
-    commit: String,
-    /// The names of all files; `None` where the hub was not asked.
-    files: Option<BTreeSet<String>>,
-}
-
-/// Files of one commit on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The folder they are in. Other files of the same commit may be there too.
-    pub folder: PathBuf,
-    /// The files that were asked for and that exist, by name.
-    pub files: Vec<SnapshotFile>,
-}
-
-/// One file of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotFile {
-    /// Its name in the repository.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// The hash that the hub knows it by: SHA-256 for large files, else git's. `None` where the cache has no links.
-    pub etag: Option<String>,
-}
-
 /// A file that is still to be fetched.
 struct Missing {
     name: String,
     url: Uri,
     info: FileInfo,
-}
-
-impl Resolved {
-    /// The repository.
-    pub fn repo(&self) -> &RepoId {
-        &self.repo
-    }
-
-    /// The revision that was asked for.
-    pub fn revision(&self) -> &Revision {
-        &self.revision
-    }
-
-    /// The hash of the commit.
-    pub fn commit(&self) -> &str {
-        &self.commit
-    }
 }
 
 impl Hub {
@@ -158,7 +112,7 @@ impl Hub {
     ) -> Result<Snapshot> {
         let cache = self.cache(&resolved.repo);
         if let Some(names) = self.cached(&cache, resolved, want, self.settings.offline)? {
-            return snapshot(&cache, &resolved.commit, &names);
+            return Snapshot::of(&cache, &resolved.commit, &names);
         }
         if self.settings.offline {
             return Err(self.what_is_missing(&cache, resolved, want));
@@ -172,7 +126,7 @@ impl Hub {
                     Ok(listing) => listed = listing.files,
                     Err(error) if error.kind() == ErrorKind::Network => {
                         let names = self.cached(&cache, resolved, want, true)?.ok_or(error)?;
-                        return snapshot(&cache, &resolved.commit, &names);
+                        return Snapshot::of(&cache, &resolved.commit, &names);
                     }
                     Err(error) => return Err(error),
                 }
@@ -209,7 +163,7 @@ impl Hub {
             self.fetch_files(&cache, resolved, &shards, progress)?;
             names.extend(shards);
         }
-        snapshot(&cache, &resolved.commit, &names)
+        Snapshot::of(&cache, &resolved.commit, &names)
     }
 
     fn cache(&self, repo: &RepoId) -> RepoCache {
@@ -441,21 +395,4 @@ impl Hub {
             info,
         })
     }
-}
-
-fn snapshot(cache: &RepoCache, commit: &str, names: &[String]) -> Result<Snapshot> {
-    let folder = cache.snapshot(commit);
-    let files = names.iter().map(|name| {
-        let path = folder.join(name);
-        let meta = std::fs::metadata(&path).map_err(HubError::io("read", &path))?;
-        Ok(SnapshotFile {
-            name: name.clone(),
-            bytes: meta.len(),
-            etag: cache.etag(commit, name),
-        })
-    });
-    Ok(Snapshot {
-        files: files.collect::<Result<_>>()?,
-        folder,
-    })
 }

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn shards_are_safetensors_below_the_folder() {
-        let index = br#"{"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors", "c": "m-1.safetensors"}}"#;
+        let index = br#"{"metadata": {},
+            "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors", "c": "m-1.safetensors"}}"#;
         let names: Vec<_> = shards(index).unwrap().into_iter().collect();
         assert_eq!(names, ["m-1.safetensors", "m-2.safetensors"]);
         for (index, part) in [

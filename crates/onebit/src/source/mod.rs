@@ -4,6 +4,8 @@ mod cache;
 mod demo;
 #[cfg_attr(not(feature = "hub"), path = "no_hub.rs")]
 mod hub;
+#[cfg(feature = "hub")]
+mod memory;
 
 pub use hub::HubModel;
 
