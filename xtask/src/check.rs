@@ -30,6 +30,18 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             "warnings",
         ]))
     })?;
+    step("without the hub", || {
+        process::run(cargo(&[
+            "clippy",
+            "--package",
+            "onebit",
+            "--no-default-features",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
     step("docs", || {
         let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");

@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Convert a Hugging Face folder into a packed file: the same as `onebit convert`.
+    /// Convert a Hugging Face folder or a model of the hub into a packed file: the same as `onebit convert`.
     Convert(ConvertArgs),
     /// Write a packed file of a real shape with random weights, to measure speed and memory with.
     Synth(synth::SynthArgs),

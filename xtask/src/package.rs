@@ -9,6 +9,7 @@ const LIBRARIES: &[&str] = &[
     "onebit-model",
     "onebit-runtime",
     "onebit-convert",
+    "onebit-hub",
 ];
 
 /// Packages and builds every library crate from its package.

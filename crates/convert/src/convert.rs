@@ -92,6 +92,18 @@ pub fn convert(
     Ok(report)
 }
 
+/// Reads only the configuration of a checkpoint folder, which decides whether its kind of model can be converted: to
+/// be asked before the weights are fetched.
+///
+/// # Errors
+/// Those that [`convert`] would have because of the configuration.
+pub fn check_config(source: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::open(source)?;
+    let fields = Fields::new(&checkpoint.config, CONFIG);
+    config::parse(fields, family::find(fields)?)?;
+    Ok(())
+}
+
 /// Refuses to replace a shard by the output, even if asked to.
 fn refuse_overwriting_source(checkpoint: &Checkpoint, output: &Path) -> Result<()> {
     let Ok(output_file) = fs::canonicalize(output) else {

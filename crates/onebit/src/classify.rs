@@ -19,6 +19,24 @@ fn known_code(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         .or_else(|| cause.downcast_ref().map(of_convert))
         .or_else(|| cause.downcast_ref().map(of_runtime))
         .or_else(|| cause.downcast_ref().map(|_: &KernelError| Code::Request))
+        .or_else(|| of_hub(cause))
+}
+
+#[cfg(feature = "hub")]
+fn of_hub(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    use onebit_hub::{ErrorKind, HubError};
+    Some(match cause.downcast_ref::<HubError>()?.kind() {
+        ErrorKind::Request => Code::Request,
+        ErrorKind::Missing | ErrorKind::Malformed => Code::Model,
+        ErrorKind::Unsupported => Code::Unsupported,
+        ErrorKind::Cancelled => Code::Interrupted,
+        _ => Code::Failure,
+    })
+}
+
+#[cfg(not(feature = "hub"))]
+fn of_hub(_cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    None
 }
 
 /// A packed file is only ever read here, so that failing to read it is the model's fault.

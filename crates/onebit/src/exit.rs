@@ -9,7 +9,7 @@ use std::io::{self, Write};
 pub enum Code {
     /// Everything asked for was done.
     Success = 0,
-    /// Something failed while running: I/O, a full disk.
+    /// Something failed while running: I/O, a full disk, the network.
     Failure = 1,
     /// The request cannot be served as asked.
     Request = 2,

@@ -63,7 +63,7 @@ fn start_logging(verbose: u8) {
     let level = match verbose {
         0 => return,
         1 => {
-            "onebit=debug,onebit_format=debug,onebit_model=debug,onebit_runtime=debug,onebit_convert=debug"
+            "onebit=debug,onebit_format=debug,onebit_model=debug,onebit_runtime=debug,onebit_convert=debug,onebit_hub=debug"
         }
         _ => "trace",
     };

@@ -35,7 +35,7 @@ impl Loaded {
         args.refuse_later()?;
         let (keys, values) = args.kv_types()?;
         let kernels = kernels(args.kernels.as_deref())?;
-        let source = Source::find(model)?;
+        let source = Source::find(model, &args.hub)?;
         let start = Instant::now();
         let model = Model::from_file(Arc::new(source.open(args.load())?))?;
         let model = Arc::new(model.with_activations(args.activations.into())?);

@@ -1,4 +1,4 @@
-//! A progress bar on stderr, drawn only on a terminal.
+//! Progress bars on stderr, drawn only on a terminal.
 
 use crate::interrupt;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -70,5 +70,70 @@ impl Progress for ConversionBar {
 impl Drop for ConversionBar {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// Shows how far a download is, says what a person who waits wants to know, and ends it on Ctrl-C.
+#[cfg(feature = "hub")]
+#[derive(Debug)]
+pub struct DownloadBar {
+    bar: Option<ProgressBar>,
+    interrupt: &'static AtomicBool,
+}
+
+#[cfg(feature = "hub")]
+impl DownloadBar {
+    /// A bar for the files of one model.
+    ///
+    /// # Errors
+    /// Where Ctrl-C cannot be heard.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            bar: None,
+            interrupt: interrupt::install()?,
+        })
+    }
+}
+
+#[cfg(feature = "hub")]
+impl onebit_hub::Progress for DownloadBar {
+    fn begin(&mut self, bytes: u64) {
+        let style = ProgressStyle::with_template(
+            "fetching {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg}",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.bar = Some(ProgressBar::new(bytes).with_style(style));
+    }
+
+    fn at(&mut self, file: &str, done: u64) {
+        if let Some(bar) = &self.bar {
+            if bar.message() != file {
+                bar.set_message(file.to_owned());
+            }
+            bar.set_position(done);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| crate::note!("{text}")),
+            None => crate::note!("{text}"),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Drop for DownloadBar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

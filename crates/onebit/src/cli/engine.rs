@@ -1,6 +1,6 @@
 //! Flags that decide how a model is loaded and computed.
 
-use super::LaterArgs;
+use super::{HubArgs, LaterArgs};
 use crate::exit;
 use clap::{Args, ValueEnum};
 use onebit_model::KvType;
@@ -127,9 +127,9 @@ pub struct EngineArgs {
         help_heading = "Engine"
     )]
     pub activations: Activations,
-    /// Use no network
-    #[arg(long, help_heading = "Engine")]
-    pub offline: bool,
+    /// Where a model of the hub comes from.
+    #[command(flatten)]
+    pub hub: HubArgs,
     #[command(flatten)]
     later: LaterArgs,
 }

@@ -1,12 +1,14 @@
 //! What a person may type: the commands and the flags they share.
 
 mod engine;
+mod hub;
 mod ids;
 mod later;
 mod prompt;
 mod sampling;
 
 pub use engine::{Activations, EngineArgs, KvArg, Load, parse_kv};
+pub use hub::HubArgs;
 pub use ids::{IdList, parse_ids};
 pub use later::LaterArgs;
 pub use prompt::{Prompt, PromptArgs};
@@ -20,11 +22,13 @@ use crate::commands::{
 use clap::{Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
-MODEL is a packed file or a Hugging Face folder. A folder is converted once, into $ONEBIT_CACHE, else
-$XDG_CACHE_HOME/onebit, else ~/.cache/onebit, under a name made from the sha256 of its content.
+MODEL is a packed file, a Hugging Face folder, or a hub id user/name[@revision]. Folders and hub ids are
+converted once, into $ONEBIT_CACHE, else $XDG_CACHE_HOME/onebit, else ~/.cache/onebit, under a name made from
+their content. What is fetched from the hub goes into the cache of Python's huggingface_hub and is found there;
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to Python.
 Without MODEL, the small story model built into the program is used.
 
-Exit codes: 0 fine, 1 other failure (I/O, full disk), 2 the request cannot be served as asked,
+Exit codes: 0 fine, 1 other failure (I/O, full disk, network), 2 the request cannot be served as asked,
 3 model missing or broken, 4 well-formed but not supported, 5 does not fit in memory, 130 interrupted.";
 
 /// Run 1-bit and ternary language models on ordinary CPUs.
@@ -52,7 +56,7 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// What is in a model file, which kernels run here, how much memory it takes.
     Info(InfoArgs),
-    /// Convert a Hugging Face folder into a packed file.
+    /// Convert a Hugging Face folder or a model of the hub into a packed file.
     Convert(ConvertArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Flags of `onebit chat`.
 #[derive(Clone, Debug, Args)]
 pub struct ChatArgs {
-    /// A packed file or a Hugging Face folder [default: the demo model]
+    /// A packed file, a Hugging Face folder, or a hub id user/name[@revision] [default: the demo model]
     model: Option<PathBuf>,
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

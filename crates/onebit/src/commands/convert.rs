@@ -1,7 +1,9 @@
-//! `onebit convert` and `cargo xtask convert`: a Hugging Face folder into a packed file.
+//! `onebit convert` and `cargo xtask convert`: a Hugging Face folder or a model of the hub into a packed file.
 
+use crate::cli::HubArgs;
 use crate::exit::{self, Code};
 use crate::progress::ConversionBar;
+use crate::source::Source;
 use crate::stdout;
 use clap::Args;
 use onebit_convert::Options;
@@ -10,7 +12,7 @@ use std::path::PathBuf;
 /// Flags of `convert`.
 #[derive(Clone, Debug, Args)]
 pub struct ConvertArgs {
-    /// The Hugging Face folder
+    /// The Hugging Face folder, or a hub id user/name[@revision]
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The packed file to write
@@ -31,9 +33,8 @@ pub struct ConvertArgs {
     /// Write over an existing file
     #[arg(long)]
     force: bool,
-    /// Use no network
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    hub: HubArgs,
     #[arg(
         long = "for",
         value_name = "TARGET",
@@ -51,8 +52,6 @@ pub struct ConvertArgs {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
-    #[arg(long, value_name = "REV", hide = true)]
-    revision: Option<String>,
 }
 
 /// Converts, and prints a summary on stdout.
@@ -68,13 +67,13 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Code> {
     options.force = args.force;
     options.verify.tokens = args.verify;
     options.verify.max_kl = args.verify_max_kl;
-    crate::source::require_folder(&args.source)?;
-    let report = onebit_convert::convert(
-        &args.source,
-        &args.output,
-        &options,
-        &mut ConversionBar::new()?,
-    )?;
+    let source = Source::find(Some(&args.source), &args.hub)?;
+    if matches!(source, Source::Hub(_)) {
+        refuse_existing(args)?;
+    }
+    let folder = source.checkpoint(&mut options)?;
+    let report =
+        onebit_convert::convert(&folder, &args.output, &options, &mut ConversionBar::new()?)?;
     match args.json {
         true => stdout::line(&serde_json::to_string(&report)?)?,
         false => stdout::line(&report.to_string())?,
@@ -82,12 +81,18 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Code> {
     Ok(Code::Success)
 }
 
-fn refuse_later(args: &ConvertArgs) -> anyhow::Result<()> {
-    if args.revision.is_some() {
-        return Err(exit::unsupported(
-            "--revision needs the hub, which is not supported yet; pass a folder",
-        ));
+/// The converter would refuse this too, but only after the download.
+fn refuse_existing(args: &ConvertArgs) -> anyhow::Result<()> {
+    match args.output.symlink_metadata() {
+        Ok(_) if !args.force => Err(exit::request(format!(
+            "{} exists already; --force replaces it",
+            args.output.display()
+        ))),
+        _ => Ok(()),
     }
+}
+
+fn refuse_later(args: &ConvertArgs) -> anyhow::Result<()> {
     match args.target.as_str() {
         "portable" => Ok(()),
         other => Err(exit::unsupported(format!(

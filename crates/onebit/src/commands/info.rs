@@ -3,7 +3,7 @@
 mod report;
 mod text;
 
-use crate::cli::{KvArg, Load, parse_kv};
+use crate::cli::{HubArgs, KvArg, Load, parse_kv};
 use crate::exit::{self, Code};
 use crate::source::Source;
 use crate::stdout;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Flags of `onebit info`.
 #[derive(Clone, Debug, Args)]
 pub struct InfoArgs {
-    /// A packed file or a Hugging Face folder [default: the demo model]
+    /// A packed file, a Hugging Face folder, or a hub id user/name[@revision] [default: the demo model]
     model: Option<PathBuf>,
     /// Positions of the memory plan [default: 2048, or the model's maximum if smaller]
     #[arg(short, long, value_name = "N")]
@@ -30,9 +30,8 @@ pub struct InfoArgs {
     /// Compare every tensor with its stored hash
     #[arg(long)]
     check: bool,
-    /// Use no network
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    hub: HubArgs,
     #[arg(long, value_name = "NAME", hide = true)]
     shape: Option<String>,
     #[arg(long, hide = true, requires = "shape")]
@@ -44,7 +43,7 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<Code> {
     if args.shape.is_some() {
         return Err(exit::unsupported("--shape is not supported yet"));
     }
-    let source = Source::find(args.model.as_deref())?;
+    let source = Source::find(args.model.as_deref(), &args.hub)?;
     let file = Arc::new(source.open(Load::Mmap)?);
     if args.check {
         file.check_hashes()?;

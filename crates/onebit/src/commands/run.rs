@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// Flags of `onebit run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// A packed file or a Hugging Face folder [default: the demo model]
+    /// A packed file, a Hugging Face folder, or a hub id user/name[@revision] [default: the demo model]
     model: Option<PathBuf>,
     #[command(flatten)]
     prompt: PromptArgs,

@@ -21,7 +21,7 @@ const LOGITS_ROWS: usize = 32;
 /// Flags of `onebit score`.
 #[derive(Clone, Debug, Args)]
 pub struct ScoreArgs {
-    /// A packed file or a Hugging Face folder [default: the demo model]
+    /// A packed file, a Hugging Face folder, or a hub id user/name[@revision] [default: the demo model]
     model: Option<PathBuf>,
     /// The text to score
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["file", "ids"])]

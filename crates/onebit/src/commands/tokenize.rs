@@ -1,6 +1,6 @@
 //! `onebit tokenize`: text into token ids, and back.
 
-use crate::cli::{IdList, Load, read_text_file, read_text_stdin};
+use crate::cli::{HubArgs, IdList, Load, read_text_file, read_text_stdin};
 use crate::exit::{self, Code};
 use crate::source::Source;
 use crate::stdout;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Flags of `onebit tokenize`.
 #[derive(Clone, Debug, Args)]
 pub struct TokenizeArgs {
-    /// A packed file, a Hugging Face folder, or a folder that holds only the tokenizer's files
+    /// A packed file, a Hugging Face folder, a hub id, or a folder that holds only the tokenizer's files
     model: PathBuf,
     /// The text to encode
     #[arg(
@@ -41,14 +41,13 @@ pub struct TokenizeArgs {
     /// Do not ask for an answer at the end of the conversation
     #[arg(long, requires = "chat")]
     no_generation_prompt: bool,
-    /// Use no network
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Does it.
 pub(crate) fn run(args: TokenizeArgs) -> anyhow::Result<Code> {
-    match Source::find(Some(&args.model))? {
+    match Source::find(Some(&args.model), &args.hub)?.with_tokenizer()? {
         Source::Folder(folder) => with_files(&args, &TextFiles::from_dir(&folder)?),
         source => with_files(&args, &TextFiles::from_packed(&source.open(Load::Mmap)?)?),
     }

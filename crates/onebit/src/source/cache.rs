@@ -20,24 +20,40 @@ pub(super) fn open<T>(
     progress: &mut dyn Progress,
     open: impl Fn(&Path) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let cache = directory()?;
-    fs::create_dir_all(&cache)
-        .with_context(|| format!("cannot create the cache folder {}", cache.display()))?;
+    let cache = created_directory()?;
     let packed = cache.join(packed_name(folder, &key(folder, &cache)?));
+    open_or_convert(&packed, folder, Options::default(), progress, open)
+}
+
+/// Opens `packed`, converting `folder` into it where it is not there or broken.
+pub(super) fn open_or_convert<T>(
+    packed: &Path,
+    folder: &Path,
+    mut options: Options,
+    progress: &mut dyn Progress,
+    open: impl Fn(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     if packed.exists() {
-        match open(&packed) {
+        match open(packed) {
             Ok(opened) => return Ok(opened),
             Err(e) => tracing::warn!("converting again, the cached file is broken: {e:#}"),
         }
     }
-    let mut options = Options::default();
     options.force = true;
-    convert(folder, &packed, &options, progress)?;
-    open(&packed)
+    convert(folder, packed, &options, progress)?;
+    open(packed)
+}
+
+/// The folder of the cache, made where it is not there.
+pub(super) fn created_directory() -> anyhow::Result<PathBuf> {
+    let cache = directory()?;
+    fs::create_dir_all(&cache)
+        .with_context(|| format!("cannot create the cache folder {}", cache.display()))?;
+    Ok(cache)
 }
 
 /// `$ONEBIT_CACHE`, else `$XDG_CACHE_HOME/onebit`, else `~/.cache/onebit`.
-fn directory() -> anyhow::Result<PathBuf> {
+pub(super) fn directory() -> anyhow::Result<PathBuf> {
     let variable = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -155,7 +171,7 @@ fn hash_into(hash: &mut Sha256, path: &Path, buffer: &mut [u8]) -> io::Result<()
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -2,10 +2,18 @@
 
 mod cache;
 mod demo;
+#[cfg_attr(not(feature = "hub"), path = "no_hub.rs")]
+mod hub;
+#[cfg(feature = "hub")]
+mod memory;
 
-use crate::cli::Load;
+pub use hub::HubModel;
+
+use crate::cli::{HubArgs, Load};
 use crate::exit;
 use crate::progress::ConversionBar;
+use hub::TokenizerPlace;
+use onebit_convert::Options;
 use onebit_format::PackedFile;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,6 +27,8 @@ pub enum Source {
     Packed(PathBuf),
     /// A Hugging Face folder.
     Folder(PathBuf),
+    /// A model of the Hugging Face Hub.
+    Hub(HubModel),
 }
 
 impl fmt::Display for Source {
@@ -26,19 +36,30 @@ impl fmt::Display for Source {
         match self {
             Self::Demo => f.write_str("the demo model"),
             Self::Packed(path) | Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Hub(model) => model.fmt(f),
         }
     }
 }
 
 impl Source {
-    /// Finds out what MODEL stands for.
+    /// Finds out what MODEL stands for. What is on the disk comes before what is on the hub.
     ///
     /// # Errors
-    /// Exit code 3 where there is nothing of that name, 4 for a hub id or a file of a kind that is not read.
-    pub fn find(model: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = model else {
-            return Ok(Self::Demo);
+    /// Exit code 3 where there is nothing of that name, 2 for a revision of what has none.
+    pub fn find(model: Option<&Path>, hub: &HubArgs) -> anyhow::Result<Self> {
+        let found = match model {
+            None => Self::Demo,
+            Some(path) => Self::at(path, hub)?,
         };
+        match (&found, &hub.revision) {
+            (Self::Hub(_), _) | (_, None) => Ok(found),
+            _ => Err(exit::request(format!(
+                "--revision goes with a hub id, and {found} is none"
+            ))),
+        }
+    }
+
+    fn at(path: &Path, hub: &HubArgs) -> anyhow::Result<Self> {
         match std::fs::metadata(path) {
             Ok(meta) if meta.is_dir() => Ok(Self::Folder(path.to_owned())),
             Ok(meta) if meta.is_file() => Ok(Self::Packed(path.to_owned())),
@@ -46,18 +67,17 @@ impl Source {
                 "{} is neither a file nor a folder",
                 path.display()
             ))),
-            Err(_) if is_hub_id(path) => Err(exit::unsupported(format!(
-                "{}: there is no such file or folder, and hub ids are not supported yet: download the model and pass its folder",
-                path.display()
-            ))),
-            Err(e) => Err(exit::bad_model(format!(
-                "cannot open model {}: {e}",
-                path.display()
-            ))),
+            Err(e) => match HubModel::parse(path, hub)? {
+                Some(model) => Ok(Self::Hub(model)),
+                None => Err(exit::bad_model(format!(
+                    "cannot open model {}: {e}",
+                    path.display()
+                ))),
+            },
         }
     }
 
-    /// Opens it as a packed file; a folder is converted first unless the cache has it.
+    /// Opens it as a packed file; a folder or a model of the hub is converted first unless the cache has it.
     ///
     /// # Errors
     /// What is wrong with the file, or with the folder.
@@ -68,21 +88,37 @@ impl Source {
             Self::Folder(folder) => cache::open(folder, &mut ConversionBar::new()?, |path| {
                 open_file(path, load)
             }),
+            Self::Hub(model) => model.open(|path| open_file(path, load)),
         }
     }
-}
 
-/// Refuses what cannot be the source of a conversion.
-///
-/// # Errors
-/// As [`Source::find`], and exit code 3 for a file.
-pub fn require_folder(path: &Path) -> anyhow::Result<()> {
-    match Source::find(Some(path))? {
-        Source::Folder(_) => Ok(()),
-        _ => Err(exit::bad_model(format!(
-            "{} is not a Hugging Face folder",
-            path.display()
-        ))),
+    /// A model of the hub becomes what its tokenizer can be read from: a folder with its tokenizer's files, or the
+    /// file that it was converted into. All else stays what it is.
+    ///
+    /// # Errors
+    /// What the hub refuses, or what is missing where it must not be asked.
+    pub fn with_tokenizer(self) -> anyhow::Result<Self> {
+        let Self::Hub(model) = self else {
+            return Ok(self);
+        };
+        Ok(match model.tokenizer()? {
+            TokenizerPlace::Folder(folder) => Self::Folder(folder),
+            TokenizerPlace::Packed(path) => Self::Packed(path),
+        })
+    }
+
+    /// The folder to convert; for a model of the hub it is fetched, and `options` told where it comes from.
+    ///
+    /// # Errors
+    /// Exit code 3 for what is no folder, and what the hub refuses.
+    pub fn checkpoint(self, options: &mut Options) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::Folder(folder) => Ok(folder),
+            Self::Hub(model) => model.checkpoint(options),
+            other => Err(exit::bad_model(format!(
+                "{other} is not a Hugging Face folder"
+            ))),
+        }
     }
 }
 
@@ -109,45 +145,4 @@ fn refuse_gguf(path: &Path) -> anyhow::Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Whether a path that names no file looks like `user/name[@revision]`.
-fn is_hub_id(path: &Path) -> bool {
-    let Some((user, rest)) = path.to_str().and_then(|text| text.split_once('/')) else {
-        return false;
-    };
-    let name = rest.split_once('@').map_or(rest, |(name, _)| name);
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    let is_file_name = [".onebit", ".safetensors", ".gguf"]
-        .iter()
-        .any(|end| name.ends_with(end));
-    plain(user) && plain(name) && !is_file_name && !Path::new(user).exists()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hub_ids_are_told_from_missing_files() {
-        assert!(is_hub_id(Path::new("microsoft/bitnet-b1.58-2B-4T")));
-        assert!(is_hub_id(Path::new("user/name@main")));
-        for path in [
-            "model.onebit",
-            "dir/model.onebit",
-            "/a/b",
-            "./a/b",
-            "a/b/c",
-            "../x",
-            "src/b",
-        ] {
-            assert!(!is_hub_id(Path::new(path)), "{path}");
-        }
-    }
 }

@@ -146,7 +146,11 @@ fn models_that_are_not_there_are_told_from_hub_ids() {
     onebit(&["run", "/no/such/model", "-p", "a"]).refused(3, &["/no/such/model"]);
     onebit(&["run", "no-such.onebit", "-p", "a"]).refused(3, &["no-such.onebit"]);
     onebit(&["info", "/dev/null"]).refused(3, &["/dev/null"]);
-    onebit(&["run", "microsoft/bitnet-b1.58-2B-4T", "-p", "a"]).refused(4, &["hub", "folder"]);
+    onebit(&["run", "no-such/model.onebit", "-p", "a"]).refused(3, &["no-such/model.onebit"]);
+    #[cfg(feature = "hub")]
+    onebit(&["run", "user/name", "-p", "a"]).refused(3, &["user/name at main", "HF_HUB_OFFLINE"]);
+    #[cfg(not(feature = "hub"))]
+    onebit(&["run", "user/name", "-p", "a"]).refused(4, &["user/name", "hub"]);
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod exit_codes;
 mod families;
 mod few_bits;
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod info;
 mod interrupt;
 mod run;
@@ -68,7 +70,19 @@ fn program(args: &[&str]) -> Command {
     command
         .args(args)
         .stdin(Stdio::null())
-        .env("ONEBIT_CACHE", cache());
+        .env("ONEBIT_CACHE", cache())
+        // No test may reach the real hub, nor see this user's settings of it.
+        .env("HF_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("hf"))
+        .env("HF_HUB_OFFLINE", "1");
+    for name in [
+        "HF_ENDPOINT",
+        "HF_TOKEN",
+        "HF_TOKEN_PATH",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+    ] {
+        command.env_remove(name);
+    }
     command
 }
 
