@@ -13,6 +13,7 @@ use crate::error::FormatError;
 use crate::layout::ATOM_BYTES;
 use crate::matrix::{MatrixRef, Scales};
 use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, Meta, SCALES_TENSOR, ScaleMeta};
+use crate::values::Values;
 
 /// The metadata of a packed file and the places of its tensors. It owns no tensor bytes, so it
 /// works with any source of them; [`PackedFile`](crate::PackedFile) keeps the two together.
@@ -37,10 +38,10 @@ struct Preamble {
 }
 
 impl Index {
-    /// Parses and validates a whole file. Reads the header and the scales, not the weights.
+    /// Parses and validates a whole file. Reads the header, the scales and the vectors, not the weights.
     ///
     /// Afterwards every tensor is known to lie inside `bytes` at a multiple of 64 bytes from their
-    /// start, to have exactly the size that its layout demands, and to have finite scales.
+    /// start and to have exactly the size that its layout demands, and scales and vectors are known to be finite.
     ///
     /// # Errors
     /// Of kind [`Unsupported`](crate::ErrorKind::Unsupported) when a later version of the format
@@ -53,6 +54,7 @@ impl Index {
         check_hash_names(&meta, &contents)?;
         let index = Self { meta, places };
         index.check_scales(bytes)?;
+        index.check_vectors(bytes)?;
         Ok(index)
     }
 
@@ -185,6 +187,19 @@ impl Index {
         })
     }
 
+    /// Checks that the numbers of all vectors are finite.
+    fn check_vectors(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        for (name, len) in &self.meta.vectors {
+            let values = self.slice(bytes, name)?.as_chunks().0.iter().take(*len);
+            let finite = |value: &[u8; 4]| f32::from_le_bytes(*value).is_finite();
+            if let Some(at) = values.into_iter().position(|value| !finite(value)) {
+                let found = format!("another one at index {at}");
+                return Err(FormatError::tensor(name, "finite numbers", found));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks scales bytewise: the bytes of a file that is only parsed need no alignment.
     fn check_scales(&self, bytes: &[u8]) -> Result<(), FormatError> {
         for (name, meta) in &self.meta.matrices {
@@ -239,6 +254,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn parse_meta(text: &str) -> Result<Meta, FormatError> {
     let wrong = |error| FormatError::metadata("onebit", "metadata of a packed file", error);
+    Values::count(text).map_err(wrong)?;
     let preamble: Preamble = serde_json::from_str(text).map_err(wrong)?;
     if preamble.format_version != u64::from(FORMAT_VERSION) {
         let found = preamble.format_version;

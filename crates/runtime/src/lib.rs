@@ -91,7 +91,7 @@ pub use engine::Engine;
 pub use error::{ErrorKind, RuntimeError};
 pub use generate::{GenerateOptions, Generation, Output, Piece, StopReason, generate};
 pub use memory::{MemoryItem, MemoryKind, MemoryPlan};
-pub use os::{ProcessMemory, default_threads, process_memory, reset_peak};
+pub use os::{ProcessMemory, default_threads, process_memory, reset_peak, survive_file_size_limit};
 pub use pool::{MAX_THREADS, Pool};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};

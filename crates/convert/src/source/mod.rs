@@ -1,6 +1,7 @@
 //! A checkpoint folder: its JSON files and its tensors, whatever shard they are in.
 
 pub(crate) mod file;
+pub(crate) mod header;
 pub(crate) mod index;
 pub(crate) mod json;
 pub(crate) mod shard;
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::error::{ConvertError, Result};
@@ -18,6 +20,10 @@ use crate::source::file::{open_regular, read_optional};
 use crate::source::shard::{Shard, TensorInfo};
 
 const SINGLE: &str = "model.safetensors";
+/// The JSON files of a checkpoint that are read here.
+pub(crate) const FILES: [&str; 3] = ["config.json", "generation_config.json", index::INDEX];
+/// Bytes read at a time by one thread.
+const READ_PIECE: usize = 4 << 20;
 
 /// An open checkpoint folder.
 #[derive(Debug)]
@@ -114,6 +120,14 @@ impl Checkpoint {
         let row = tensor.bytes / tensor.shape[0].max(1) as u64;
         let mut bytes = vec![0; row as usize * rows.len()];
         self.read(tensor, row * rows.start as u64, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a whole tensor, in pieces at the same time.
+    pub(crate) fn read_all(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; tensor.bytes as usize];
+        let pieces = bytes.par_chunks_mut(READ_PIECE).enumerate();
+        pieces.try_for_each(|(at, piece)| self.read(tensor, (at * READ_PIECE) as u64, piece))?;
         Ok(bytes)
     }
 
