@@ -17,7 +17,7 @@ const BYTES_PER_FUEL: usize = 64;
 /// Longest source accepted, in bytes: ten times the longest that are published.
 pub(super) const MAX_SOURCE: usize = 128 << 10;
 /// Longest text rendered, in bytes.
-const MAX_TEXT: usize = 16 << 20;
+const MAX_TEXT: usize = 8 << 20;
 /// Bytes of stack for compiling and rendering, of which only those in use take memory. Expressions nest as deep as the
 /// source is long, with about a kilobyte for each level.
 const STACK: usize = 512 << 20;
