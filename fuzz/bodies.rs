@@ -16,10 +16,10 @@ use onebit_runtime::{
 };
 
 /// A body by its name, which is also the name of the fuzz target.
-pub type Body = (&'static str, fn(&[u8]));
+pub(crate) type Body = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: &[Body] = &[
+pub(crate) const ALL: &[Body] = &[
     ("packed", packed),
     ("checkpoint", checkpoint),
     ("config", config),
@@ -32,7 +32,7 @@ pub const ALL: &[Body] = &[
 ];
 
 /// A packed file: views every tensor, and where it opens as a model, runs two tokens and tokenizes a text.
-pub fn packed(data: &[u8]) {
+pub(crate) fn packed(data: &[u8]) {
     let Ok(index) = Index::parse(data) else {
         return;
     };
@@ -89,7 +89,7 @@ fn text(files: &TextFiles<'_>) {
 }
 
 /// Weights: a checkpoint whose `model.safetensors` is these bytes gives a valid output, or an error and nothing.
-pub fn checkpoint(data: &[u8]) {
+pub(crate) fn checkpoint(data: &[u8]) {
     const CONFIG: &[u8] = include_bytes!("../fixtures/checkpoints/llama_bitlinear/config.json");
     let root = std::env::temp_dir().join(format!("onebit-fuzz-{}", std::process::id()));
     let (source, out) = (root.join("source"), root.join("out"));
@@ -115,17 +115,17 @@ fn convert_checked(source: &Path, out: &Path) {
 }
 
 /// `config.json` and `generation_config.json`.
-pub fn config(data: &[u8]) {
+pub(crate) fn config(data: &[u8]) {
     drop(onebit_convert::fuzz::config(data));
 }
 
 /// `model.safetensors.index.json`.
-pub fn index_json(data: &[u8]) {
+pub(crate) fn index_json(data: &[u8]) {
     drop(onebit_convert::fuzz::index_json(data));
 }
 
 /// `tokenizer.json`, once with the class that rewrites it.
-pub fn tokenizer(data: &[u8]) {
+pub(crate) fn tokenizer(data: &[u8]) {
     for config in [&b"{}"[..], br#"{"tokenizer_class": "LlamaTokenizer"}"#] {
         if let Ok(files) = TextFiles::new(data, Some(config), None, None) {
             text(&files);
@@ -134,7 +134,7 @@ pub fn tokenizer(data: &[u8]) {
 }
 
 /// `tokenizer_config.json`, and the same bytes as `special_tokens_map.json`.
-pub fn tokenizer_config(data: &[u8]) {
+pub(crate) fn tokenizer_config(data: &[u8]) {
     const TOKENIZER: &[u8] = include_bytes!("../fixtures/tokenizers/llama3/tokenizer.json");
     for (config, special) in [(Some(data), None), (None, Some(data))] {
         if let Ok(files) = TextFiles::new(TOKENIZER, config, special, None) {
@@ -144,7 +144,7 @@ pub fn tokenizer_config(data: &[u8]) {
 }
 
 /// A chat template.
-pub fn template(data: &[u8]) {
+pub(crate) fn template(data: &[u8]) {
     let Ok(source) = std::str::from_utf8(data) else {
         return;
     };
@@ -156,7 +156,7 @@ pub fn template(data: &[u8]) {
 }
 
 /// A list of messages, as `--chat` and `/load` read it.
-pub fn messages(data: &[u8]) {
+pub(crate) fn messages(data: &[u8]) {
     const TEMPLATE: &str =
         "{% for m in messages %}{{ m.role | upper }}{{ m.content }}{{ m | tojson }}{% endfor %}";
     static PARSED: LazyLock<ChatTemplate> =
@@ -171,7 +171,7 @@ pub fn messages(data: &[u8]) {
 }
 
 /// `--ids`.
-pub fn ids(data: &[u8]) {
+pub(crate) fn ids(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };

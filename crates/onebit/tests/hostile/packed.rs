@@ -172,7 +172,7 @@ fn changed(change: impl FnOnce(&mut Value, &mut Value)) -> Vec<u8> {
     let mut meta =
         serde_json::from_str(header["__metadata__"]["onebit"].as_str().unwrap()).unwrap();
     change(&mut meta, &mut header);
-    if header["__metadata__"].is_object() {
+    if header["__metadata__"]["onebit"].is_string() {
         header["__metadata__"]["onebit"] = meta.to_string().into();
     }
     joined(header.to_string(), &bytes[8 + len..])
@@ -333,13 +333,8 @@ fn weights_that_are_no_numbers_are_no_panic() {
 #[test]
 fn metadata_of_too_many_values_is_refused_in_little_memory() {
     let lists = format!("[{}0]", "0,".repeat(4 << 20));
-    let bytes = sample();
     let header = format!("{{\"__metadata__\":{{\"onebit\":\"{{\\\"model\\\":{lists}}}\"}}}}");
-    outside(
-        &joined(header, &bytes[8 + header_len(bytes)..]),
-        &[3],
-        &["values"],
-    );
+    outside(&joined(header, &[]), &[3], &["values"]);
     let deep = format!(
         "{{\"__metadata__\":{{\"onebit\":\"{}\"}}}}",
         "[".repeat(100_000)

@@ -152,7 +152,7 @@ fn texts_that_are_none() {
         }
         onebit_with(&["run", "-n", "1"], &fs::read(path).unwrap()).refused(2, &["UTF-8", "stdin"]);
     }
-    for path in ["/no/such/file", folder.path().to_str().unwrap(), ""] {
+    for path in ["/no/such/file", folder.path().to_str().unwrap()] {
         onebit(&["run", "-f", path]).refused(2, &["cannot read"]);
         onebit(&["score", "-f", path]).refused(2, &["cannot read"]);
     }

@@ -286,9 +286,13 @@ fn tokenizers_are_tokenizers() {
         (
             "an unknown decoder",
             changed(
-                "\"decoder\": {",
-                "\"decoder\": {\"type\": \"Magic\"}, \"old\": {",
+                "\"decoder\":{",
+                "\"decoder\":{\"type\":\"Magic\"},\"old\":{",
             ),
+        ),
+        (
+            "a decoder that is a number",
+            changed("\"decoder\":{", "\"decoder\":1,\"old\":{"),
         ),
     ];
     let folder = folder();

@@ -1,6 +1,6 @@
 //! Bounds on what a template may do: it comes with the model, and nobody has vouched for it.
 
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
 use crate::error::RuntimeError;
+use crate::guard::guarded;
 
 /// Steps that a template may take before it is stopped, each also worth 64 bytes of text or lists that it makes; real
 /// ones take a few thousand.
@@ -37,14 +38,20 @@ pub(super) fn bounded<T: Send + 'static>(
     thread::Builder::new()
         .name("chat template".into())
         .stack_size(STACK)
-        .spawn(move || drop(sender.send(work())))
+        .spawn(move || {
+            let done = guarded(work);
+            let failed = |reason| {
+                Err(RuntimeError::TemplateLimit(format!(
+                    "the engine fails: {reason}"
+                )))
+            };
+            drop(sender.send(done.unwrap_or_else(failed)));
+        })
         .map_err(RuntimeError::Threads)?;
-    receiver.recv_timeout(DEADLINE).unwrap_or_else(|e| {
-        Err(RuntimeError::TemplateLimit(match e {
-            RecvTimeoutError::Timeout => "it takes too long".into(),
-            RecvTimeoutError::Disconnected => "it makes the template engine fail".into(),
-        }))
-    })
+    let late = || RuntimeError::TemplateLimit("it takes too long".into());
+    receiver
+        .recv_timeout(DEADLINE)
+        .unwrap_or_else(|_| Err(late()))
 }
 
 /// Refuses a source that is longer than any template.
