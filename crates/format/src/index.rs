@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::container::Container;
 use crate::contents::{Content, TensorKind, contents, layout_of};
 use crate::error::FormatError;
-use crate::layout::ATOM_BYTES;
+use crate::layout::{ATOM_BYTES, Layout};
 use crate::matrix::{MatrixRef, Scales};
 use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, Meta, SCALES_TENSOR, ScaleMeta};
 use crate::values::Values;
@@ -133,13 +133,17 @@ impl Index {
         elements(self.slice(bytes, name)?, len)
     }
 
-    /// Compares every tensor of `bytes` with its hash in the metadata.
+    /// Compares every tensor of `bytes` with its hash in the metadata, and looks for codes that are none.
     ///
     /// # Errors
-    /// For the first tensor in file order that differs.
+    /// For the first tensor in file order that differs or has such a code.
     pub fn check_hashes(&self, bytes: &[u8]) -> Result<(), FormatError> {
-        for (name, _, range) in self.tensors() {
-            let found = hex(&Sha256::digest(slice(bytes, range, name)?));
+        for (name, kind, range) in self.tensors() {
+            let tensor = slice(bytes, range, name)?;
+            if kind == TensorKind::Matrix(Layout::T2) {
+                check_ternary(name, tensor)?;
+            }
+            let found = hex(&Sha256::digest(tensor));
             let expected = self.meta.sha256.get(name).cloned().unwrap_or_default();
             if found != expected {
                 return Err(FormatError::Hash {
@@ -244,6 +248,19 @@ pub(crate) fn check_values(
                 format!("another number at index {at}"),
             ))
         }
+    }
+}
+
+/// Refuses code 3, which is no ternary weight.
+fn check_ternary(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
+    let has_three = |byte: &u8| byte & (byte >> 1) & 0x55 != 0;
+    match bytes.iter().position(has_three) {
+        None => Ok(()),
+        Some(at) => Err(FormatError::tensor(
+            tensor,
+            "codes 0, 1 and 2",
+            format!("code 3 in byte {at}"),
+        )),
     }
 }
 

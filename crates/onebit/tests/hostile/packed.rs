@@ -255,7 +255,7 @@ const LIES: &[Lie] = &[
     ("an absurd scale index", 3, &[], |m, _| m["matrices"]["layers.0.q"]["scale"] = json!({"tensor": {"index": u64::MAX}})),
     ("the scale of another matrix", 3, &[], |m, _| m["matrices"]["layers.0.q"]["scale"] = m["matrices"]["layers.0.k"]["scale"].clone()),
     ("an unknown activation mode", 3, &[], |m, _| m["matrices"]["layers.0.q"]["activation"] = "i2".into()),
-    ("a matrix that is not there", 3, &["ghost"], |m, _| m["matrices"]["ghost"] = m["matrices"]["layers.0.q"].clone()),
+    ("a matrix that is not there", 3, &[], |m, _| m["matrices"]["ghost"] = m["matrices"]["layers.0.q"].clone()),
     ("a matrix that is not said", 3, &["layers.0.q"], |m, _| drop(m["matrices"].as_object_mut().unwrap().remove("layers.0.q"))),
     ("a matrix that is a vector too", 3, &["layers.0.q"], |m, _| m["vectors"]["layers.0.q"] = 128.into()),
     ("a vector of nothing", 3, &["norm"], |m, _| m["vectors"]["norm"] = 0.into()),
@@ -313,6 +313,35 @@ fn numbers_that_are_none_are_found() {
             outside(&bytes, &[3], &["finite"]);
         }
     }
+}
+
+/// A file that was made with an invalid code has the right hash, and the code is found all the same.
+#[test]
+fn code_3_is_found_by_check() {
+    use sha2::{Digest, Sha256};
+    let sample = PackedFile::from_bytes(sample().to_vec()).unwrap();
+    let ranges = sample.index().tensors();
+    let range = ranges
+        .into_iter()
+        .find(|(name, _, _)| *name == "layers.0.q")
+        .unwrap()
+        .2;
+    let mut bytes = sample.bytes().to_vec();
+    bytes[range.start + 5] |= 0x0C;
+    let hash: String = Sha256::digest(&bytes[range.clone()])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let old = &sample.meta().sha256["layers.0.q"];
+    let at = bytes
+        .windows(64)
+        .position(|window| window == old.as_bytes())
+        .unwrap();
+    bytes[at..at + 64].copy_from_slice(hash.as_bytes());
+    assert!(run(&bytes));
+    let (_folder, path) = file(&bytes);
+    onebit(&["info", arg(&path)]).ok();
+    onebit(&["info", "--check", arg(&path)]).refused(3, &["layers.0.q", "code 3"]);
 }
 
 /// Weights are not looked at when a file is opened; what they lead to is said.
