@@ -21,7 +21,8 @@ pub(crate) struct Ternary<'a> {
     pub(crate) multiplier: f32,
     /// What an online weight is multiplied by before it is rounded.
     scale: f32,
-    /// The bytes of an online weight between the two times they are needed, unless they are too many.
+    /// The bytes of an online weight, and perhaps more behind them, between the two times they are needed; `None` where
+    /// they are too many.
     held: Option<Vec<u8>>,
 }
 
@@ -191,6 +192,14 @@ impl<'a> Ternary<'a> {
             .collect();
         let total: f64 = sums.into_iter().sum::<Result<f64>>()?;
         Ok((total / (rows as f64 * self.cols as f64)) as f32)
+    }
+}
+
+impl Drop for Ternary<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.checkpoint.give_back(held);
+        }
     }
 }
 

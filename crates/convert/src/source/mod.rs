@@ -7,8 +7,10 @@ pub(crate) mod json;
 pub(crate) mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
@@ -35,6 +37,8 @@ pub(crate) struct Checkpoint {
     pub(crate) tensors: BTreeMap<String, TensorInfo>,
     /// Tensors that are in a shard but that the index does not list, with that shard's name.
     pub(crate) unlisted: BTreeMap<String, String>,
+    /// Memory that [`read_all`](Self::read_all) has used before; taking new memory costs as much as filling it.
+    spare: Mutex<Vec<u8>>,
 }
 
 impl Checkpoint {
@@ -50,6 +54,7 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             unlisted: BTreeMap::new(),
+            spare: Mutex::default(),
         })
     }
 
@@ -123,12 +128,28 @@ impl Checkpoint {
         Ok(bytes)
     }
 
-    /// Reads a whole tensor, in pieces at the same time.
+    /// Reads a whole tensor, in pieces at the same time, to the start of the bytes returned; give them back with
+    /// [`give_back`](Self::give_back).
     pub(crate) fn read_all(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; tensor.bytes as usize];
-        let pieces = bytes.par_chunks_mut(READ_PIECE).enumerate();
+        let len = tensor.bytes as usize;
+        let mut bytes = self
+            .spare
+            .lock()
+            .map(|mut spare| take(&mut *spare))
+            .unwrap_or_default();
+        if bytes.len() < len {
+            bytes = vec![0; len];
+        }
+        let pieces = bytes[..len].par_chunks_mut(READ_PIECE).enumerate();
         pieces.try_for_each(|(at, piece)| self.read(tensor, (at * READ_PIECE) as u64, piece))?;
         Ok(bytes)
+    }
+
+    /// Keeps memory for the next [`read_all`](Self::read_all).
+    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
+        if let Ok(mut spare) = self.spare.lock() {
+            *spare = bytes;
+        }
     }
 
     /// Whether two float tensors hold the same numbers in the same shape.
