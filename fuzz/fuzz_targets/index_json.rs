@@ -7,6 +7,7 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies.rs"]
+mod bodies;
 
-fuzz_target!(|data: &[u8]| drop(onebit_convert::fuzz::index_json(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::index_json(data));

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use half::f16;
 use onebit_format::{Plan as FilePlan, Provenance, Scales, SourceFile, Writer};
@@ -20,11 +21,13 @@ use crate::options::Options;
 use crate::plan::{Item, Matrix, Plan};
 use crate::progress::Progress;
 use crate::report::{MatrixReport, Report};
-use crate::source::Checkpoint;
 use crate::source::shard::{Shard, TensorInfo};
+use crate::source::{self, Checkpoint};
 use crate::tokenizer::{self, Text};
 use crate::verify;
 
+/// How often a wait looks whether it was cancelled.
+const POLL: Duration = Duration::from_millis(2);
 /// What messages put before the fields of the config.
 const CONFIG: &str = "config.json: ";
 /// The same for the generation config.
@@ -68,7 +71,7 @@ pub fn convert(
             .collect(),
         verify: None,
     };
-    let hashes = while_hashing(&checkpoint.shards, || {
+    let hashes = while_hashing(&checkpoint.shards, progress, |progress| {
         write_items(&checkpoint, &plan, &mut writer, &mut report, progress)
     })?;
     for (name, bytes) in &text.blobs {
@@ -104,15 +107,17 @@ pub fn check_config(source: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to replace a shard by the output, even if asked to.
+/// Refuses to replace a file of the source by the output, even if asked to.
 fn refuse_overwriting_source(checkpoint: &Checkpoint, output: &Path) -> Result<()> {
     let Ok(output_file) = fs::canonicalize(output) else {
         return Ok(());
     };
-    let is_output = |shard: &&Shard| {
-        fs::canonicalize(checkpoint.dir.join(&shard.name)).is_ok_and(|path| path == output_file)
+    let is_output = |name: &&str| {
+        fs::canonicalize(checkpoint.dir.join(name)).is_ok_and(|path| path == output_file)
     };
-    match checkpoint.shards.iter().find(is_output) {
+    let shards = checkpoint.shards.iter().map(|shard| shard.name.as_str());
+    let others = source::FILES.iter().chain(&tokenizer::FILES).copied();
+    match shards.chain(others).find(is_output) {
         None => Ok(()),
         Some(_) => Err(ConvertError::Request(format!(
             "{} is a file of the source",
@@ -174,12 +179,22 @@ fn provenance(checkpoint: &Checkpoint, options: &Options) -> Provenance {
 }
 
 /// Runs `work` while another thread hashes the shards, and returns the hashes. A failure of either
-/// stops the hashing.
-fn while_hashing(shards: &[Shard], work: impl FnOnce() -> Result<()>) -> Result<Vec<String>> {
+/// stops the hashing, and so does whoever cancels.
+fn while_hashing(
+    shards: &[Shard],
+    progress: &mut dyn Progress,
+    work: impl FnOnce(&mut dyn Progress) -> Result<()>,
+) -> Result<Vec<String>> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let hashing = scope.spawn(|| shards.iter().map(|shard| shard.sha256(&stop)).collect());
-        let worked = work();
+        let mut worked = work(progress);
+        while worked.is_ok() && !hashing.is_finished() {
+            if progress.is_cancelled() {
+                worked = Err(ConvertError::Cancelled);
+            }
+            thread::sleep(POLL);
+        }
         stop.store(worked.is_err(), Ordering::Relaxed);
         let hashes: Result<Vec<String>> = hashing.join().expect("hashing does not panic");
         worked.and(hashes)

@@ -123,17 +123,28 @@ impl ConvertError {
 
     pub(crate) fn malformed(subject: impl Display, reason: impl Display) -> Self {
         Self::Malformed {
-            subject: subject.to_string(),
-            reason: reason.to_string(),
+            subject: shorten(subject),
+            reason: shorten(reason),
         }
     }
 
     pub(crate) fn unsupported(subject: impl Display, reason: impl Display) -> Self {
         Self::Unsupported {
-            subject: subject.to_string(),
-            reason: reason.to_string(),
+            subject: shorten(subject),
+            reason: shorten(reason),
         }
     }
+}
+
+/// A part of a message: names in files may be endless.
+fn shorten(part: impl Display) -> String {
+    const MAX: usize = 400;
+    let mut text = part.to_string();
+    if let Some((at, _)) = text.char_indices().nth(MAX) {
+        text.truncate(at);
+        text.push_str("...");
+    }
+    text
 }
 
 pub(crate) type Result<T, E = ConvertError> = std::result::Result<T, E>;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use onebit_format::Layout;
+use onebit_format::{Layout, pack};
 use rayon::prelude::*;
 
 use crate::blocks::blocks;
@@ -18,7 +18,6 @@ use crate::source::shard::TensorInfo;
 const MIN_MEAN: f32 = 1e-5;
 
 /// Produces the codes of any rows of one ternary or binary matrix.
-#[derive(Clone, Copy)]
 pub(crate) struct Ternary<'a> {
     checkpoint: &'a Checkpoint,
     weights: Weights<'a>,
@@ -27,7 +26,15 @@ pub(crate) struct Ternary<'a> {
     pub(crate) multiplier: f32,
     /// What an online weight is multiplied by before it is rounded.
     scale: f32,
+    /// The bytes of an online weight, and perhaps more behind them, between the two times they are needed; `None` where
+    /// they are too many.
+    held: Option<Vec<u8>>,
 }
+
+/// Most bytes of a matrix kept between finding its mean and rounding it; a larger one is read twice.
+const MAX_HELD: u64 = 256 << 20;
+/// Weights decoded at a time: few enough for the first cache.
+const PIECE: usize = 4096;
 
 impl<'a> Ternary<'a> {
     /// Prepares a matrix of `rows` x `cols`; for online weights this reads all of it once.
@@ -43,12 +50,16 @@ impl<'a> Ternary<'a> {
             cols,
             multiplier: 1.0,
             scale: 1.0,
+            held: None,
         };
         match weights {
             Weights::Packed { multiplier, .. } | Weights::Unpacked { multiplier, .. } => {
                 ternary.multiplier = multiplier;
             }
             Weights::Online { weight, kind } => {
+                if weight.bytes <= MAX_HELD {
+                    ternary.held = Some(ternary.checkpoint.read_all(weight)?);
+                }
                 let mean = ternary.mean_magnitude(weight, rows)?.max(MIN_MEAN);
                 ternary.scale = 1.0 / mean;
                 ternary.multiplier = match kind {
@@ -80,13 +91,14 @@ impl<'a> Ternary<'a> {
                     .collect()
             }
             Weights::Online { weight, kind } => {
-                let values = self.floats(weight, rows)?;
-                let code = |value: &f32| match kind {
-                    Kind::Binary if *value >= 0.0 => 1,
-                    Kind::Binary => -1,
-                    Kind::Ternary => round(*value, self.scale),
-                };
-                Ok(values.iter().map(code).collect())
+                let mut codes = Vec::with_capacity(rows.len() * self.cols);
+                self.for_pieces(weight, rows, |values| match kind {
+                    Kind::Binary => codes.extend(values.iter().map(|value| sign(*value))),
+                    Kind::Ternary => {
+                        codes.extend(values.iter().map(|value| round(*value, self.scale)));
+                    }
+                })?;
+                Ok(codes)
             }
             Weights::Dense { .. } | Weights::Grouped { .. } => unreachable!("not of one scale"),
         }
@@ -170,14 +182,45 @@ impl<'a> Ternary<'a> {
         )
     }
 
+    /// Hands the weights of `rows` to `take` in pieces of [`PIECE`].
+    fn for_pieces(
+        &self,
+        weight: &TensorInfo,
+        rows: Range<usize>,
+        mut take: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        let layout = float_layout(weight)?;
+        let size = layout.bits() / 8;
+        let read;
+        let bytes = match &self.held {
+            Some(held) => &held[rows.start * self.cols * size..rows.end * self.cols * size],
+            None => {
+                read = self.checkpoint.read_rows(weight, rows)?;
+                &read[..]
+            }
+        };
+        let mut values = [0.0; PIECE];
+        for bytes in bytes.chunks(PIECE * size) {
+            let values = &mut values[..bytes.len() / size];
+            floats::decode(layout, bytes, values);
+            take(values);
+        }
+        Ok(())
+    }
+
     /// Mean of the magnitudes of the whole matrix, summed in `f64` in an order that depends on the
     /// shape only.
     fn mean_magnitude(&self, weight: &TensorInfo, rows: usize) -> Result<f32> {
         let sums: Vec<Result<f64>> = blocks(rows, self.cols)
             .into_par_iter()
             .map(|rows| {
-                let values = self.floats(weight, rows)?;
-                Ok(values.chunks(4096).map(magnitudes).sum())
+                let mut sum = 0.0;
+                self.for_pieces(weight, rows.clone(), |values| sum += magnitudes(values))?;
+                // No sum of so few finite magnitudes overflows, so one that is not finite has a culprit.
+                if !f64::is_finite(sum) {
+                    self.floats(weight, rows)?;
+                }
+                Ok(sum)
             })
             .collect();
         let total: f64 = sums.into_iter().sum::<Result<f64>>()?;
@@ -185,10 +228,25 @@ impl<'a> Ternary<'a> {
     }
 }
 
+impl Drop for Ternary<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.checkpoint.give_back(held);
+        }
+    }
+}
+
+/// 1 where the value is at least 0, else -1.
+fn sign(value: f32) -> i8 {
+    if value >= 0.0 { 1 } else { -1 }
+}
+
 /// `round(value * scale)`, halves to even, clamped to -1..=1: the arithmetic, in `f32`, of the
 /// trained forward pass.
 fn round(value: f32, scale: f32) -> i8 {
-    (value * scale).round_ties_even().clamp(-1.0, 1.0) as i8
+    let scaled = value * scale;
+    // Halves go to the even 0, everything beyond them to 1 after clamping.
+    i8::from(scaled > 0.5) - i8::from(scaled < -0.5)
 }
 
 /// Sum of magnitudes over eight lanes.
@@ -203,7 +261,7 @@ fn magnitudes(values: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().map(|value| f64::from(value.abs())).sum::<f64>()
 }
 
-/// Compares rows packed in `layout` with the codes they were packed from, through the scalar decoder.
+/// Compares rows packed in `layout`, ternary or binary, with the codes they were packed from, by decoding them.
 /// Returns how many are -1, 0 and 1, or the first row and column that differ.
 pub(crate) fn read_back(
     layout: Layout,
@@ -211,23 +269,77 @@ pub(crate) fn read_back(
     packed: &[u8],
     [rows, cols]: [usize; 2],
 ) -> Result<[u64; 3], (usize, usize)> {
-    let one = onebit_format::Scales::Tensor(1.0);
-    let matrix = onebit_format::MatrixRef::new(layout, rows, cols, packed, one);
-    let padding = if layout == Layout::B1 { -1 } else { 0 };
-    let matrix = matrix.map_err(|_| (0, 0))?;
+    let row_bytes = packed.len() / rows.max(1);
+    let mut decoded = vec![0; row_bytes * (8 / layout.bits())];
+    let filler = if layout == Layout::B1 { -1 } else { 0 };
     let mut counts = [0; 3];
-    for row in 0..rows {
-        for (col, code) in codes[row * cols..][..cols].iter().enumerate() {
-            if matrix.code(row, col) != i32::from(*code) {
-                return Err((row, col));
-            }
-            counts[(*code + 1) as usize] += 1;
+    for (row, (codes, packed)) in codes.chunks(cols).zip(packed.chunks(row_bytes)).enumerate() {
+        match layout {
+            Layout::B1 => pack::binary_codes(packed, &mut decoded),
+            _ => pack::ternary_codes(packed, &mut decoded),
         }
-        if let Some(col) =
-            (cols..matrix.padded_cols()).find(|col| matrix.code(row, *col) != padding)
-        {
-            return Err((row, col));
+        let (weights, padding) = decoded.split_at(cols);
+        if weights != codes || padding.iter().any(|code| *code != filler) {
+            let expected = codes.iter().chain(std::iter::repeat(&filler));
+            let differs = decoded.iter().zip(expected).position(|(a, b)| a != b);
+            return Err((row, differs.unwrap_or(0)));
+        }
+        for (count, code) in counts.iter_mut().zip(-1..) {
+            *count += weights.iter().filter(|weight| **weight == code).count() as u64;
         }
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_that_of_the_formula() {
+        let edges = [0.5f32, 1.5, 2.5, 1.0, 0.0, f32::MIN_POSITIVE, f32::MAX];
+        let near = |x: f32| {
+            [
+                x,
+                f32::from_bits(x.to_bits().saturating_sub(1)),
+                f32::from_bits(x.to_bits() + 1),
+            ]
+        };
+        for x in edges.into_iter().flat_map(near).flat_map(|x| [x, -x]) {
+            let formula = x.round_ties_even().clamp(-1.0, 1.0) as i8;
+            assert_eq!(round(x, 1.0), formula, "{x:e}");
+        }
+    }
+
+    #[test]
+    fn what_differs_is_found() {
+        let codes: Vec<i8> = (0..600).map(|i| (i % 3) as i8 - 1).collect();
+        let mut packed = vec![0; 2 * 128];
+        for (codes, out) in codes.chunks(300).zip(packed.chunks_mut(128)) {
+            pack::ternary_row(codes, out);
+        }
+        let check = |packed: &[u8]| read_back(Layout::T2, &codes, packed, [2, 300]);
+        assert_eq!(check(&packed), Ok([200; 3]));
+        packed[128 + 70] ^= 1;
+        assert_eq!(check(&packed), Err((1, 262)));
+        packed[128 + 70] ^= 1;
+        packed[127] ^= 2;
+        assert_eq!(check(&packed), Err((0, 319)));
+    }
+
+    #[test]
+    fn what_differs_is_found_in_signs() {
+        let codes: Vec<i8> = (0..600).map(|i| (i % 2) as i8 * 2 - 1).collect();
+        let mut packed = vec![0; 2 * 64];
+        for (codes, out) in codes.chunks(300).zip(packed.chunks_mut(64)) {
+            pack::binary_row(codes, out);
+        }
+        let check = |packed: &[u8]| read_back(Layout::B1, &codes, packed, [2, 300]);
+        assert_eq!(check(&packed), Ok([300, 0, 300]));
+        packed[64 + 5] ^= 4;
+        assert_eq!(check(&packed), Err((1, 133)));
+        packed[64 + 5] ^= 4;
+        packed[63] ^= 128;
+        assert_eq!(check(&packed), Err((0, 511)));
+    }
 }

@@ -14,6 +14,8 @@ const CONFIG: &str = "tokenizer_config.json";
 /// Where older checkpoints name their special tokens.
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const TEMPLATE: &str = "chat_template.jinja";
+/// All files that are read here.
+pub(crate) const FILES: [&str; 4] = [TOKENIZER, CONFIG, SPECIAL_TOKENS, TEMPLATE];
 /// Largest `tokenizer.json` accepted, in bytes.
 const MAX_TOKENIZER: u64 = 256 << 20;
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use safetensors::SafeTensorError;
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use safetensors::{Dtype, SafeTensorError};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::error::FormatError;
 use crate::layout::ATOM_BYTES;
@@ -16,6 +17,8 @@ use crate::meta::METADATA_KEY;
 pub(crate) const MAX_HEADER_BYTES: usize = 64 << 20;
 /// Tensors a file may have at most.
 pub(crate) const MAX_TENSORS: usize = 1 << 16;
+/// Dimensions a tensor may have at most; those of a packed file have one or two.
+const MAX_RANK: usize = 8;
 /// Bytes of the header's length, which precedes it.
 pub(crate) const PREFIX_BYTES: usize = 8;
 
@@ -179,7 +182,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
         let mut metadata = None;
-        let mut tensors: HashMap<String, TensorInfo> = HashMap::new();
+        let mut tensors: HashMap<String, Entry> = HashMap::new();
         while let Some(name) = map.next_key::<String>()? {
             let twice = if name == RESERVED_NAME {
                 metadata.replace(map.next_value()?).is_some()
@@ -198,7 +201,57 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let metadata = metadata.unwrap_or_default();
         Ok(Header {
             metadata,
-            tensors: tensors.into_iter().collect(),
+            tensors: tensors
+                .into_iter()
+                .map(|(name, entry)| (name, entry.into()))
+                .collect(),
         })
+    }
+}
+
+/// A tensor in the header. No list is longer than its field allows, whatever the file says.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: Dtype,
+    shape: Shape,
+    data_offsets: (usize, usize),
+}
+
+impl From<Entry> for TensorInfo {
+    fn from(entry: Entry) -> Self {
+        Self {
+            dtype: entry.dtype,
+            shape: entry.shape.0,
+            data_offsets: entry.data_offsets,
+        }
+    }
+}
+
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of sizes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Shape, A::Error> {
+        let mut shape = Vec::new();
+        while let Some(size) = sizes.next_element()? {
+            if shape.len() == MAX_RANK {
+                return Err(A::Error::custom(format!("more than {MAX_RANK} dimensions")));
+            }
+            shape.push(size);
+        }
+        Ok(Shape(shape))
     }
 }

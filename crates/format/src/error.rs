@@ -41,6 +41,14 @@ pub enum FormatError {
         /// The output.
         path: PathBuf,
     },
+    /// The output is not a place for a file.
+    #[error("cannot write {}: {reason}", path.display())]
+    Output {
+        /// The output.
+        path: PathBuf,
+        /// What it is.
+        reason: &'static str,
+    },
     /// The writer was not given what its plan announced.
     #[error("plan of the packed file: expected {expected}, got {found}")]
     Plan {
@@ -139,7 +147,9 @@ impl FormatError {
         use FormatError as E;
         match self {
             E::Io { .. } => ErrorKind::Io,
-            E::Exists { .. } | E::Plan { .. } | E::Missing { .. } => ErrorKind::Request,
+            E::Exists { .. } | E::Output { .. } | E::Plan { .. } | E::Missing { .. } => {
+                ErrorKind::Request
+            }
             E::Container { .. }
             | E::Alignment { .. }
             | E::Metadata { .. }
@@ -156,6 +166,13 @@ impl FormatError {
             action,
             path,
             source,
+        }
+    }
+
+    pub(crate) fn output(path: &Path, reason: &'static str) -> Self {
+        Self::Output {
+            path: path.to_path_buf(),
+            reason,
         }
     }
 

@@ -173,10 +173,10 @@ impl PackedFile {
         matches!(self.storage, Storage::Mapped(_) | Storage::Static(_))
     }
 
-    /// Compares every tensor with its hash, which reads the whole file.
+    /// Compares every tensor with its hash and looks for ternary codes 3, which reads the whole file.
     ///
     /// # Errors
-    /// For the first tensor in file order that differs.
+    /// For the first tensor in file order that differs or has such a code.
     pub fn check_hashes(&self) -> Result<(), FormatError> {
         self.index.check_hashes(self.bytes())
     }

@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 use crate::container::Container;
 use crate::contents::{Content, TensorKind, contents, layout_of};
 use crate::error::FormatError;
-use crate::layout::ATOM_BYTES;
+use crate::layout::{ATOM_BYTES, Layout};
 use crate::matrix::{MatrixRef, Scales};
 use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, Meta, SCALES_TENSOR, ScaleMeta};
+use crate::values::Values;
 
 /// The metadata of a packed file and the places of its tensors. It owns no tensor bytes, so it
 /// works with any source of them; [`PackedFile`](crate::PackedFile) keeps the two together.
@@ -37,10 +38,10 @@ struct Preamble {
 }
 
 impl Index {
-    /// Parses and validates a whole file. Reads the header and the scales, not the weights.
+    /// Parses and validates a whole file. Reads the header, the scales and the vectors, not the weights.
     ///
     /// Afterwards every tensor is known to lie inside `bytes` at a multiple of 64 bytes from their
-    /// start, to have exactly the size that its layout demands, and to have finite scales.
+    /// start and to have exactly the size that its layout demands, and scales and vectors are known to be finite.
     ///
     /// # Errors
     /// Of kind [`Unsupported`](crate::ErrorKind::Unsupported) when a later version of the format
@@ -53,6 +54,7 @@ impl Index {
         check_hash_names(&meta, &contents)?;
         let index = Self { meta, places };
         index.check_scales(bytes)?;
+        index.check_vectors(bytes)?;
         Ok(index)
     }
 
@@ -131,13 +133,17 @@ impl Index {
         elements(self.slice(bytes, name)?, len)
     }
 
-    /// Compares every tensor of `bytes` with its hash in the metadata.
+    /// Compares every tensor of `bytes` with its hash in the metadata, and looks for codes that are none.
     ///
     /// # Errors
-    /// For the first tensor in file order that differs.
+    /// For the first tensor in file order that differs or has such a code.
     pub fn check_hashes(&self, bytes: &[u8]) -> Result<(), FormatError> {
-        for (name, _, range) in self.tensors() {
-            let found = hex(&Sha256::digest(slice(bytes, range, name)?));
+        for (name, kind, range) in self.tensors() {
+            let tensor = slice(bytes, range, name)?;
+            if kind == TensorKind::Matrix(Layout::T2) {
+                check_ternary(name, tensor)?;
+            }
+            let found = hex(&Sha256::digest(tensor));
             let expected = self.meta.sha256.get(name).cloned().unwrap_or_default();
             if found != expected {
                 return Err(FormatError::Hash {
@@ -183,6 +189,19 @@ impl Index {
                 }
             }
         })
+    }
+
+    /// Checks that the numbers of all vectors are finite.
+    fn check_vectors(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        for (name, len) in &self.meta.vectors {
+            let values = self.slice(bytes, name)?.as_chunks().0.iter().take(*len);
+            let finite = |value: &[u8; 4]| f32::from_le_bytes(*value).is_finite();
+            if let Some(at) = values.into_iter().position(|value| !finite(value)) {
+                let found = format!("another one at index {at}");
+                return Err(FormatError::tensor(name, "finite numbers", found));
+            }
+        }
+        Ok(())
     }
 
     /// Checks scales bytewise: the bytes of a file that is only parsed need no alignment.
@@ -232,6 +251,19 @@ pub(crate) fn check_values(
     }
 }
 
+/// Refuses code 3, which is no ternary weight.
+fn check_ternary(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
+    let has_three = |byte: &u8| byte & (byte >> 1) & 0x55 != 0;
+    match bytes.iter().position(has_three) {
+        None => Ok(()),
+        Some(at) => Err(FormatError::tensor(
+            tensor,
+            "codes 0, 1 and 2",
+            format!("code 3 in byte {at}"),
+        )),
+    }
+}
+
 /// Bytes in lowercase hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -239,6 +271,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn parse_meta(text: &str) -> Result<Meta, FormatError> {
     let wrong = |error| FormatError::metadata("onebit", "metadata of a packed file", error);
+    Values::count(text).map_err(wrong)?;
     let preamble: Preamble = serde_json::from_str(text).map_err(wrong)?;
     if preamble.format_version != u64::from(FORMAT_VERSION) {
         let found = preamble.format_version;

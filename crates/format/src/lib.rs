@@ -76,6 +76,7 @@ pub mod pack;
 mod place;
 mod plan;
 mod sink;
+mod values;
 mod writer;
 
 pub use bytes::{Align64, AlignedBytes};

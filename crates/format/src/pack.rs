@@ -26,11 +26,48 @@ pub struct NotFinite {
 /// # Panics
 /// On any other code, and when `out` is not exactly one row.
 pub fn ternary_row(codes: &[i8], out: &mut [u8]) {
-    assert!(
-        codes.iter().all(|code| (-1..=1).contains(code)),
-        "ternary codes are -1, 0 and 1"
-    );
+    // Without an early end, so that the compiler works on many at a time.
+    let wrong = codes
+        .iter()
+        .fold(false, |wrong, code| wrong | !(-1..=1).contains(code));
+    assert!(!wrong, "ternary codes are -1, 0 and 1");
     planes(Layout::T2, codes, out, 0x55, |code| (code + 1) as u8);
+}
+
+/// Decodes a row of [`Layout::T2`], padding included: the inverse of [`ternary_row`]. The invalid code 3 becomes 2.
+///
+/// # Panics
+/// When `out` is not one number per code of `row`.
+pub fn ternary_codes(row: &[u8], out: &mut [i8]) {
+    codes(Layout::T2, row, out, |field| (field & 3) as i8 - 1);
+}
+
+/// Decodes a row of [`Layout::B1`], padding included (as -1): the inverse of [`binary_row`].
+///
+/// # Panics
+/// When `out` is not one number per code of `row`.
+pub fn binary_codes(row: &[u8], out: &mut [i8]) {
+    codes(Layout::B1, row, out, |field| (field & 1) as i8 * 2 - 1);
+}
+
+/// Gathers codes from the planes of each atom; `decode` is given a byte whose low bits are the code.
+fn codes(layout: Layout, row: &[u8], out: &mut [i8], decode: impl Fn(u8) -> i8) {
+    let per_atom = layout.atom_cols();
+    assert_eq!(
+        out.len(),
+        row.len() / ATOM_BYTES * per_atom,
+        "one number per code"
+    );
+    for (atom, out) in row
+        .chunks_exact(ATOM_BYTES)
+        .zip(out.chunks_exact_mut(per_atom))
+    {
+        for (p, plane) in out.chunks_exact_mut(ATOM_BYTES).enumerate() {
+            for (code, byte) in plane.iter_mut().zip(atom) {
+                *code = decode(byte >> (layout.bits() * p));
+            }
+        }
+    }
 }
 
 /// Packs -1 and 1 as [`Layout::B1`].

@@ -2,30 +2,73 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, is_separator};
 
 use tempfile::{Builder, NamedTempFile};
 
 use crate::error::FormatError;
 
 /// Refuses an output that is a directory, or that exists and may not be replaced.
+///
+/// Devices and pipes may not: a file of that name would take their place.
 pub(crate) fn check_vacant(path: &Path, force: bool) -> Result<(), FormatError> {
-    if path.is_dir() {
-        let error = io::Error::new(io::ErrorKind::IsADirectory, "it is a directory");
-        return Err(FormatError::io("write", path)(error));
+    let refuse = |reason| Err(FormatError::output(path, reason));
+    let named = path.file_name().is_some();
+    if !named || path.as_os_str().to_string_lossy().ends_with(is_separator) {
+        return refuse("it is not the name of a file");
     }
-    if !force && fs::symlink_metadata(path).is_ok() {
-        return Err(FormatError::Exists {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(FormatError::io("write", path)(error)),
+        Ok(_) => {}
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => refuse("it is a directory"),
+        _ if !force => Err(FormatError::Exists {
             path: path.to_path_buf(),
-        });
+        }),
+        Ok(found) if !found.is_file() => refuse("it is not a regular file"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// A temporary file in the directory of `path`, with the permissions of any new file.
+/// How the names of temporary files begin and end.
+const PREFIX: &str = ".onebit-";
+const SUFFIX: &str = ".tmp";
+
+/// A temporary file in the directory of `path`, with the permissions of any new file. It is locked for as long as it is
+/// open; files of that kind that nobody has locked belong to writers that were killed, and are removed.
 pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    remove_abandoned(directory(path));
+    loop {
+        let temp = create_beside(path)?;
+        // File systems without locks have no cleaners either. A cleaner that came between is why it may be gone.
+        let _ = temp.as_file().lock();
+        if fs::symlink_metadata(temp.path()).is_ok() {
+            return Ok(temp);
+        }
+    }
+}
+
+fn remove_abandoned(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = |name: &str| name.starts_with(PREFIX) && name.ends_with(SUFFIX);
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !name.to_str().is_some_and(ours) {
+            continue;
+        }
+        let file = fs::File::options().write(true).open(entry.path());
+        let Ok(file) = file else { continue };
+        if file.try_lock().is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn create_beside(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    builder.prefix(".onebit-").suffix(".tmp");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -402,3 +402,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whole_rows_decode_as_their_codes_do() {
+    for cols in [1, 64, 255, 256, 257, 700] {
+        let row_bytes = Layout::T2.row_bytes(cols).unwrap();
+        let bytes: Vec<u8> = (0..row_bytes).map(|i| (i * 151 % 256) as u8).collect();
+        let row = AlignedBytes::from(bytes);
+        let matrix = MatrixRef::new(Layout::T2, 1, cols, &row, Scales::Tensor(1.0)).unwrap();
+        let mut codes = vec![0; matrix.padded_cols()];
+        pack::ternary_codes(&row, &mut codes);
+        for (k, code) in codes.iter().enumerate() {
+            assert_eq!(
+                i32::from(*code),
+                matrix.code(0, k),
+                "{cols} columns, column {k}"
+            );
+        }
+    }
+}

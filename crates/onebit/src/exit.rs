@@ -104,7 +104,21 @@ pub fn describe(error: &anyhow::Error) -> String {
             text.push_str(&part);
         }
     }
-    text
+    shorten(text)
+}
+
+/// Cuts the middle out of a message that quotes something endless.
+fn shorten(text: String) -> String {
+    const ENDS: usize = 700;
+    let count = text.chars().count();
+    if count <= 2 * ENDS + 20 {
+        return text;
+    }
+    let start = text.chars().take(ENDS);
+    start
+        .chain(" ... ".chars())
+        .chain(text.chars().skip(count - ENDS))
+        .collect()
 }
 
 /// Prints `error` on stderr; a closed stderr is not worth a panic.
@@ -134,6 +148,13 @@ mod tests {
             .context("writing x")
             .unwrap_err();
         assert_eq!(describe(&outer), "writing x: disk full");
+    }
+
+    #[test]
+    fn long_messages_keep_both_ends() {
+        let long = describe(&anyhow::anyhow!("start {} end", "x".repeat(1 << 20)));
+        assert!(long.starts_with("start x") && long.ends_with("x end") && long.len() < 1500);
+        assert_eq!(describe(&anyhow::anyhow!("short")), "short");
     }
 
     #[test]

@@ -29,12 +29,24 @@ use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    onebit_runtime::survive_file_size_limit();
+    keep_caught_panics_quiet();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return finish_parse(&error),
     };
     start_logging(cli.verbose);
     finish(commands::dispatch(cli))
+}
+
+/// Leaves panics that end as an error to that error.
+fn keep_caught_panics_quiet() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !onebit_runtime::in_guard() {
+            print(info);
+        }
+    }));
 }
 
 /// Prints what the argument parser has to say: help on stdout with code 0, an error on stderr with code 2.

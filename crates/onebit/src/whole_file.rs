@@ -1,5 +1,6 @@
 //! Files that appear under their name only when they are complete.
 
+use crate::exit;
 use anyhow::Context;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +17,21 @@ impl WholeFile {
     /// Begins the file that will be `path`.
     ///
     /// # Errors
-    /// Where its folder cannot be written to.
+    /// Where its folder cannot be written to; exit code 2 where the path is a folder, a device or a pipe, whose place
+    /// the file would take.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(exit::request(format!(
+                "{}: it is not a regular file",
+                cannot_write(path)
+            )));
+        }
         let mut builder = tempfile::Builder::new();
+        builder.prefix(".onebit-").suffix(".part");
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder

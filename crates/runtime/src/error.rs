@@ -56,6 +56,9 @@ pub enum RuntimeError {
     /// The chat template refuses or cannot render these messages.
     #[error("chat template: {0}")]
     Template(String),
+    /// The chat template is larger, or does more, than any real one.
+    #[error("chat template: {0}")]
+    TemplateLimit(String),
     /// The list of messages is not one.
     #[error("messages: {0}")]
     Messages(String),
@@ -107,7 +110,7 @@ impl RuntimeError {
             E::Read { .. } | E::NoTokenizer { .. } | E::TokenizerFile { .. } => {
                 ErrorKind::Malformed
             }
-            E::TemplateSyntax(_) => ErrorKind::Malformed,
+            E::TemplateSyntax(_) | E::TemplateLimit(_) => ErrorKind::Malformed,
             E::NoChatTemplate
             | E::Template(_)
             | E::Messages(_)

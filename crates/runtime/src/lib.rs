@@ -69,6 +69,7 @@ mod defaults;
 mod engine;
 mod error;
 mod generate;
+mod guard;
 mod llama_class;
 mod memory;
 #[allow(unsafe_code, reason = "calls into the operating system")]
@@ -90,8 +91,9 @@ pub use defaults::{SamplingOverrides, eos_tokens};
 pub use engine::Engine;
 pub use error::{ErrorKind, RuntimeError};
 pub use generate::{GenerateOptions, Generation, Output, Piece, StopReason, generate};
+pub use guard::in_guard;
 pub use memory::{MemoryItem, MemoryKind, MemoryPlan};
-pub use os::{ProcessMemory, default_threads, process_memory, reset_peak};
+pub use os::{ProcessMemory, default_threads, process_memory, reset_peak, survive_file_size_limit};
 pub use pool::{MAX_THREADS, Pool};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};

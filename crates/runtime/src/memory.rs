@@ -57,7 +57,7 @@ impl MemoryPlan {
         let batch = options.batch.min(options.context);
         let logits_rows = options.logits_rows.clamp(1, batch.max(1));
         let scratch = Workspace::bytes(spec, model.input_forms(), batch, logits_rows);
-        let tokens = options.context * size_of::<u32>();
+        let tokens = options.context.checked_mul(size_of::<u32>());
         let sampler = spec.vocab * (size_of::<f32>() + size_of::<Candidate>());
 
         let weights = model.weight_bytes();
@@ -78,7 +78,7 @@ impl MemoryPlan {
             ("kv cache", size("KV cache", kv)?, own),
             (
                 "scratch",
-                size("workspace", scratch)? + (tokens + sampler) as u64,
+                size("workspace", scratch)? + size("tokens", tokens)? + sampler as u64,
                 own,
             ),
             ("tokenizer", tokenizer * TOKENIZER_FACTOR, own),

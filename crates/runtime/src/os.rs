@@ -28,6 +28,18 @@ pub(crate) fn utc_offset(_seconds: i64) -> i64 {
     0
 }
 
+/// Makes writing beyond the limit on file sizes (`ulimit -f`) an error like that of a full disk, instead of the end of
+/// the process.
+#[cfg(unix)]
+pub fn survive_file_size_limit() {
+    // SAFETY: ignoring a signal installs no handler, and no other code of this process handles this one.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Nothing to do here.
+#[cfg(not(unix))]
+pub fn survive_file_size_limit() {}
+
 /// The number of threads that use the machine without getting in each other's way: the physical
 /// cores that this process may run on, within its CPU quota; at least 1.
 pub fn default_threads() -> usize {

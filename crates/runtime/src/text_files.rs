@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::Path;
 
 use onebit_format::PackedFile;
@@ -9,6 +10,8 @@ use serde_json::Value;
 
 use crate::error::RuntimeError;
 
+/// Largest file read, in bytes.
+const MAX_FILE: u64 = 256 << 20;
 /// Name of the tokenizer's file, and of its blob in a packed file.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 /// Name of the file, and of the blob, that names the special tokens.
@@ -193,11 +196,28 @@ fn token_text(token: &Value) -> Option<&str> {
 
 fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
     let path = dir.join(name);
-    match std::fs::read(&path) {
+    match read_regular(&path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(RuntimeError::Read { path, source }),
     }
+}
+
+/// Reads a file of bounded size; opening a pipe would block, and a device may never end.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if found.len() > MAX_FILE {
+        let reason = format!("{} bytes, more than the {MAX_FILE} accepted", found.len());
+        return Err(io::Error::other(reason));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn object(

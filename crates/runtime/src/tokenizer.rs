@@ -7,6 +7,7 @@ use onebit_format::PackedFile;
 use tokenizers::AddedToken;
 
 use crate::error::RuntimeError;
+use crate::guard::guarded;
 use crate::llama_class;
 use crate::text_files::{TOKENIZER, TOKENIZER_CONFIG, TextFiles};
 
@@ -35,6 +36,15 @@ impl Tokenizer {
     /// # Errors
     /// [`RuntimeError::TokenizerFile`] where a file does not describe a tokenizer.
     pub fn new(files: &TextFiles<'_>) -> Result<Self, RuntimeError> {
+        guarded(|| Self::build(files)).unwrap_or_else(|reason| {
+            Err(RuntimeError::TokenizerFile {
+                file: TOKENIZER,
+                reason,
+            })
+        })
+    }
+
+    fn build(files: &TextFiles<'_>) -> Result<Self, RuntimeError> {
         let malformed = |e: tokenizers::Error| RuntimeError::TokenizerFile {
             file: TOKENIZER,
             reason: e.to_string(),
@@ -100,7 +110,8 @@ impl Tokenizer {
     /// # Errors
     /// [`RuntimeError::Tokenizer`], for texts that the tokenizer's model has no tokens for.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RuntimeError> {
-        let encoding = self.inner.encode_fast(text, add_special).map_err(failed)?;
+        let encoding = guarded(|| self.inner.encode_fast(text, add_special));
+        let encoding = encoding.map_err(RuntimeError::Tokenizer)?.map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -110,7 +121,8 @@ impl Tokenizer {
     /// # Errors
     /// [`RuntimeError::Tokenizer`] where the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, RuntimeError> {
-        self.inner.decode(ids, skip_special).map_err(failed)
+        let text = guarded(|| self.inner.decode(ids, skip_special));
+        text.map_err(RuntimeError::Tokenizer)?.map_err(failed)
     }
 
     /// Number of tokens, added ones included.

@@ -86,7 +86,7 @@ fn errors_have_a_class() {
     let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
     assert!(matches!(
         render(endless, &user),
-        Err(RuntimeError::Template(_))
+        Err(RuntimeError::TemplateLimit(_))
     ));
     let deep = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
     assert!(matches!(

@@ -10,12 +10,14 @@ use serde_json::{Map, Value};
 use crate::error::{ConvertError, Result};
 use crate::source::file::read_optional;
 
-/// Largest config, index or tokenizer config accepted, in bytes.
-pub(crate) const MAX_JSON: u64 = 64 << 20;
+/// Largest config accepted, in bytes.
+const MAX_CONFIG: u64 = 4 << 20;
+/// Largest index or tokenizer config accepted, in bytes.
+pub(crate) const MAX_JSON: u64 = 32 << 20;
 
 /// A JSON object from a file of the checkpoint; `None` when there is no such file.
 pub(crate) fn read_object(dir: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
-    let Some(bytes) = read_optional(&dir.join(name), MAX_JSON)? else {
+    let Some(bytes) = read_optional(&dir.join(name), MAX_CONFIG)? else {
         return Ok(None);
     };
     parse_object(name, &bytes).map(Some)

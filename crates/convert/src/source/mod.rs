@@ -1,14 +1,18 @@
 //! A checkpoint folder: its JSON files and its tensors, whatever shard they are in.
 
 pub(crate) mod file;
+pub(crate) mod header;
 pub(crate) mod index;
 pub(crate) mod json;
 pub(crate) mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::error::{ConvertError, Result};
@@ -18,6 +22,10 @@ use crate::source::file::{open_regular, read_optional};
 use crate::source::shard::{Shard, TensorInfo};
 
 const SINGLE: &str = "model.safetensors";
+/// The JSON files of a checkpoint that are read here.
+pub(crate) const FILES: [&str; 3] = ["config.json", "generation_config.json", index::INDEX];
+/// Bytes read at a time by one thread.
+const READ_PIECE: usize = 4 << 20;
 
 /// An open checkpoint folder.
 #[derive(Debug)]
@@ -29,6 +37,8 @@ pub(crate) struct Checkpoint {
     pub(crate) tensors: BTreeMap<String, TensorInfo>,
     /// Tensors that are in a shard but that the index does not list, with that shard's name.
     pub(crate) unlisted: BTreeMap<String, String>,
+    /// Memory that [`read_all`](Self::read_all) has used before; taking new memory costs as much as filling it.
+    spare: Mutex<Vec<u8>>,
 }
 
 impl Checkpoint {
@@ -44,6 +54,7 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             unlisted: BTreeMap::new(),
+            spare: Mutex::default(),
         })
     }
 
@@ -115,6 +126,30 @@ impl Checkpoint {
         let mut bytes = vec![0; row as usize * rows.len()];
         self.read(tensor, row * rows.start as u64, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Reads a whole tensor, in pieces at the same time, to the start of the bytes returned; give them back with
+    /// [`give_back`](Self::give_back).
+    pub(crate) fn read_all(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
+        let len = tensor.bytes as usize;
+        let mut bytes = self
+            .spare
+            .lock()
+            .map(|mut spare| take(&mut *spare))
+            .unwrap_or_default();
+        if bytes.len() < len {
+            bytes = vec![0; len];
+        }
+        let pieces = bytes[..len].par_chunks_mut(READ_PIECE).enumerate();
+        pieces.try_for_each(|(at, piece)| self.read(tensor, (at * READ_PIECE) as u64, piece))?;
+        Ok(bytes)
+    }
+
+    /// Keeps memory for the next [`read_all`](Self::read_all).
+    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
+        if let Ok(mut spare) = self.spare.lock() {
+            *spare = bytes;
+        }
     }
 
     /// Whether two float tensors hold the same numbers in the same shape.

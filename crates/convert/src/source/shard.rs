@@ -1,19 +1,15 @@
 //! One safetensors file: its header, checked, and its tensors' places.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
-use serde::Deserialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{ConvertError, Result};
 use crate::source::file::{open_regular, read_exact_at};
-use crate::source::json;
+use crate::source::header;
 
 /// Largest safetensors header accepted, the bound of the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
@@ -46,9 +42,7 @@ impl Shard {
         let (file, bytes) = open_regular(&path)?;
         let header = read_header(&path, name, &file, bytes)?;
         let data_start = 8 + header.len() as u64;
-        json::check_unique_keys(name, &header)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|error| wrong_header(name, &header, error))?;
+        let metadata = header::parse(name, &header)?;
         let (expected, found) = (metadata.data_len() as u64, bytes - data_start);
         if expected != found {
             let reason =
@@ -104,20 +98,6 @@ impl Shard {
             .map(|byte| format!("{byte:02x}"))
             .collect())
     }
-}
-
-/// Why a header is refused: a type of numbers that is not known yet, or anything else.
-fn wrong_header(name: &str, header: &[u8], error: serde_json::Error) -> ConvertError {
-    let tensors: HashMap<String, Value> = serde_json::from_slice(header).unwrap_or_default();
-    for (tensor, info) in &tensors {
-        if let Some(dtype @ Value::String(_)) = info.get("dtype")
-            && Dtype::deserialize(dtype).is_err()
-        {
-            let subject = format!("tensor `{tensor}` of type {dtype}");
-            return ConvertError::unsupported(subject, format!("no such type is known ({name})"));
-        }
-    }
-    ConvertError::malformed(name, error)
 }
 
 fn read_header(path: &Path, name: &str, file: &File, bytes: u64) -> Result<Vec<u8>> {

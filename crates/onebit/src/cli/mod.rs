@@ -11,8 +11,8 @@ pub use engine::{Activations, EngineArgs, KvArg, Load, parse_kv};
 pub use hub::HubArgs;
 pub use ids::{IdList, parse_ids};
 pub use later::LaterArgs;
+pub(crate) use prompt::{MAX_TEXT, read_text_file, read_text_stdin};
 pub use prompt::{Prompt, PromptArgs};
-pub(crate) use prompt::{read_text_file, read_text_stdin};
 pub use sampling::SamplingArgs;
 
 use crate::commands::{

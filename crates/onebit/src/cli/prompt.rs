@@ -6,6 +6,9 @@ use clap::Args;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+/// Longest text read, in bytes; no context has room for the tokens of a longer one. Some sources never end.
+pub(crate) const MAX_TEXT: u64 = 16 << 20;
+
 /// Where the prompt comes from; without any of these, from stdin when that is not a terminal.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PromptArgs {
@@ -68,15 +71,12 @@ impl PromptArgs {
 /// # Errors
 /// Exit code 2 where it cannot be read or is not UTF-8.
 pub(crate) fn read_text_file(path: &Path) -> anyhow::Result<String> {
-    let bytes = std::fs::read(path)
-        .map_err(|e| exit::request(format!("cannot read {}: {e}", path.display())))?;
-    String::from_utf8(bytes).map_err(|e| {
-        exit::request(format!(
-            "{} is not UTF-8 text: {}",
-            path.display(),
-            e.utf8_error()
-        ))
-    })
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path);
+    read_text(
+        file.map_err(|e| exit::request(format!("cannot read {name}: {e}")))?,
+        &name,
+    )
 }
 
 /// All of stdin as text.
@@ -84,12 +84,22 @@ pub(crate) fn read_text_file(path: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// Exit code 2 where it cannot be read or is not UTF-8.
 pub(crate) fn read_text_stdin() -> anyhow::Result<String> {
+    read_text(std::io::stdin(), "stdin")
+}
+
+fn read_text(source: impl Read, name: &str) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    std::io::stdin()
+    source
+        .take(MAX_TEXT + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| exit::request(format!("cannot read stdin: {e}")))?;
+        .map_err(|e| exit::request(format!("cannot read {name}: {e}")))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(exit::request(format!(
+            "{name} is longer than {MAX_TEXT} bytes"
+        )));
+    }
     String::from_utf8(bytes)
-        .map_err(|e| exit::request(format!("stdin is not UTF-8 text: {}", e.utf8_error())))
+        .map_err(|e| exit::request(format!("{name} is not UTF-8 text: {}", e.utf8_error())))
 }
 
 fn without_final_line_end(mut text: String) -> String {

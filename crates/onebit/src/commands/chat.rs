@@ -2,8 +2,8 @@
 
 mod command;
 
-use crate::cli::read_text_file;
 use crate::cli::{EngineArgs, SamplingArgs};
+use crate::cli::{MAX_TEXT, read_text_file};
 use crate::exit::{self, Code, StdoutError};
 use crate::generation::{TimingReport, options, streaming, summary};
 use crate::load::Loaded;
@@ -15,7 +15,7 @@ use onebit_runtime::{
     Tokenizer,
 };
 use serde::Serialize;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,8 +87,13 @@ impl Chat<'_> {
         loop {
             self.ask()?;
             line.clear();
-            if input.read_until(b'\n', &mut line)? == 0 {
+            if (&mut input).take(MAX_TEXT).read_until(b'\n', &mut line)? == 0 {
                 return Ok(Code::Success);
+            }
+            if line.len() as u64 == MAX_TEXT {
+                return Err(exit::request(format!(
+                    "a line is longer than {MAX_TEXT} bytes"
+                )));
             }
             // A line after Ctrl-C means that the person stays.
             self.interrupt.store(false, Ordering::SeqCst);
@@ -204,7 +209,8 @@ impl Chat<'_> {
 
 /// Tells of an error that the conversation survives; passes on one that it does not.
 fn forgive(error: anyhow::Error) -> anyhow::Result<()> {
-    if error.is::<StdoutError>() {
+    let hopeless = matches!(error.downcast_ref(), Some(RuntimeError::TemplateLimit(_)));
+    if error.is::<StdoutError>() || hopeless {
         return Err(error);
     }
     exit::print(&error);

@@ -1,10 +1,17 @@
 //! The filter `tojson` with the arguments and the output of Python's `json.dumps`.
 
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
+
+use super::limits::{MAX_DEPTH, charge};
 
 /// `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub(super) fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+pub(super) fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    args: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
     let argument = |index: usize, name: &str| -> Result<Value, Error> {
         let named = kwargs.get::<Option<Value>>(name)?;
         Ok(named
@@ -25,6 +32,7 @@ pub(super) fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result
         )
     };
     let mut writer = Writer {
+        state,
         out: String::new(),
         ascii: argument(0, "ensure_ascii")?.is_true(),
         indent,
@@ -57,7 +65,8 @@ fn indentation(indent: &Value) -> Result<Option<String>, Error> {
     Ok(Some(" ".repeat(usize::try_from(width).unwrap_or(0))))
 }
 
-struct Writer {
+struct Writer<'a> {
+    state: &'a State<'a, 'a>,
     out: String,
     ascii: bool,
     indent: Option<String>,
@@ -67,7 +76,7 @@ struct Writer {
     depth: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn value(&mut self, value: &Value) -> Result<(), Error> {
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
@@ -75,10 +84,15 @@ impl Writer {
                 .out
                 .push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value),
-            ValueKind::String => self.string(value.as_str().unwrap_or_default()),
+            ValueKind::String => {
+                let text = value.as_str().unwrap_or_default();
+                charge(self.state, text.len())?;
+                self.string(text);
+            }
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
-                self.list('[', ']', &items, |writer, item| writer.value(item))?;
+                self.list('[', ']', value.try_iter()?, |writer, item| {
+                    writer.value(item)
+                })?;
             }
             ValueKind::Map => self.map(value)?,
             kind => {
@@ -94,7 +108,7 @@ impl Writer {
         if self.sort {
             keys.sort();
         }
-        self.list('{', '}', &keys, |writer, key| {
+        self.list('{', '}', keys, |writer, key| {
             match key.kind() {
                 ValueKind::String => writer.value(key)?,
                 ValueKind::None | ValueKind::Bool | ValueKind::Number => {
@@ -107,8 +121,7 @@ impl Writer {
                     return Err(Error::new(ErrorKind::BadSerialization, reason));
                 }
             }
-            let separator = writer.key.clone();
-            writer.out.push_str(&separator);
+            writer.text(&writer.key.clone())?;
             writer.value(&value.get_item(key)?)
         })
     }
@@ -117,33 +130,48 @@ impl Writer {
         &mut self,
         open: char,
         close: char,
-        items: &[Value],
+        items: impl IntoIterator<Item = Value>,
         mut write: impl FnMut(&mut Self, &Value) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.out.push(open);
         self.depth += 1;
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                let separator = self.item.clone();
-                self.out.push_str(&separator);
+        if self.depth > 2 * MAX_DEPTH {
+            let reason = "tojson: nested too deep";
+            return Err(Error::new(ErrorKind::InvalidOperation, reason));
+        }
+        let mut empty = true;
+        for item in items {
+            self.state.consume_fuel(1)?;
+            if !empty {
+                self.text(&self.item.clone())?;
             }
-            self.line();
-            write(self, item)?;
+            empty = false;
+            self.line()?;
+            write(self, &item)?;
         }
         self.depth -= 1;
-        if !items.is_empty() {
-            self.line();
+        if !empty {
+            self.line()?;
         }
         self.out.push(close);
         Ok(())
     }
 
+    /// Writes what the template gave.
+    fn text(&mut self, text: &str) -> Result<(), Error> {
+        charge(self.state, text.len())?;
+        self.out.push_str(text);
+        Ok(())
+    }
+
     /// Starts an indented line.
-    fn line(&mut self) {
+    fn line(&mut self) -> Result<(), Error> {
         if let Some(indent) = &self.indent {
+            charge(self.state, indent.len().saturating_mul(self.depth))?;
             self.out.push('\n');
             self.out.push_str(&indent.repeat(self.depth));
         }
+        Ok(())
     }
 
     fn number(&mut self, value: &Value) {

@@ -1,7 +1,9 @@
 //! Chat templates, rendered as `transformers` renders them.
 
 mod json;
+mod limits;
 mod message;
+mod prepare;
 mod python;
 mod time;
 
@@ -10,16 +12,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 
 pub use message::Message;
 
 use crate::error::RuntimeError;
 use crate::text_files::TextFiles;
-
-/// Steps that a template may take before it is stopped; real ones take a few thousand.
-const FUEL: u64 = 5_000_000;
+use prepare::prepare;
 
 /// A JSON value whose objects keep the order of their fields; read it with `serde`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,21 +82,31 @@ pub struct ChatTemplate {
 
 /// The name under which the one template is kept; without an extension, so nothing is escaped.
 const NAME: &str = "chat";
+/// Bytes that a character of a time format stands for, at most about.
+const CLOCK_BYTES: usize = 16;
+/// Characters of the engine's messages that are passed on.
+const MESSAGE_CHARS: usize = 400;
 
 impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// [`RuntimeError::TemplateSyntax`] with the line.
+    /// [`RuntimeError::TemplateSyntax`] with the line; [`RuntimeError::TemplateLimit`] for a source that is no template
+    /// by its size.
     pub fn new(
         source: &str,
         special_tokens: &BTreeMap<String, String>,
     ) -> Result<Self, RuntimeError> {
-        let mut environment =
-            environment().map_err(|e| RuntimeError::TemplateSyntax(message(&e)))?;
-        environment
-            .add_template_owned(NAME, prepare(source))
-            .map_err(|e| RuntimeError::TemplateSyntax(message(&e)))?;
+        limits::check_source(source)?;
+        let source = prepare(source);
+        let environment = limits::bounded(move || {
+            let wrong = |e: Error| RuntimeError::TemplateSyntax(message(&e));
+            let mut environment = environment().map_err(wrong)?;
+            environment
+                .add_template_owned(NAME, source)
+                .map_err(wrong)?;
+            Ok(environment)
+        })?;
         Ok(Self {
             environment: Arc::new(environment),
             special_tokens: special_tokens.clone(),
@@ -116,7 +126,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`RuntimeError::Messages`] without messages; [`RuntimeError::Template`] where the template
-    /// refuses the messages or fails.
+    /// refuses the messages or fails; [`RuntimeError::TemplateLimit`] where it takes more steps, memory or time than any
+    /// real one.
     pub fn render(
         &self,
         messages: &[Message],
@@ -127,31 +138,43 @@ impl ChatTemplate {
         }
         let messages: Vec<Value> = messages.iter().map(Message::for_template).collect();
         let now = options.now;
-        let clock = Value::from_function(move |format: &str| time::strftime(format, now));
-        let mut variables: BTreeMap<&str, Value> = BTreeMap::new();
+        let clock = Value::from_function(move |state: &State<'_, '_>, format: &str| {
+            limits::charge(state, CLOCK_BYTES * format.len())?;
+            Ok::<_, Error>(time::strftime(format, now))
+        });
+        let mut variables: BTreeMap<String, Value> = BTreeMap::new();
         variables.extend(
             self.special_tokens
                 .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str().into())),
+                .map(|(k, v)| (k.clone(), v.as_str().into())),
         );
-        variables.extend([("tools", Value::from(())), ("documents", Value::from(()))]);
-        variables.extend(
-            options
-                .variables
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.0.clone())),
-        );
-        variables.extend(options.tools.iter().map(|tools| ("tools", tools.0.clone())));
-        variables.insert("strftime_now", clock);
-        variables.insert("messages", messages.into());
-        variables.insert(
+        let mut set = |name: &str, value: Value| drop(variables.insert(name.into(), value));
+        set("tools", ().into());
+        set("documents", ().into());
+        options
+            .variables
+            .iter()
+            .for_each(|(name, value)| set(name, value.0.clone()));
+        if let Some(tools) = &options.tools {
+            set("tools", tools.0.clone());
+        }
+        set("strftime_now", clock);
+        set("messages", messages.into());
+        set(
             "add_generation_prompt",
             options.add_generation_prompt.into(),
         );
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(variables))
-            .map_err(|e| RuntimeError::Template(message(&e)))
+        let environment = self.environment.clone();
+        limits::bounded(move || {
+            let template = environment.get_template(NAME);
+            let text = template.and_then(|template| template.render(variables));
+            limits::check_text(text.map_err(|e| match e.kind() {
+                ErrorKind::OutOfFuel => {
+                    RuntimeError::TemplateLimit("it takes too many steps or too much memory".into())
+                }
+                _ => RuntimeError::Template(message(&e)),
+            })?)
+        })
     }
 }
 
@@ -166,12 +189,13 @@ fn environment() -> Result<Environment<'static>, Error> {
         .build()?;
     env.set_syntax(syntax);
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
-    env.set_fuel(Some(FUEL));
+    env.set_fuel(Some(limits::FUEL));
     env.set_unknown_method_callback(python::method);
     env.add_test("sequence", python::is_sequence);
     env.add_test("iterable", python::is_iterable);
     env.add_test("number", python::is_number);
     env.add_filter("tojson", json::tojson);
+    env.add_filter(prepare::KEPT, limits::kept_in_namespace);
     env.add_function("raise_exception", raise_exception);
     env.add_function("cycler", minijinja_contrib::globals::cycler);
     env.add_function("joiner", minijinja_contrib::globals::joiner);
@@ -184,44 +208,15 @@ fn raise_exception(message: &str, _kwargs: Kwargs) -> Result<Value, Error> {
 
 /// The reason without its class, with the line.
 fn message(error: &Error) -> String {
-    let mut text = error
-        .detail()
-        .map_or_else(|| error.kind().to_string(), str::to_owned);
+    let detail = error.detail().unwrap_or_default();
+    let mut text: String = detail.chars().take(MESSAGE_CHARS).collect();
+    if text.is_empty() {
+        text = error.kind().to_string();
+    } else if text.len() < detail.len() {
+        text.push_str("...");
+    }
     if let Some(line) = error.line() {
         text.push_str(&format!(" (line {line})"));
     }
     text
-}
-
-/// Rewrites what the template engine does not know: other line ends become `\n`, and the
-/// `generation` blocks, which only mark text, become blocks that are always rendered.
-fn prepare(source: &str) -> String {
-    let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source.as_str();
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start + 2);
-        out.push_str(before);
-        let body = tag.trim_start_matches(['-', '+']);
-        let sign = &tag[..tag.len() - body.len()];
-        out.push_str(sign);
-        let word = body.trim_start();
-        let space = &body[..body.len() - word.len()];
-        out.push_str(space);
-        rest = word;
-        for (name, replacement) in [("generation", "if true"), ("endgeneration", "endif")] {
-            let after = word.strip_prefix(name).filter(|after| {
-                let end = after.trim_start();
-                ["%}", "-%}", "+%}"]
-                    .iter()
-                    .any(|close| end.starts_with(close))
-            });
-            if let Some(after) = after {
-                out.push_str(replacement);
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }

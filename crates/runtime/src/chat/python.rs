@@ -4,6 +4,8 @@ use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::limits::charge;
+
 /// `is sequence`: strings and mappings are sequences to Jinja.
 pub(super) fn is_sequence(value: &Value) -> bool {
     use ValueKind::{Map, Seq, String, Undefined};
@@ -27,15 +29,47 @@ pub(super) fn method(
     name: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
-    if let Some(text) = value.as_str()
-        && let Some(result) = string_method(text, name, args)
-    {
-        return result;
+    if let Some(text) = value.as_str() {
+        charge_method(state, text, name, args)?;
+        if let Some(result) = string_method(text, name, args) {
+            return result;
+        }
     }
     if value.kind() == ValueKind::Map && name == "copy" {
         return Ok(value.clone());
     }
     unknown_method_callback(state, value, name, args)
+}
+
+/// Pays ahead for methods whose result can be much longer than the text.
+fn charge_method(
+    state: &State<'_, '_>,
+    text: &str,
+    name: &str,
+    args: &[Value],
+) -> Result<(), Error> {
+    let length = |index: usize| args.get(index).and_then(Value::as_str).map_or(0, str::len);
+    let bytes = match name {
+        "replace" => {
+            let found = match args.first().and_then(Value::as_str) {
+                Some("") => text.len() + 1,
+                Some(what) => text.matches(what).count(),
+                None => 0,
+            };
+            found.saturating_mul(length(1))
+        }
+        // Each piece is a value of its own.
+        "split" | "rsplit" | "splitlines" => text.len().saturating_mul(16),
+        "format"
+            if text
+                .split(|c: char| !c.is_ascii_digit())
+                .any(|n| n.len() > 4) =>
+        {
+            return Err(invalid("format: the width is too large"));
+        }
+        _ => 0,
+    };
+    charge(state, bytes)
 }
 
 /// String methods by name; `None` for those that the pycompat module has right.
