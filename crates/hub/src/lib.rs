@@ -29,8 +29,8 @@
 //!
 //! The crate `hf-hub` is the obvious candidate. Version 1.0 is built on tokio, reqwest and aws-lc (236 crates, CMake
 //! and a C compiler to build them) and begins a file anew after a cut; the synchronous variant of 0.5 (58 crates)
-//! goes on from a part under a name of its own. Neither compares a file with its SHA-256, knows `HF_HUB_OFFLINE` or
-//! lets a caller stop in the middle of a file, which leaves little for a dependency to do: what is needed here is
+//! goes on from a part under a name of its own. Neither compares a file with its SHA-256 or knows `HF_HUB_OFFLINE`,
+//! and a synchronous caller cannot stop either in the middle of a file. What is left is
 //! small: a list, a `HEAD` and a ranged `GET`. It is written on `ureq` 3 with rustls, ring and Mozilla's roots: 25
 //! crates under MIT, Apache-2.0, ISC and CDLA-Permissive-2.0, years old and widely used, synchronous, with a timeout
 //! for each read. `ring` needs a C compiler, and no C++. `ureq`'s own redirects are switched off, because the rules
