@@ -128,8 +128,8 @@ fn every_bit_of_the_header_may_flip() {
         .rposition(|byte| *byte != b' ')
         .unwrap();
     for at in 0..=end {
-        // All bits of the length and of one byte in five, one bit of the others.
-        let all = at < 8 || at % 5 == 0;
+        // All bits of the length and of one byte in sixteen, one bit of the others.
+        let all = at < 8 || at % 16 == 0;
         for bit in (0..8).filter(|bit| all || *bit == at % 8) {
             bytes[at] ^= 1 << bit;
             run(&bytes);
@@ -262,7 +262,6 @@ const LIES: &[Lie] = &[
     ("an absurd vector", 3, &["norm"], |m, _| m["vectors"]["norm"] = u64::MAX.into()),
     ("a shorter vector", 3, &["norm"], |m, _| m["vectors"]["norm"] = 127.into()),
     ("an absurd blob", 3, &["tokenizer.json"], |m, _| m["blobs"]["tokenizer.json"] = (u64::MAX - 63).into()),
-    ("a shorter blob", 3, &["tokenizer.json"], |m, _| m["blobs"]["tokenizer.json"] = (m["blobs"]["tokenizer.json"].as_u64().unwrap() - 1).into()),
     ("no hashes", 3, &["sha256"], |m, _| m["sha256"] = json!({})),
     ("a hash that is none", 3, &["sha256"], |m, _| m["sha256"]["norm"] = "x".into()),
     ("a hash of nothing", 3, &["ghost"], |m, _| m["sha256"]["ghost"] = "0".repeat(64).into()),
