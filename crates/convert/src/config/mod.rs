@@ -204,3 +204,6 @@ fn config_key(field: &str) -> &str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;
