@@ -30,7 +30,7 @@ fn golden(checkpoint: &Path) -> serde_json::Value {
 }
 
 /// The tensor `logits` of a file: shape and values.
-fn logits(path: &Path) -> (Vec<usize>, Vec<f32>) {
+pub(crate) fn logits(path: &Path) -> (Vec<usize>, Vec<f32>) {
     let bytes = fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = tensors.tensor("logits").unwrap();
