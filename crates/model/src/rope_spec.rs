@@ -83,9 +83,15 @@ impl RopeSpec {
         }
     }
 
-    /// Whether the angles of a position depend on how long its sequence is.
-    pub fn depends_on_length(&self) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic { .. })
+    /// Whether the angles of a position are the same in all sequences of up to `length` tokens.
+    pub fn is_fixed_up_to(&self, length: usize) -> bool {
+        match self.scaling {
+            RopeScaling::Dynamic {
+                original_max_positions,
+                ..
+            } => length <= original_max_positions,
+            _ => true,
+        }
     }
 
     /// Checks that every parameter is a number that the formulas are defined for.

@@ -62,8 +62,10 @@ pub struct Position<'s> {
 /// A sequence of tokens with its keys and values.
 ///
 /// All memory is allocated at construction; [`prefill`](Self::prefill) and [`step`](Self::step)
-/// allocate nothing. The logits are the same bits whatever the number of threads, the kernel set
-/// and the way in which the tokens were cut into calls.
+/// allocate nothing. The logits are the same bits whatever the number of threads, the kernel set, the
+/// size of a batch, and the way in which the tokens were cut into calls. The last has one exception:
+/// with dynamic rope scaling, the tokens of one call share the angles of its end, as those of one
+/// forward pass of `transformers` do.
 pub struct Session {
     engine: Engine,
     options: SessionOptions,
@@ -186,6 +188,7 @@ impl Session {
     /// As [`Session::prefill`].
     pub fn step(&mut self, id: u32) -> Result<Position<'_>, RuntimeError> {
         self.check(&[id])?;
+        self.cache.expect(self.tokens.len() + 1);
         self.run(&[id], Wanted::Last)
     }
 
@@ -233,8 +236,13 @@ impl Session {
     }
 
     /// Forgets what does not agree with `ids`, and keeps at least one of them to be appended; returns
-    /// how many of them the session has already.
+    /// how many of them the session has already. With dynamic rope scaling nothing is kept once the
+    /// angles of keys have changed, so that a conversation means what it means when it is read anew.
     pub fn keep_prefix(&mut self, ids: &[u32]) -> usize {
+        let longest = self.tokens.len().max(ids.len());
+        if !self.engine.model().spec().rope.is_fixed_up_to(longest) {
+            self.truncate(0);
+        }
         let common = self
             .tokens
             .iter()

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use common::{VOCAB, engine, model, session};
 use onebit_kernels::Kernels;
-use onebit_model::Model;
+use onebit_model::{Model, RopeScaling};
 use onebit_runtime::sampling::{greedy, log_prob};
 use onebit_runtime::{
     Engine, ErrorKind, MemoryKind, MemoryPlan, RuntimeError, Session, SessionOptions,
@@ -89,6 +89,55 @@ fn truncated_and_forked_sessions_go_on_as_fresh_ones() {
     assert_eq!(detour.keep_prefix(&PROMPT), PROMPT.len() - 1);
     assert_eq!(detour.keep_prefix(&[]), 0);
     assert!(detour.tokens().is_empty());
+}
+
+#[test]
+fn dynamic_angles_depend_on_the_prompt_but_not_on_its_batches() {
+    let dynamic = |original_max_positions| {
+        let mut spec = common::spec();
+        spec.rope.scaling = RopeScaling::Dynamic {
+            factor: 4.0,
+            original_max_positions,
+        };
+        serial(&common::model_of("llama3", &spec))
+    };
+    let plain = greedy_tokens(&mut session(&serial(&model("llama3")), 64, 64), &PROMPT, 5);
+    let long = greedy_tokens(&mut session(&dynamic(64), 64, 64), &PROMPT, 5);
+    assert!(long == plain, "nothing changes up to the original length");
+
+    let engine = dynamic(12);
+    let expected = greedy_tokens(&mut session(&engine, 64, 64), &PROMPT, 5);
+    assert!(expected != plain);
+    for batch in [1, 2, 7, 23] {
+        let found = greedy_tokens(&mut session(&engine, 64, batch), &PROMPT, 5);
+        assert!(found == expected, "{batch}");
+    }
+    // Tokens that come one by one have angles of their own.
+    let mut stepped = session(&engine, 64, 64);
+    PROMPT[..22].iter().for_each(|&id| {
+        stepped.step(id).unwrap();
+    });
+    assert!(greedy_tokens(&mut stepped, &PROMPT[22..], 5) != expected);
+    // A longer conversation is read anew.
+    assert_eq!(stepped.keep_prefix(&PROMPT), 0);
+    assert!(greedy_tokens(&mut stepped, &PROMPT, 5) == expected);
+    // A prompt that was given up leaves no trace.
+    let mut given_up = session(&engine, 64, 64);
+    given_up.prefill(&PROMPT[..3]).unwrap();
+    let stopped = given_up.prefill_while(&PROMPT[3..], |_| ControlFlow::Break(()));
+    assert!(stopped.unwrap().is_none());
+    let mut fresh = session(&engine, 64, 64);
+    fresh.prefill(&PROMPT[..3]).unwrap();
+    let bits = |position: onebit_runtime::Position<'_>| {
+        position
+            .logits
+            .iter()
+            .map(|x| x.to_bits())
+            .collect::<Vec<_>>()
+    };
+    assert!(bits(given_up.step(9).unwrap()) == bits(fresh.step(9).unwrap()));
+    // Short ones keep what they share.
+    assert_eq!(fresh.keep_prefix(&PROMPT[..12]), 3);
 }
 
 #[test]

@@ -203,3 +203,6 @@ fn config_key(field: &str) -> &str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,34 +49,31 @@ pub(crate) fn parse(
             let used = config.bool("use_sliding_window")?.unwrap_or(false);
             let first = config.usize("max_window_layers")?.unwrap_or(first);
             let size = config.usize(SIZE)?.or(default(size)).filter(|_| used);
-            let listed = |types: &[&str], layer: usize| types[layer] == SLIDING;
-            let slides = |layer| match &types {
-                Some(types) => listed(types, layer),
-                None => size.is_some() && layer >= first,
-            };
-            by_layer(config, size, layers, slides)
+            match types {
+                Some(types) => listed(config, size, &types),
+                None => Ok((
+                    size.filter(|_| first < layers).map(|size| WindowSpec {
+                        size,
+                        first_layer: first,
+                    }),
+                    Vec::new(),
+                )),
+            }
         }
     }
 }
 
-/// The windows of a model whose layers slide or not.
-fn by_layer(
-    config: Fields<'_>,
-    size: Option<usize>,
-    layers: usize,
-    slides: impl Fn(usize) -> bool,
-) -> Result<Windows> {
-    let Some(first_layer) = (0..layers).find(|&layer| slides(layer)) else {
+/// The windows of a model whose layers are listed.
+fn listed(config: Fields<'_>, size: Option<usize>, types: &[&str]) -> Result<Windows> {
+    let Some(first_layer) = types.iter().position(|kind| *kind == SLIDING) else {
         return Ok((None, Vec::new()));
     };
     let Some(size) = size else {
         let reason = format!("layer {first_layer} is {SLIDING}, but there is no {SIZE} in use");
         return Err(config.malformed(TYPES, reason));
     };
-    let full = (first_layer..layers)
-        .filter(|&layer| !slides(layer))
-        .collect();
-    Ok((Some(WindowSpec { size, first_layer }), full))
+    let full = (first_layer..types.len()).filter(|&layer| types[layer] == FULL);
+    Ok((Some(WindowSpec { size, first_layer }), full.collect()))
 }
 
 /// `layer_types`, one per layer, of the kinds that are computed.

@@ -26,9 +26,7 @@ impl Plan<'_> {
             let found = |part: &&str| {
                 name.contains(*part) || name.starts_with(part.trim_start_matches('.'))
             };
-            let kind = FOREIGN
-                .iter()
-                .find(|(parts, _)| parts.iter().any(|part| found(&part)));
+            let kind = FOREIGN.iter().find(|(parts, _)| parts.iter().any(found));
             if let Some((_, reason)) = kind {
                 return Err(ConvertError::unsupported(
                     format!("tensor `{name}`"),

@@ -258,3 +258,26 @@ fn lies_about_the_rotary_embedding_are_malformed() {
         assert!(message.contains(word), "{value}: {message}");
     }
 }
+
+/// However many layers a config claims, it is refused at once.
+#[test]
+fn absurd_numbers_of_layers_take_no_time() {
+    for (architecture, model_type) in [
+        ("LlamaForCausalLM", "llama"),
+        ("Qwen3ForCausalLM", "qwen3"),
+        ("MistralForCausalLM", "mistral"),
+    ] {
+        for (layers, first) in [(u64::MAX, 0), (1 << 60, 0), (1 << 60, 1u64 << 59)] {
+            let (kind, message) = refused(|m| {
+                m.config["architectures"] = json!([architecture]);
+                m.config["model_type"] = model_type.into();
+                m.config["num_hidden_layers"] = layers.into();
+                m.config["max_window_layers"] = first.into();
+                m.config["use_sliding_window"] = true.into();
+                m.config["sliding_window"] = 64.into();
+            });
+            assert_eq!(kind, ErrorKind::Malformed, "{message}");
+            assert!(message.contains("num_hidden_layers"), "{message}");
+        }
+    }
+}

@@ -75,7 +75,7 @@ fn scaled_frequencies_are_those_of_transformers() {
         &[
             1.0,
             1.111_424_6e-1,
-            7.905_694_7e-3,
+            7.905_695e-3,
             1.405_853_3e-3,
             2.5e-4,
             4.445_698_5e-5,

@@ -98,6 +98,17 @@ pub(crate) fn windowed() -> Recipe {
     recipe
 }
 
+/// Windows in the first and the last layer, but not in between.
+pub(crate) fn windowed_at_both_ends() -> Recipe {
+    let mut recipe = llama(Layout::T2);
+    recipe.spec.windows = Some(WindowSpec {
+        size: 5,
+        first_layer: 0,
+    });
+    recipe.spec.full_attention_layers = vec![1];
+    recipe
+}
+
 /// A norm over each query and key head, and biases everywhere.
 pub(crate) fn qk_norm_and_biases() -> Recipe {
     let mut recipe = llama(Layout::T2);
@@ -233,6 +244,7 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("odd sizes", odd()),
         ("head_dim 100", head_dim_100()),
         ("windows", windowed()),
+        ("windows at both ends", windowed_at_both_ends()),
         ("qk_norm and biases", qk_norm_and_biases()),
         ("input norms", input_norms()),
         ("int8 head", quantized_head(Layout::I8)),

@@ -112,9 +112,13 @@ fn vectors(spec: &ModelSpec) -> Vec<(String, usize)> {
 
 /// Writes the model, with random ternary weights and embeddings.
 pub(crate) fn write_model(path: &Path, style: &str) {
-    let (spec, mut numbers) = (spec(), Numbers(7));
+    write_model_of(path, style, &spec());
+}
+
+fn write_model_of(path: &Path, style: &str, spec: &ModelSpec) {
+    let mut numbers = Numbers(7);
     let tokenizer = std::fs::read(tokenizer_folder(style).join("tokenizer.json")).unwrap();
-    let mut writer = Writer::create(path, plan(&spec, &tokenizer)).unwrap();
+    let mut writer = Writer::create(path, plan(spec, &tokenizer)).unwrap();
     let mut row = vec![0u8; Layout::F32.row_bytes(spec.hidden).unwrap()];
     let mut matrix = writer.write_matrix("embed").unwrap();
     for _ in 0..spec.vocab {
@@ -125,7 +129,7 @@ pub(crate) fn write_model(path: &Path, style: &str) {
         matrix.rows(&row).unwrap();
     }
     matrix.finish(Scales::None).unwrap();
-    for (name, rows, cols) in matrices(&spec) {
+    for (name, rows, cols) in matrices(spec) {
         let mut row = vec![0u8; Layout::T2.row_bytes(cols).unwrap()];
         let mut matrix = writer.write_matrix(&name).unwrap();
         for _ in 0..rows {
@@ -135,7 +139,7 @@ pub(crate) fn write_model(path: &Path, style: &str) {
         }
         matrix.finish(Scales::Tensor(0.1)).unwrap();
     }
-    for (name, len) in vectors(&spec) {
+    for (name, len) in vectors(spec) {
         writer.write_vector(&name, &vec![1.0; len]).unwrap();
     }
     writer.write_blob("tokenizer.json", &tokenizer).unwrap();
@@ -144,9 +148,14 @@ pub(crate) fn write_model(path: &Path, style: &str) {
 
 /// The model in memory, with the tokenizer of a style.
 pub(crate) fn model(style: &str) -> Arc<Model> {
+    model_of(style, &spec())
+}
+
+/// The same weights in another network.
+pub(crate) fn model_of(style: &str, spec: &ModelSpec) -> Arc<Model> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.onebit");
-    write_model(&path, style);
+    write_model_of(&path, style, spec);
     Arc::new(Model::from_file(Arc::new(PackedFile::read_to_heap(&path).unwrap())).unwrap())
 }
 
