@@ -34,10 +34,12 @@ pub(crate) fn find(checkpoint: &Checkpoint, weight: &TensorInfo) -> Result<Optio
         return Ok(None);
     }
     let mut all = Groupwise::default();
-    let whole = blocks(rows, cols);
-    let first = [0..1];
-    for ranges in std::iter::once(&first[..]).chain(whole.chunks(2 * rayon::current_num_threads()))
-    {
+    // The first row alone: that is enough for an ordinary dense model.
+    let mut ranges = blocks(rows, cols);
+    ranges.insert(0, 0..1);
+    let (first, rest) = ranges.split_at(1);
+    let at_once = 2 * rayon::current_num_threads();
+    for ranges in std::iter::once(first).chain(rest.chunks(at_once)) {
         let seen: Vec<Result<Option<Groupwise>>> = ranges
             .par_iter()
             .map(|rows| look(&read(checkpoint, weight, rows.clone())?, cols))
