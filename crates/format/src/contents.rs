@@ -136,6 +136,15 @@ impl Contents {
                 shape: stored.to_vec(),
             },
         )?;
+        if matrix.transposed
+            && !(layout == Layout::T2 && matches!(matrix.scale, ScaleMeta::Tensor { .. }))
+        {
+            return Err(FormatError::tensor(
+                name,
+                "layout t2.r1k256 with one scale where a matrix is transposed",
+                format!("layout {}", layout.id()),
+            ));
+        }
         self.scale(name, layout, matrix)
     }
 

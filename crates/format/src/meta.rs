@@ -120,6 +120,9 @@ pub struct MatrixMeta {
     pub scale: ScaleMeta,
     /// What the matrix is multiplied with.
     pub activation: ActivationMode,
+    /// The linear map is the transpose: rows are inputs, columns are outputs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transposed: bool,
 }
 
 /// Where the scales of a matrix are; see [`Scales`](crate::Scales) for what they mean.

@@ -36,6 +36,8 @@ pub(crate) enum Planned {
         activation: ActivationMode,
         /// Whether it has group scales.
         grouped: bool,
+        /// Whether rows are inputs.
+        transposed: bool,
     },
     Vector {
         len: usize,
@@ -69,7 +71,14 @@ impl Plan {
         activation: ActivationMode,
     ) -> &mut Self {
         let grouped = layout == Layout::I4;
-        self.push(name.into(), [rows, cols], layout, activation, grouped)
+        self.push(name.into(), Planned::Matrix {
+            layout,
+            rows,
+            cols,
+            activation,
+            grouped,
+            transposed: false,
+        })
     }
 
     /// Adds a matrix of [`Layout::T2`] or [`Layout::B1`] with one scale per
@@ -82,25 +91,37 @@ impl Plan {
         cols: usize,
         activation: ActivationMode,
     ) -> &mut Self {
-        self.push(name.into(), [rows, cols], layout, activation, true)
-    }
-
-    fn push(
-        &mut self,
-        name: String,
-        [rows, cols]: [usize; 2],
-        layout: Layout,
-        activation: ActivationMode,
-        grouped: bool,
-    ) -> &mut Self {
-        let matrix = Planned::Matrix {
+        self.push(name.into(), Planned::Matrix {
             layout,
             rows,
             cols,
             activation,
-            grouped,
-        };
-        self.tensors.push((name, matrix));
+            grouped: true,
+            transposed: false,
+        })
+    }
+
+    /// Adds a ternary matrix of a linear map from `inputs` to `outputs` that is stored transposed:
+    /// its rows, of which there are `inputs`, hold what one input contributes to every output.
+    pub fn transposed_matrix(
+        &mut self,
+        name: impl Into<String>,
+        inputs: usize,
+        outputs: usize,
+        activation: ActivationMode,
+    ) -> &mut Self {
+        self.push(name.into(), Planned::Matrix {
+            layout: Layout::T2,
+            rows: inputs,
+            cols: outputs,
+            activation,
+            grouped: false,
+            transposed: true,
+        })
+    }
+
+    fn push(&mut self, name: String, planned: Planned) -> &mut Self {
+        self.tensors.push((name, planned));
         self
     }
 
@@ -187,6 +208,7 @@ impl Planned {
             cols,
             activation,
             grouped,
+            transposed,
         } = *self
         else {
             return None;
@@ -212,6 +234,7 @@ impl Planned {
             cols,
             scale,
             activation,
+            transposed,
         })
     }
 }

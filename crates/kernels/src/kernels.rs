@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::activation::Activation;
 use crate::body::Product;
+use crate::body::columns::Columns;
 use crate::input::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, RowQuant};
 use crate::kv::{Attend, KvType};
 use crate::tiles::TileMut;
@@ -33,6 +34,10 @@ pub enum KernelError {
 
 /// Exact sums of an integer matrix and int8 activations.
 type SumsFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, i32>);
+/// Exact sums of listed rows of a ternary matrix and int8 activations.
+type ListedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &[u32], &mut TileMut<'_, i32>);
+/// Exact sums of a ternary matrix stored transposed and int8 activations.
+type ColumnsFn = unsafe fn(&Columns<'_>, &mut TileMut<'_, i32>);
 /// Finished products of an integer matrix and int8 activations.
 type GroupedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, f32>);
 /// Finished products of a ternary or binary matrix and int8 activations scaled by group.
@@ -56,6 +61,8 @@ pub struct Kernels {
     pub(crate) t2: SumsFn,
     pub(crate) b1: SumsFn,
     pub(crate) i8: SumsFn,
+    pub(crate) t2_columns: ColumnsFn,
+    pub(crate) t2_listed: ListedFn,
     pub(crate) i4: GroupedFn,
     pub(crate) grouped: GroupedFn,
     pub(crate) by_group: ByGroupFn,
@@ -207,6 +214,81 @@ impl Kernels {
         // SAFETY: the registry offers this set only on a CPU that has its features.
         unsafe { (self.bits)(job, &mut out.as_sums()) }
         scale_sums(job.w, job.rows.clone(), |t| job.x.scale(t), out);
+    }
+
+    /// The products of single rows: `out[t][i] = sum over k of w[list[i]][k] * x[t][k]`, the bits
+    /// that [`matmul`](Kernels::matmul) gives. The other rows are not read.
+    ///
+    /// # Panics
+    /// When shapes do not fit, a row is out of range, or a float layout gets int8 activations.
+    pub fn matmul_listed(
+        &self,
+        w: &MatrixRef<'_>,
+        list: &[u32],
+        x: Input<'_>,
+        out: &mut TileMut<'_, f32>,
+    ) {
+        assert_eq!(out.rows(), x.tokens(), "output rows and tokens");
+        assert_eq!(out.width(), list.len(), "output columns and listed rows");
+        match (w.layout(), w.scales(), x) {
+            (Layout::T2, Scales::Tensor(scale), Input::I8(x)) => {
+                let mut none = [0.0f32; 0];
+                let empty = TileMut::strided(&mut none, x.tokens(), 0, 0);
+                let job = Product::new(w, 0..0, x, &empty);
+                // SAFETY: the registry offers this set only on a CPU that has its features.
+                unsafe { (self.t2_listed)(&job, list, &mut out.as_sums()) };
+                scale_by(scale, x, out);
+            }
+            _ => {
+                for (i, row) in list.iter().map(|row| *row as usize).enumerate() {
+                    self.matmul(w, row..row + 1, x, &mut out.columns(i..i + 1));
+                }
+            }
+        }
+    }
+
+    /// The product with a ternary matrix that is stored transposed, its rows being the inputs:
+    /// `out[t][i] = sum over k of w[k][outputs.start + i] * x[t][k]`, exact sums times
+    /// `weight_scale / activation_scale`, the bits that [`matmul`](Kernels::matmul) gives for the
+    /// matrix stored the other way. Rows whose input is 0 for a token are not read for it.
+    ///
+    /// # Panics
+    /// When shapes do not fit, or `w` is not a [`Layout::T2`] with one scale.
+    pub fn matmul_transposed(
+        &self,
+        w: &MatrixRef<'_>,
+        outputs: Range<usize>,
+        x: I8Rows<'_>,
+        out: &mut TileMut<'_, f32>,
+    ) {
+        let (Layout::T2, Scales::Tensor(scale)) = (w.layout(), w.scales()) else {
+            panic!(
+                "{} with {} is not multiplied transposed",
+                w.layout(),
+                w.scales().kind()
+            );
+        };
+        assert!(
+            outputs.start <= outputs.end && outputs.end <= w.cols(),
+            "outputs {outputs:?} of {}",
+            w.cols()
+        );
+        assert!(
+            w.rows() <= x.stride(),
+            "{} inputs, activations {} apart",
+            w.rows(),
+            x.stride()
+        );
+        assert_eq!(out.rows(), x.tokens(), "output rows and tokens");
+        assert_eq!(out.width(), outputs.len(), "output columns and outputs");
+        let job = Columns {
+            w,
+            range: outputs,
+            x,
+        };
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.t2_columns)(&job, &mut out.as_sums()) };
+        scale_by(scale, x, out);
     }
 
     fn matmul_i8(&self, job: Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
@@ -363,11 +445,7 @@ fn scale_sums(
         let x_scale = x_scale(t);
         let out = out.row(t);
         match w.scales() {
-            Scales::Tensor(scale) => {
-                let factor = scale / x_scale;
-                out.iter_mut()
-                    .for_each(|y| *y = y.to_bits() as i32 as f32 * factor);
-            }
+            Scales::Tensor(scale) => scale_row(scale / x_scale, out),
             Scales::Rows(scales) => {
                 for (y, scale) in out.iter_mut().zip(&scales[rows.clone()]) {
                     *y = y.to_bits() as i32 as f32 * (scale / x_scale);
@@ -375,5 +453,18 @@ fn scale_sums(
             }
             Scales::None | Scales::Groups { .. } => unreachable!("integer sums of {w:?}"),
         }
+    }
+}
+
+/// [`scale_sums`] for one weight scale.
+fn scale_by(scale: f32, x: I8Rows<'_>, out: &mut TileMut<'_, f32>) {
+    for t in 0..out.rows() {
+        scale_row(scale / x.scale(t), out.row(t));
+    }
+}
+
+fn scale_row(factor: f32, out: &mut [f32]) {
+    for y in out {
+        *y = y.to_bits() as i32 as f32 * factor;
     }
 }

@@ -282,6 +282,24 @@ impl<'a, T> TileMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.width) }
     }
 
+    /// Some columns, for a shorter time.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    pub fn columns(&mut self, columns: Range<usize>) -> TileMut<'_, T> {
+        assert!(
+            columns.start <= columns.end && columns.end <= self.width,
+            "columns {columns:?} of {}",
+            self.width
+        );
+        TileMut {
+            data: self.data.wrapping_add(columns.start),
+            width: columns.len(),
+            borrow: PhantomData,
+            ..*self
+        }
+    }
+
     /// The same rectangle for a shorter time.
     pub fn reborrow(&mut self) -> TileMut<'_, T> {
         TileMut {

@@ -43,8 +43,46 @@ impl<'a> Checker<'a> {
         cols: usize,
     ) -> Result<(MatrixAt, ActivationMode), ModelError> {
         let meta = self.file.meta().matrices.get(name);
-        let found = meta.map(|meta| format!("[{}, {}]", meta.rows, meta.cols));
+        let found = meta.map(|meta| {
+            let turned = if meta.transposed { " transposed" } else { "" };
+            format!("[{}, {}]{turned}", meta.rows, meta.cols)
+        });
         self.compare(name, format!("[{rows}, {cols}]"), found)?;
+        self.place(name, rows, cols)
+    }
+
+    /// The matrix of a linear map from `cols` inputs to `rows` outputs, and whether it is stored transposed.
+    pub(crate) fn linear(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(MatrixAt, ActivationMode, bool), ModelError> {
+        let meta = self.file.meta().matrices.get(name);
+        if !meta.is_some_and(|meta| meta.transposed) {
+            let (matrix, activation) = self.matrix(name, rows, cols)?;
+            return Ok((matrix, activation, false));
+        }
+        let found = meta.map(|meta| format!("[{}, {}]", meta.rows, meta.cols));
+        self.compare(name, format!("[{cols}, {rows}]"), found)?;
+        let (matrix, activation) = self.place(name, cols, rows)?;
+        if activation == ActivationMode::F32 {
+            return Err(ModelError::Layout {
+                tensor: format!("{name} (transposed)"),
+                layout: matrix.layout,
+                activation,
+            });
+        }
+        Ok((matrix, activation, true))
+    }
+
+    /// A matrix whose shape has been compared.
+    fn place(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(MatrixAt, ActivationMode), ModelError> {
         let (layout, activation) = (
             self.file.matrix(name)?.layout(),
             self.file.activation(name)?,

@@ -1,5 +1,7 @@
 //! What every part of a forward pass is given: kernels, threads, and how work is cut.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use onebit_kernels::{Cuts, Executor, Grid, Kernels};
 
 /// Most parts that the output columns of one matrix are cut into.
@@ -8,6 +10,8 @@ pub(crate) const MAX_COLUMN_PARTS: usize = 1024;
 pub(crate) const MAX_TOKEN_BLOCKS: usize = 64;
 /// Parts per thread: enough for a late thread to be made up for.
 const PARTS_PER_THREAD: usize = 4;
+/// Outputs of a matrix stored transposed are cut at multiples of this: the columns of an atom.
+const STRIP: usize = 256;
 /// Columns are cut at multiples of this.
 const COLUMN_STEP: usize = 16;
 /// Bytes to work through, per part, below which cutting costs more than it saves.
@@ -18,6 +22,8 @@ const MIN_PART_WORK: usize = 1 << 15;
 pub(crate) struct Context<'a> {
     pub(crate) kernels: &'a Kernels,
     pub(crate) executor: &'a dyn Executor,
+    /// Bytes of weights that were not read because what they are multiplied with is zero.
+    pub(crate) skipped: &'a AtomicU64,
 }
 
 impl Context<'_> {
@@ -28,6 +34,18 @@ impl Context<'_> {
         } else {
             self.executor.run(parts, job);
         }
+    }
+
+    /// Notes that a step did without `bytes` bytes of weights.
+    pub(crate) fn skip(&self, bytes: usize) {
+        self.skipped.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Outputs per part of a matrix stored transposed: whole strips, as evenly as they go over the threads. Each part reads its
+    /// share of every row, so more parts than threads would read shorter pieces for nothing.
+    pub(crate) fn strip_block(&self, outputs: usize) -> usize {
+        let strips = outputs.div_ceil(STRIP);
+        strips.div_ceil(self.executor.threads().max(1)) * STRIP
     }
 
     /// Into how many parts to cut something that reads `work` bytes.
@@ -109,6 +127,7 @@ mod tests {
             let ctx = Context {
                 kernels: Kernels::best(),
                 executor: &executor,
+                skipped: &AtomicU64::new(0),
             };
             for tokens in [1usize, 2, 63, 64, 65, 4097] {
                 assert!(tokens.div_ceil(ctx.token_block(tokens, 2560)) <= MAX_TOKEN_BLOCKS);

@@ -1,5 +1,7 @@
 //! The decoder: from rows of tokens to logits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use onebit_kernels::{Claims, Executor, Kernels, Tiles};
 
 use crate::context::{Context, by_tokens, row_work};
@@ -32,7 +34,12 @@ impl Model {
             return Err(ModelError::OtherModel { what: "workspace" });
         }
         step.begin(&self.spec, workspace.max_rows, workspace.max_logits)?;
-        let ctx = Context { kernels, executor };
+        let skipped = AtomicU64::new(0);
+        let ctx = Context {
+            kernels,
+            executor,
+            skipped: &skipped,
+        };
         self.embed(&ctx, workspace, &step);
         self.run_layers(&ctx, workspace, &mut step);
         step.commit();
@@ -114,6 +121,7 @@ impl Model {
             vocab,
             hidden,
             width,
+            skipped_bytes: ctx.skipped.load(Ordering::Relaxed),
         }
     }
 }

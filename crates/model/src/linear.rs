@@ -101,13 +101,16 @@ pub(crate) fn project<const N: usize>(
     claims: &mut Claimed,
 ) {
     let tokens = inputs[0].tokens();
-    let outputs = linears.iter().map(|linear| linear.matrix.rows()).sum();
+    let outputs = linears.iter().map(|linear| linear.outputs()).sum();
     let weights = linears
         .iter()
         .map(|linear| linear.matrix.bytes().len())
         .sum();
-    let block = ctx.column_block(outputs, weights, tokens);
-    let mut widths = linears.iter().map(|linear| linear.matrix.rows());
+    let block = match linears.iter().any(|linear| linear.transposed) {
+        true => ctx.strip_block(outputs),
+        false => ctx.column_block(outputs, weights, tokens),
+    };
+    let mut widths = linears.iter().map(|linear| linear.outputs());
     let mut claims = claims.iter_mut();
     let tiles = outs.map(|out| {
         let grid = by_columns(tokens, widths.next().expect("N widths"), block);
@@ -139,9 +142,14 @@ pub(crate) fn project_add(
     x: &mut [f32],
     claims: &mut Claimed,
 ) {
-    let (tokens, width) = (input.tokens(), linear.matrix.rows());
+    let (tokens, width) = (input.tokens(), linear.outputs());
     let weights = linear.matrix.bytes().len();
-    let grid = by_columns(tokens, width, ctx.column_block(width, weights, tokens));
+    let block = match linear.transposed {
+        true => ctx.strip_block(width),
+        false => ctx.column_block(width, weights, tokens),
+    };
+    let grid = by_columns(tokens, width, block);
+    ctx.skip(linear.unread(input));
     let [a, b, _] = claims;
     let (out, x) = (Tiles::new(out, grid, a), Tiles::new(x, grid, b));
     ctx.run(out.tile_columns(), weights * tokens, &|part| {
@@ -154,6 +162,49 @@ pub(crate) fn project_add(
 }
 
 impl LinearRef<'_> {
+    /// Numbers it puts out per token.
+    pub(crate) fn outputs(&self) -> usize {
+        match self.transposed {
+            true => self.matrix.cols(),
+            false => self.matrix.rows(),
+        }
+    }
+
+    /// Bytes of weights that a step of one token does not read, because their inputs are zero.
+    fn unread(&self, input: Input<'_>) -> usize {
+        match input {
+            Input::I8(x) if self.transposed && x.tokens() == 1 => {
+                let codes = &x.row(0)[..self.matrix.rows()];
+                codes.iter().filter(|code| **code == 0).count() * self.matrix.row_bytes()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Outputs `list` of the linear for one token, bias included; the weights of the others are not read. The output at
+    /// `first + i` is put at `i` of `out`, and zero where the list does not have it.
+    pub(crate) fn multiply_listed(
+        &self,
+        ctx: &Context<'_>,
+        first: usize,
+        list: &[u32],
+        input: Input<'_>,
+        out: &mut [f32],
+    ) {
+        let mut tile = TileMut::strided(out, 1, list.len(), out.len());
+        ctx.kernels
+            .matmul_listed(&self.matrix, list, input, &mut tile);
+        let mut end = out.len();
+        for (at, row) in list.iter().enumerate().rev() {
+            let to = *row as usize - first;
+            let value = out[at];
+            out[to + 1..end].fill(0.0);
+            out[to] = self.bias.map_or(value, |bias| value + bias[*row as usize]);
+            end = to;
+        }
+        out[..end].fill(0.0);
+    }
+
     /// Output columns `rows` of the linear, bias included.
     pub(crate) fn multiply(
         &self,
@@ -162,7 +213,13 @@ impl LinearRef<'_> {
         input: Input<'_>,
         out: &mut TileMut<'_, f32>,
     ) {
-        ctx.kernels.matmul(&self.matrix, rows.clone(), input, out);
+        match input {
+            Input::I8(x) if self.transposed => {
+                ctx.kernels
+                    .matmul_transposed(&self.matrix, rows.clone(), x, out);
+            }
+            _ => ctx.kernels.matmul(&self.matrix, rows.clone(), input, out),
+        }
         if let Some(bias) = self.bias {
             for t in 0..out.rows() {
                 ctx.kernels.add(out.row(t), &bias[rows.clone()]);

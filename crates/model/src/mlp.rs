@@ -1,11 +1,14 @@
 //! The gated feed-forward part of a layer.
 
-use onebit_kernels::{Input, Tiles};
+use std::ops::Range;
+
+use onebit_kernels::{Input, TileMut, Tiles};
 
 use crate::context::{Context, by_columns};
 use crate::inputs::{Norm, Source};
 use crate::layer::LayerCall;
 use crate::linear::project_add;
+use crate::spec::Activation;
 use crate::weights::LayerRef;
 use crate::workspace::{Claimed, Scratch};
 
@@ -59,6 +62,11 @@ fn gated(
     ctx.run(gate.tile_columns(), read * tokens, &|part| {
         let columns = gate.columns_of(part);
         let (mut gate, mut up) = (gate.claim(0, part), up.claim(0, part));
+        let by_rows = !weights.gate.transposed && !weights.up.transposed;
+        if tokens == 1 && spec.activation == Activation::Relu2 && by_rows {
+            let (gate, up) = (gate.row(0), up.row(0));
+            return sparse(ctx, weights, columns, inputs, gate, up);
+        }
         weights
             .gate
             .multiply(ctx, columns.clone(), inputs[0], &mut gate);
@@ -67,4 +75,41 @@ fn gated(
             ctx.kernels.gate(activation, gate.row(t), up.row(t));
         }
     });
+}
+
+/// Columns whose gates are computed before the rows of `up` that they need: short enough for a list on the stack, long enough
+/// that streams of weights seldom end.
+const LIST: usize = 512;
+
+/// The same for one token and squared ReLU: where `gate` is not above 0 the product is 0, so that row of `up` is not read.
+fn sparse(
+    ctx: &Context<'_>,
+    weights: &LayerRef<'_>,
+    columns: Range<usize>,
+    inputs: [Input<'_>; 2],
+    gate: &mut [f32],
+    up: &mut [f32],
+) {
+    let mut list = [0u32; LIST];
+    let mut unread = 0;
+    let chunks = gate.chunks_mut(LIST).zip(up.chunks_mut(LIST));
+    for (i, (gate, up)) in chunks.enumerate() {
+        let first = columns.start + i * LIST;
+        let mut tile = TileMut::whole(gate, 1, gate.len());
+        let range = first..first + up.len();
+        weights.gate.multiply(ctx, range, inputs[0], &mut tile);
+        let mut len = 0;
+        for (i, value) in gate.iter().enumerate() {
+            list[len] = (first + i) as u32;
+            // A NaN is not at most 0: its product is NaN.
+            len += usize::from(!(*value <= 0.0));
+        }
+        weights
+            .up
+            .multiply_listed(ctx, first, &list[..len], inputs[1], up);
+        ctx.kernels
+            .gate(onebit_kernels::Activation::Relu2, gate, up);
+        unread += (up.len() - len) * weights.up.matrix.row_bytes();
+    }
+    ctx.skip(unread);
 }

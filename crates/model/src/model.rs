@@ -117,6 +117,18 @@ impl Model {
         self.input_forms
     }
 
+    /// Bytes of weights that a step of one token reads at most: all layers and the head. What it leaves out of them is
+    /// [`Output::skipped_bytes`](crate::Output::skipped_bytes).
+    pub fn bytes_per_token(&self) -> usize {
+        let bytes = self.weight_bytes();
+        let head = if self.spec.tied_head {
+            bytes.embed
+        } else {
+            bytes.head
+        };
+        bytes.layers + head
+    }
+
     /// Bytes of the tensors by role.
     pub fn weight_bytes(&self) -> WeightBytes {
         let mut bytes = WeightBytes::default();

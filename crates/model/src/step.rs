@@ -38,9 +38,16 @@ pub struct Output<'w> {
     pub(crate) vocab: usize,
     pub(crate) hidden: &'w [f32],
     pub(crate) width: usize,
+    pub(crate) skipped_bytes: u64,
 }
 
 impl<'w> Output<'w> {
+    /// Bytes of weights that the step did not read because what they are multiplied with is zero. Only steps of one row leave
+    /// weights out.
+    pub fn skipped_bytes(&self) -> u64 {
+        self.skipped_bytes
+    }
+
     /// Logits of `logits_for[i]`, one per entry of the vocabulary.
     ///
     /// # Panics

@@ -12,6 +12,7 @@ use crate::spec::ModelSpec;
 #[derive(Debug)]
 pub(crate) struct Linear {
     matrix: MatrixAt,
+    transposed: bool,
     /// As trained.
     activation: ActivationMode,
     /// As computed.
@@ -51,6 +52,8 @@ pub(crate) struct Weights {
 #[derive(Clone, Copy)]
 pub(crate) struct LinearRef<'a> {
     pub(crate) matrix: MatrixRef<'a>,
+    /// The matrix holds the transpose: its rows are the inputs.
+    pub(crate) transposed: bool,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) input_norm: Option<&'a [f32]>,
     pub(crate) form: Form,
@@ -148,6 +151,7 @@ impl Linear {
     ) -> Self {
         let mut linear = Self {
             matrix,
+            transposed: false,
             activation,
             form: Form::Floats,
             bias,
@@ -170,17 +174,21 @@ impl Linear {
         [rows, cols]: [usize; 2],
         bias: bool,
     ) -> Result<Self, ModelError> {
-        let (matrix, activation) = checker.matrix(name, rows, cols)?;
+        let (matrix, activation, transposed) = checker.linear(name, rows, cols)?;
         let bias = checker.vector_if(bias, &format!("{name}.bias"), rows)?;
         let own_norm = spec.input_norm_eps.is_some();
         let input_norm = checker.vector_if(own_norm, &format!("{name}.input_norm"), cols)?;
-        Ok(Self::new(matrix, activation, bias, input_norm))
+        Ok(Self {
+            transposed,
+            ..Self::new(matrix, activation, bias, input_norm)
+        })
     }
 
     /// The weights themselves.
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LinearRef<'a> {
         LinearRef {
             matrix: self.matrix.resolve(file),
+            transposed: self.transposed,
             form: self.form,
             bias: optional(file, &self.bias),
             input_norm: optional(file, &self.input_norm),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::RuntimeError;
 use crate::sampling::{Sampler, SamplingOptions};
-use crate::session::Session;
+use crate::session::{Session, WeightReads};
 use crate::stop::StopStrings;
 use crate::stream::StreamDecoder;
 use crate::timings::{Clock, Timings};
@@ -63,6 +63,9 @@ pub struct Generation {
     pub stop: StopReason,
     /// How long it took.
     pub timings: Timings,
+    /// Share of the weight bytes that the steps after the prompt did not read, because what they
+    /// are multiplied with is zero; 0 without such steps.
+    pub weights_skipped: f64,
 }
 
 /// What a generation talks to while it runs.
@@ -102,6 +105,7 @@ pub fn generate(
         ids: Vec::with_capacity(room),
         text: String::new(),
     };
+    let before = session.weight_reads();
     let mut clock = Clock::start(prompt.len(), room);
     let stop = run.tokens(session, prompt, &mut sampler, &mut clock)?;
     let stop = run.finish(stop)?;
@@ -110,7 +114,17 @@ pub fn generate(
         text: run.text,
         stop,
         timings: clock.timings(),
+        weights_skipped: skipped(session, before),
     })
+}
+
+/// Share of the weight bytes not read in steps of one token since `before`.
+fn skipped(session: &Session, before: WeightReads) -> f64 {
+    let now = session.weight_reads();
+    let steps = (now.steps - before.steps) as f64;
+    let all = steps * session.engine().model().bytes_per_token() as f64;
+    let skipped = (now.skipped_bytes - before.skipped_bytes) as f64;
+    if all > 0.0 { skipped / all } else { 0.0 }
 }
 
 /// A generation in progress.

@@ -97,7 +97,7 @@ pub use os::{ProcessMemory, default_threads, process_memory, reset_peak, survive
 pub use pool::{MAX_THREADS, Pool};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};
-pub use session::{Position, Session, SessionOptions};
+pub use session::{Position, Session, SessionOptions, WeightReads};
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use text_files::TextFiles;

@@ -75,6 +75,17 @@ pub struct Session {
     rows: Vec<Row>,
     /// `0..logits_rows`.
     row_indices: Vec<usize>,
+    reads: WeightReads,
+}
+
+/// How much of the weights steps of one token read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeightReads {
+    /// Steps of one token.
+    pub steps: u64,
+    /// Bytes of weights that all these steps did without, because what they are multiplied with is
+    /// zero.
+    pub skipped_bytes: u64,
 }
 
 impl Session {
@@ -120,7 +131,13 @@ impl Session {
                 ..options
             },
             engine,
+            reads: WeightReads::default(),
         })
+    }
+
+    /// What the steps of one token have read since the session began.
+    pub fn weight_reads(&self) -> WeightReads {
+        self.reads
     }
 
     /// What the session shares with others.
@@ -314,6 +331,10 @@ impl Session {
             .model()
             .forward(kernels, pool, &mut self.workspace, step)?;
         self.tokens.extend_from_slice(ids);
+        if ids.len() == 1 {
+            self.reads.steps += 1;
+            self.reads.skipped_bytes += output.skipped_bytes();
+        }
         Ok(Position {
             logits: output.all_logits(),
             tokens: &self.tokens,

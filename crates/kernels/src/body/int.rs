@@ -113,6 +113,56 @@ pub(crate) fn i8<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<
     sums::<S, I8, 1>(s, job, out);
 }
 
+/// Blocks of four listed rows between the row in use and the row prefetched.
+const BLOCKS_AHEAD: usize = 2;
+
+/// Sums of the rows of a ternary matrix that `list` names, side by side in `out`. The list says
+/// which rows come next, so they are prefetched however far away they lie.
+#[inline(always)]
+pub(crate) fn t2_listed<S: Set>(
+    s: S,
+    job: &Product<'_, I8Rows<'_>>,
+    list: &[u32],
+    out: &mut TileMut<'_, i32>,
+) {
+    let (fours, rest) = list.as_chunks::<4>();
+    for token in 0..job.x.tokens() {
+        for (block, rows) in fours.iter().enumerate() {
+            let ahead = fours.get(block + BLOCKS_AHEAD).unwrap_or(rows);
+            let out = &mut out.row(token)[4 * block..][..4];
+            some_listed::<S, 4>(s, job, token, *rows, *ahead, out);
+        }
+        for (i, row) in rest.iter().enumerate() {
+            let out = &mut out.row(token)[4 * fours.len() + i..][..1];
+            some_listed::<S, 1>(s, job, token, [*row], [*row], out);
+        }
+    }
+}
+
+/// The sums of `R` rows for one token.
+#[inline(always)]
+fn some_listed<S: Set, const R: usize>(
+    s: S,
+    job: &Product<'_, I8Rows<'_>>,
+    token: usize,
+    rows: [u32; R],
+    ahead: [u32; R],
+    out: &mut [i32],
+) {
+    let atoms = job.w.row_bytes() / 64;
+    let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
+    let mut next = [std::ptr::null(); R];
+    for r in 0..R {
+        w_rows[r] = atoms_of(job.w, rows[r] as usize);
+        next[r] = job.w.row_bytes_of(ahead[r] as usize).as_ptr();
+    }
+    let x = [planes_of::<4>(job.x.row(token), atoms)];
+    let sums = s.row_sums::<T2, 4, R, 1>(w_rows, next, x);
+    for (out, [sum]) in out.iter_mut().zip(sums) {
+        *out = T2::finish::<S>(sum, job.x.sum(token));
+    }
+}
+
 struct Sums<'a, S, L, const P: usize> {
     set: S,
     job: &'a Product<'a, I8Rows<'a>>,
@@ -157,7 +207,14 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = planes_of(x.row(token + t), atoms);
         }
-        let sums = self.set.row_sums::<L, P, R, T>(w_rows, x_rows);
+        let mut ahead = [std::ptr::null(); R];
+        for r in 0..R {
+            ahead[r] = w_rows[r]
+                .as_ptr()
+                .cast::<u8>()
+                .wrapping_add(PREFETCH_BYTES);
+        }
+        let sums = self.set.row_sums::<L, P, R, T>(w_rows, ahead, x_rows);
         for t in 0..T {
             let out = &mut out.row(token + t)[row - rows.start..][..R];
             for (r, out) in out.iter_mut().enumerate() {
@@ -167,11 +224,13 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
     }
 }
 
-/// The loop over the atoms of a block, of which every row has as many.
+/// The loop over the atoms of a block, of which every row has as many. Each row has a row that is
+/// needed later at `ahead`.
 #[inline(always)]
 pub(crate) fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, const T: usize>(
     s: S,
     w_rows: [&[[u8; 64]]; R],
+    ahead: [*const u8; R],
     x_rows: [&[[[i8; 64]; P]]; T],
 ) -> [[S::I; T]; R] {
     let mut acc = [[s.zero_sums(); T]; R];
@@ -179,7 +238,7 @@ pub(crate) fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, co
         let mut w = [&[0; 64]; R];
         for r in 0..R {
             w[r] = &w_rows[r][a];
-            s.prefetch(w[r].as_ptr().wrapping_add(PREFETCH_BYTES));
+            s.prefetch(ahead[r].wrapping_add(a * 64));
         }
         let mut x = [&[[0; 64]; P]; T];
         for t in 0..T {

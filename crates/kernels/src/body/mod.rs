@@ -12,6 +12,7 @@ use crate::tiles::TileMut;
 
 pub(crate) mod attend;
 pub(crate) mod bits;
+pub(crate) mod columns;
 pub(crate) mod decoded;
 pub(crate) mod elementwise;
 pub(crate) mod float;

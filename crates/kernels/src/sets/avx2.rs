@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Set, Vector};
+use crate::body::columns::{Batch, STRIP, Strip};
 
 mod products;
 
@@ -297,6 +298,31 @@ impl Set for Avx2 {
                 products::t2_half::<0, T>(&mut acc[r], w[r], &x);
                 products::t2_half::<1, T>(&mut acc[r], w[r], &x);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn nonzero(self, codes: &[i8]) -> u64 {
+        match codes.first_chunk::<64>() {
+            // SAFETY: the token proves the features.
+            Some(codes) => unsafe {
+                let zero = _mm256_setzero_si256();
+                let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(half::<i8, 0>(codes), zero));
+                let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(half::<i8, 1>(codes), zero));
+                !(u64::from(low as u32) | (u64::from(high as u32) << 32))
+            },
+            None => super::portable::nonzero(codes),
+        }
+    }
+
+    #[inline(always)]
+    fn t2_columns(self, strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            products::t2_columns::<0, 0, 2>(strip, batch, sums);
+            products::t2_columns::<0, 4, 6>(strip, batch, sums);
+            products::t2_columns::<1, 0, 2>(strip, batch, sums);
+            products::t2_columns::<1, 4, 6>(strip, batch, sums);
         }
     }
 

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Set, Vector};
+use crate::body::columns::{Batch, STRIP, Strip};
 
 mod popcount;
 
@@ -257,6 +258,52 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
+    fn nonzero(self, codes: &[i8]) -> u64 {
+        match codes.first_chunk::<64>() {
+            // SAFETY: the token proves the features.
+            Some(codes) => unsafe {
+                let codes = load(codes);
+                _mm512_test_epi8_mask(codes, codes)
+            },
+            None => super::portable::nonzero(codes),
+        }
+    }
+
+    #[inline(always)]
+    fn t2_columns(self, strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mask = _mm512_set1_epi8(3);
+            let mut acc = [_mm512_setzero_si512(); 16];
+            for (inputs, codes) in batch.fours() {
+                let x = _mm512_set1_epi32(i32::from_le_bytes(codes.map(|code| code as u8)));
+                let rows = side_by_side(load_rows([
+                    strip.atom(inputs[0]),
+                    strip.atom(inputs[1]),
+                    strip.atom(inputs[2]),
+                    strip.atom(inputs[3]),
+                ]));
+                for (q, row) in rows.into_iter().enumerate() {
+                    acc[q] = _mm512_dpbusd_epi32(acc[q], _mm512_and_si512(row, mask), x);
+                    let code = _mm512_and_si512(_mm512_srli_epi16::<2>(row), mask);
+                    acc[4 + q] = _mm512_dpbusd_epi32(acc[4 + q], code, x);
+                    let code = _mm512_and_si512(_mm512_srli_epi16::<4>(row), mask);
+                    acc[8 + q] = _mm512_dpbusd_epi32(acc[8 + q], code, x);
+                    let code = _mm512_and_si512(_mm512_srli_epi16::<6>(row), mask);
+                    acc[12 + q] = _mm512_dpbusd_epi32(acc[12 + q], code, x);
+                }
+            }
+            let planes = sums.as_chunks_mut::<64>().0;
+            for (plane, acc) in planes.iter_mut().zip(acc.as_chunks::<4>().0) {
+                for (sums, acc) in plane.as_chunks_mut::<16>().0.iter_mut().zip(in_order(*acc)) {
+                    let old = _mm512_loadu_si512(sums.as_ptr().cast());
+                    _mm512_storeu_si512(sums.as_mut_ptr().cast(), _mm512_add_epi32(old, acc));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     fn b1<const R: usize, const T: usize>(
         self,
         acc: &mut [[Sums; T]; R],
@@ -384,6 +431,49 @@ impl Set for Avx512 {
                 }
             }
         }
+    }
+}
+
+/// Interleaves the bytes of four atoms: 32-bit element `4 l + e` of vector `q` is byte
+/// `16 l + 4 q + e` of each.
+///
+/// # Safety
+/// The CPU must have AVX-512BW.
+#[inline(always)]
+unsafe fn side_by_side(w: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let low = _mm512_unpacklo_epi8(w[0], w[1]);
+        let high = _mm512_unpackhi_epi8(w[0], w[1]);
+        let low2 = _mm512_unpacklo_epi8(w[2], w[3]);
+        let high2 = _mm512_unpackhi_epi8(w[2], w[3]);
+        [
+            _mm512_unpacklo_epi16(low, low2),
+            _mm512_unpackhi_epi16(low, low2),
+            _mm512_unpacklo_epi16(high, high2),
+            _mm512_unpackhi_epi16(high, high2),
+        ]
+    }
+}
+
+/// Undoes the order of [`side_by_side`] in four vectors of sums: transposes their 128-bit lanes.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn in_order(q: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let a = _mm512_shuffle_i32x4::<0b01_00_01_00>(q[0], q[1]);
+        let b = _mm512_shuffle_i32x4::<0b11_10_11_10>(q[0], q[1]);
+        let c = _mm512_shuffle_i32x4::<0b01_00_01_00>(q[2], q[3]);
+        let d = _mm512_shuffle_i32x4::<0b11_10_11_10>(q[2], q[3]);
+        [
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c),
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d),
+        ]
     }
 }
 

@@ -12,6 +12,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, Codes};
 
 #[cfg(target_arch = "x86_64")]
@@ -155,14 +156,28 @@ pub(crate) trait Set: Copy {
         sums
     }
 
-    /// The sums of `code * x` over whole rows. For sets whose accumulators are no Rust values.
+    /// The sums of `code * x` over whole rows; what is needed later lies at `ahead`. For sets whose
+    /// accumulators are no Rust values.
     #[inline(always)]
     fn row_sums<L: Codes<P>, const P: usize, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
+        ahead: [*const u8; R],
         x: [&[[[i8; 64]; P]]; T],
     ) -> [[i32; T]; R] {
-        self.block_sums(int::accumulate::<Self, L, P, R, T>(self, w, x))
+        self.block_sums(int::accumulate::<Self, L, P, R, T>(self, w, ahead, x))
+    }
+
+    /// Bit `i` says whether code `i` of at most 64 is not 0.
+    #[inline(always)]
+    fn nonzero(self, codes: &[i8]) -> u64 {
+        portable::nonzero(codes)
+    }
+
+    /// Adds `code * x` of the batch's inputs, with `code = w + 1` in 0..=3, to the sums of a strip.
+    #[inline(always)]
+    fn t2_columns(self, strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+        portable::t2_columns(strip, batch, sums);
     }
 
     /// Loads fewer than 16 values and zeros after them.
@@ -210,6 +225,8 @@ macro_rules! kernel_set {
             fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::t2;
             fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::b1;
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::i8;
+            fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => columns::t2_columns;
+            fn t2_listed(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, list: &[u32], out: &mut $crate::TileMut<'_, i32>) => int::t2_listed;
             fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => int4::i4;
             fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::grouped;
             fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::by_group;

@@ -1,5 +1,7 @@
 //! Bodies that need no instructions of a set: what a set has until it brings its own.
 
+use crate::body::columns::{Batch, STRIP, Strip};
+
 /// The 16 lane dots of a group of sign codes with `bits` bits each, the first plane at bit `shift` of
 /// each byte: codes of two bits are `w + 1`, of one bit `(w + 1) / 2`.
 #[inline(always)]
@@ -51,4 +53,26 @@ pub(crate) fn xnor_lanes(w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usi
         *lane = -2.0 * f32::from(four[0] + four[1] + four[2] + four[3]);
     }
     lanes
+}
+
+/// Bit `i` says whether code `i` of at most 64 is not 0.
+#[inline(always)]
+pub(crate) fn nonzero(codes: &[i8]) -> u64 {
+    let set = |mask, (i, code): (usize, &i8)| mask | (u64::from(*code != 0) << i);
+    codes.iter().enumerate().fold(0, set)
+}
+
+/// Adds the products of a batch to the sums of a strip.
+#[inline(always)]
+pub(crate) fn t2_columns(strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+    for (inputs, codes) in batch.fours() {
+        for (input, x) in inputs.iter().zip(codes) {
+            let atom = strip.atom(*input);
+            for (p, plane) in sums.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+                for (sum, byte) in plane.iter_mut().zip(atom) {
+                    *sum += i32::from((byte >> (2 * p)) & 3) * i32::from(*x);
+                }
+            }
+        }
+    }
 }

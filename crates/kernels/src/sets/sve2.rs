@@ -56,6 +56,7 @@ impl Set for Sve2 {
     fn row_sums<L: Codes<P>, const P: usize, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
+        _ahead: [*const u8; R],
         x: [&[[[i8; 64]; P]]; T],
     ) -> [[i32; T]; R] {
         let mut sums = [[0; T]; R];

@@ -135,7 +135,7 @@ fn relu2_up_to_overflow() {
         let expected: Vec<f32> = x
             .iter()
             .zip(&up)
-            .map(|(&x, up)| if x < 0.0 { 0.0 * up } else { x * x * up })
+            .map(|(&x, up)| if x <= 0.0 { 0.0 } else { x * x * up })
             .collect();
         assert_same(&gate(Activation::Relu2, &x, &up), &expected, "relu2");
     }
@@ -144,6 +144,12 @@ fn relu2_up_to_overflow() {
         &gate(Activation::Relu2, &x, &[1.0; 4]),
         &[f32::NAN, 0.0, f32::INFINITY, 0.0],
         "relu2",
+    );
+    let up = [f32::NAN, f32::INFINITY, -f32::MAX];
+    assert_same(
+        &gate(Activation::Relu2, &[-1.0, 0.0, -0.0], &up),
+        &[0.0; 3],
+        "relu2 of what is not needed",
     );
 }
 

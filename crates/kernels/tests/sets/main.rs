@@ -8,4 +8,5 @@ mod floats;
 mod integers;
 mod misuse;
 mod signs;
+mod sparse;
 mod tiles;

@@ -3,6 +3,81 @@
 use std::arch::x86_64::*;
 
 use super::{Lanes, Sums, half};
+use crate::body::columns::{Batch, STRIP, Strip};
+
+/// The planes at bits `A` and `B` of half `H` of a strip: one 16-bit lane per output and pair of
+/// inputs. Over a batch of 64 inputs a lane reaches 16 * 2 * 3 * 128 = 12288 at most.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn t2_columns<const H: usize, const A: i32, const B: i32>(
+    strip: Strip<'_>,
+    batch: &Batch,
+    sums: &mut [i32; STRIP],
+) {
+    // SAFETY: the caller vouches for the instructions; a plane has 64 sums, a half of it 32, which
+    // are four registers.
+    unsafe {
+        let mask = _mm256_set1_epi8(3);
+        let mut acc = [[_mm256_setzero_si256(); 4]; 2];
+        for (inputs, codes) in batch.fours() {
+            let x = _mm256_set1_epi32(i32::from_le_bytes(codes.map(|code| code as u8)));
+            let rows = side_by_side([
+                half::<u8, H>(strip.atom(inputs[0])),
+                half::<u8, H>(strip.atom(inputs[1])),
+                half::<u8, H>(strip.atom(inputs[2])),
+                half::<u8, H>(strip.atom(inputs[3])),
+            ]);
+            for q in 0..4 {
+                let code = _mm256_and_si256(_mm256_srli_epi16::<A>(rows[q]), mask);
+                acc[0][q] = _mm256_add_epi16(acc[0][q], _mm256_maddubs_epi16(code, x));
+                let code = _mm256_and_si256(_mm256_srli_epi16::<B>(rows[q]), mask);
+                acc[1][q] = _mm256_add_epi16(acc[1][q], _mm256_maddubs_epi16(code, x));
+            }
+        }
+        let planes = sums.as_chunks_mut::<64>().0;
+        for (shift, acc) in [A, B].into_iter().zip(acc) {
+            let plane = planes[shift as usize / 2][32 * H..].as_mut_ptr();
+            let mut wide = acc;
+            for sums in &mut wide {
+                *sums = _mm256_madd_epi16(*sums, _mm256_set1_epi16(1));
+            }
+            let ordered = [
+                _mm256_permute2x128_si256::<0x20>(wide[0], wide[1]),
+                _mm256_permute2x128_si256::<0x20>(wide[2], wide[3]),
+                _mm256_permute2x128_si256::<0x31>(wide[0], wide[1]),
+                _mm256_permute2x128_si256::<0x31>(wide[2], wide[3]),
+            ];
+            for (n, sums) in ordered.into_iter().enumerate() {
+                let at = plane.add(8 * n).cast::<__m256i>();
+                _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at), sums));
+            }
+        }
+    }
+}
+
+/// Interleaves the bytes of four halves: 32-bit element `4 l + e` of vector `q` is byte
+/// `16 l + 4 q + e` of each.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn side_by_side(w: [__m256i; 4]) -> [__m256i; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let low = _mm256_unpacklo_epi8(w[0], w[1]);
+        let high = _mm256_unpackhi_epi8(w[0], w[1]);
+        let low2 = _mm256_unpacklo_epi8(w[2], w[3]);
+        let high2 = _mm256_unpackhi_epi8(w[2], w[3]);
+        [
+            _mm256_unpacklo_epi16(low, low2),
+            _mm256_unpackhi_epi16(low, low2),
+            _mm256_unpacklo_epi16(high, high2),
+            _mm256_unpackhi_epi16(high, high2),
+        ]
+    }
+}
 
 /// Adds `lanes`, pairs in 16 bits, to half `H` of the sums.
 ///

@@ -14,6 +14,7 @@ pub(super) struct Report {
     stop: StopReason,
     timings: TimingReport,
     memory: MemoryReport,
+    weights: WeightReport,
     kernels: &'static str,
     threads: usize,
     seed: u64,
@@ -35,6 +36,10 @@ impl Report {
             stop: generation.stop,
             timings: TimingReport::new(loaded, generation.timings),
             memory: MemoryReport::new(loaded),
+            weights: WeightReport {
+                bytes_per_token: loaded.engine.model().bytes_per_token(),
+                skipped: generation.weights_skipped,
+            },
             kernels: loaded.engine.kernels().name(),
             threads: loaded.threads(),
             seed: options.sampling.seed,
@@ -42,6 +47,15 @@ impl Report {
             ctx: loaded.session.context,
         }
     }
+}
+
+/// What decoding reads.
+#[derive(Serialize)]
+struct WeightReport {
+    /// Bytes of weights in a token's way, layers and head.
+    bytes_per_token: usize,
+    /// Share of them that was not read, because it is multiplied with zeros.
+    skipped: f64,
 }
 
 /// A line of `--json-lines` before the last.

@@ -1,0 +1,173 @@
+//! Ternary matrices stored transposed times int8 activations, without the columns of zeros.
+//!
+//! Row `k` of the stored matrix holds what input `k` contributes to every output, so an input whose
+//! code is 0 costs nothing: its row is not read. The outputs are cut into strips of 256, one atom
+//! of each stored row.
+//!
+//! ```text
+//! for each token:
+//!     for each group of up to 8 strips:              8 KiB of sums
+//!         next = the first 64 inputs that are not 0; prefetch their atoms of the group
+//!         while next is not empty:
+//!             now = next
+//!             next = the following 64 inputs that are not 0; prefetch theirs
+//!             for each strip of the group:
+//!                 for each 4 inputs of now:           codes of 4 inputs side by side, then
+//!                     sums[256] += code * x           one byte product per output and plane
+//!         outputs = sums - sum(x)                     stored codes are w + 1
+//! ```
+//!
+//! The list of a batch is complete before its weights are read, and its successor's weights are on
+//! their way meanwhile: the hardware cannot guess which rows come next, the list knows. Sums are
+//! exact integers, and a term of zero changes none, so skipping is exact too.
+
+use std::ops::Range;
+
+use onebit_format::MatrixRef;
+
+use crate::input::I8Rows;
+use crate::sets::Set;
+use crate::tiles::TileMut;
+
+/// Outputs in a strip: the columns of one atom.
+pub(crate) const STRIP: usize = 256;
+
+/// Inputs in a batch, a multiple of 4.
+pub(crate) const BATCH: usize = 64;
+
+/// Strips whose sums are kept at once.
+const GROUP: usize = 8;
+
+/// The inputs of a batch: which, and their codes. The tail is filled up with codes of 0.
+pub(crate) struct Batch {
+    pub(crate) inputs: [u32; BATCH],
+    pub(crate) codes: [i8; BATCH],
+    /// How many inputs are listed.
+    pub(crate) len: usize,
+}
+
+/// One strip of a transposed matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Strip<'a> {
+    atoms: &'a [[u8; 64]],
+    /// Atoms in a stored row, and the strip's place among them.
+    stride: usize,
+    at: usize,
+}
+
+impl<'a> Strip<'a> {
+    /// The codes of `input` for the 256 outputs of the strip.
+    #[inline(always)]
+    pub(crate) fn atom(&self, input: u32) -> &'a [u8; 64] {
+        &self.atoms[input as usize * self.stride + self.at]
+    }
+}
+
+/// A product with a transposed matrix: outputs `range` for every token of `x`.
+pub(crate) struct Columns<'a> {
+    pub(crate) w: &'a MatrixRef<'a>,
+    pub(crate) range: Range<usize>,
+    pub(crate) x: I8Rows<'a>,
+}
+
+/// Exact sums of a ternary matrix stored transposed.
+#[inline(always)]
+pub(crate) fn t2_columns<S: Set>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, i32>) {
+    let atoms = job.w.bytes().as_chunks::<64>().0;
+    let stride = job.w.row_bytes() / 64;
+    for token in 0..job.x.tokens() {
+        let x = &job.x.row(token)[..job.w.rows()];
+        let x_sum = job.x.sum(token);
+        let mut start = job.range.start;
+        while start < job.range.end {
+            let first = start / STRIP;
+            let end = job.range.end.min((first + GROUP) * STRIP);
+            let count = (end - 1) / STRIP + 1 - first;
+            let mut sums = [[0i32; STRIP]; GROUP];
+            let strips = first..first + count;
+            sum_strips(s, atoms, stride, strips, x, &mut sums);
+            let skip = start - first * STRIP;
+            let out = &mut out.row(token)[start - job.range.start..end - job.range.start];
+            for (out, sum) in out.iter_mut().zip(&sums.as_flattened()[skip..]) {
+                *out = sum.wrapping_sub(x_sum);
+            }
+            start = end;
+        }
+    }
+}
+
+/// Adds up `strips` over all inputs whose code is not 0.
+#[inline(always)]
+fn sum_strips<S: Set>(
+    s: S,
+    atoms: &[[u8; 64]],
+    stride: usize,
+    strips: Range<usize>,
+    x: &[i8],
+    sums: &mut [[i32; STRIP]; GROUP],
+) {
+    let (mut from, mut now, mut next) = (0, Batch::EMPTY, Batch::EMPTY);
+    from = next.fill(s, x, from);
+    prefetch(s, atoms, stride, &strips, &next);
+    while next.len > 0 {
+        std::mem::swap(&mut now, &mut next);
+        from = next.fill(s, x, from);
+        prefetch(s, atoms, stride, &strips, &next);
+        for (at, sums) in strips.clone().zip(sums.iter_mut()) {
+            s.t2_columns(Strip { atoms, stride, at }, &now, sums);
+        }
+    }
+}
+
+#[inline(always)]
+fn prefetch<S: Set>(s: S, atoms: &[[u8; 64]], stride: usize, strips: &Range<usize>, batch: &Batch) {
+    for input in &batch.inputs[..batch.len] {
+        let row = &atoms[*input as usize * stride..][..stride];
+        for atom in &row[strips.clone()] {
+            s.prefetch(atom.as_ptr());
+        }
+    }
+}
+
+impl Batch {
+    const EMPTY: Self = Self {
+        inputs: [0; BATCH],
+        codes: [0; BATCH],
+        len: 0,
+    };
+
+    /// Lists the first inputs from `from` on whose code is not 0, and returns where to go on.
+    #[inline(always)]
+    fn fill<S: Set>(&mut self, s: S, x: &[i8], from: usize) -> usize {
+        let mut from = from;
+        self.len = 0;
+        while self.len < BATCH && from < x.len() {
+            let chunk = &x[from..x.len().min(from + 64)];
+            let mut mask = s.nonzero(chunk);
+            while mask != 0 && self.len < BATCH {
+                let bit = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                self.inputs[self.len] = (from + bit) as u32;
+                self.codes[self.len] = chunk[bit];
+                self.len += 1;
+            }
+            from += match mask {
+                0 => chunk.len(),
+                rest => rest.trailing_zeros() as usize,
+            };
+        }
+        let last = self.len.checked_sub(1).map_or(0, |last| self.inputs[last]);
+        let end = self.len.next_multiple_of(4);
+        self.inputs[self.len..end].fill(last);
+        self.codes[self.len..end].fill(0);
+        from
+    }
+
+    /// The inputs in fours, with their codes.
+    #[inline(always)]
+    pub(crate) fn fours(&self) -> impl Iterator<Item = (&[u32; 4], &[i8; 4])> {
+        let end = self.len.next_multiple_of(4);
+        let inputs = self.inputs[..end].as_chunks::<4>().0;
+        inputs.iter().zip(self.codes[..end].as_chunks::<4>().0)
+    }
+}
