@@ -145,6 +145,9 @@ fn file_plan(
     for item in &plan.items {
         match item {
             Item::Vector { name, tensor, .. } => file.vector(name, tensor.shape[0]),
+            Item::Matrix(m) if m.transposed => {
+                file.transposed_matrix(&m.name, m.cols, m.rows, m.activation())
+            }
             Item::Matrix(m) if m.is_grouped() => {
                 file.grouped_matrix(&m.name, m.layout, m.rows, m.cols, m.activation())
             }
@@ -250,8 +253,9 @@ fn write_matrix(
     let mut out = writer.write_matrix(&matrix.name)?;
     let (mut row_scales, mut group_scales) = (Vec::<f32>::new(), Vec::<f16>::new());
     let (mut bytes, mut counts) = (0, [0; 3]);
+    let [rows, cols] = matrix.stored();
     in_order(
-        blocks(matrix.rows, matrix.cols),
+        blocks(rows, cols),
         |rows| encoder.block(rows),
         |block| {
             out.rows(&block.bytes)?;
@@ -261,10 +265,7 @@ fn write_matrix(
             for (sum, count) in counts.iter_mut().zip(block.counts) {
                 *sum += count;
             }
-            progress.advance(
-                &matrix.name,
-                source.bytes * block.rows as u64 / matrix.rows as u64,
-            );
+            progress.advance(&matrix.name, source.bytes * block.rows as u64 / rows as u64);
             match progress.is_cancelled() {
                 true => Err(ConvertError::Cancelled),
                 false => Ok(()),
@@ -290,6 +291,7 @@ fn write_matrix(
         rows: matrix.rows,
         cols: matrix.cols,
         layout: matrix.layout,
+        transposed: matrix.transposed,
         bytes,
         counts: encoder.counts().then_some(counts),
     })

@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::f16;
 use onebit_format::{I4_GROUP, Layout, pack};
 
+use crate::blocks::{blocks, in_order};
 use crate::error::{ConvertError, Result};
 use crate::floats;
 use crate::linear::Weights;
@@ -30,6 +31,12 @@ pub(crate) enum Encoder<'a> {
     Ternary {
         matrix: &'a Matrix<'a>,
         codes: Ternary<'a>,
+    },
+    /// Stored with inputs as rows: all codes, outputs as rows.
+    Transposed {
+        matrix: &'a Matrix<'a>,
+        codes: Vec<i8>,
+        multiplier: f32,
     },
     Grouped {
         matrix: &'a Matrix<'a>,
@@ -62,10 +69,17 @@ impl<'a> Encoder<'a> {
                 let codes = Grouped::new(checkpoint, weight, kind, groups, shape);
                 Ok(Self::Grouped { matrix, codes })
             }
-            weights => Ok(Self::Ternary {
-                matrix,
-                codes: Ternary::new(checkpoint, weights, matrix.rows, matrix.cols)?,
-            }),
+            weights => {
+                let codes = Ternary::new(checkpoint, weights, matrix.rows, matrix.cols)?;
+                if !matrix.transposed {
+                    return Ok(Self::Ternary { matrix, codes });
+                }
+                Ok(Self::Transposed {
+                    matrix,
+                    multiplier: codes.multiplier,
+                    codes: all_codes(matrix, &codes)?,
+                })
+            }
         }
     }
 
@@ -73,6 +87,7 @@ impl<'a> Encoder<'a> {
     pub(crate) fn multiplier(&self) -> Option<f32> {
         match self {
             Self::Ternary { codes, .. } => Some(codes.multiplier),
+            Self::Transposed { multiplier, .. } => Some(*multiplier),
             Self::Grouped { .. } | Self::Dense { .. } => None,
         }
     }
@@ -82,12 +97,16 @@ impl<'a> Encoder<'a> {
         !matches!(self, Self::Dense { .. })
     }
 
-    /// Packs `rows`.
+    /// Packs `rows`, as stored.
     pub(crate) fn block(&self, rows: Range<usize>) -> Result<Block> {
         match self {
             Self::Ternary { matrix, codes } => {
                 let first = rows.start;
                 code_block(matrix, &codes.codes(rows)?, first)
+            }
+            Self::Transposed { matrix, codes, .. } => {
+                let first = rows.start;
+                code_block(matrix, &transposed(codes, matrix.cols, rows), first)
             }
             Self::Grouped { matrix, codes } => {
                 let first = rows.start;
@@ -109,31 +128,58 @@ impl<'a> Encoder<'a> {
 
 /// Bytes of one packed row. Planning has checked that the matrix fits the address space.
 fn row_bytes(matrix: &Matrix<'_>) -> usize {
+    let [_, cols] = matrix.stored();
     matrix
         .layout
-        .row_bytes(matrix.cols)
+        .row_bytes(cols)
         .expect("the plan checked the size")
+}
+
+/// The codes of a whole matrix, a byte each.
+fn all_codes(matrix: &Matrix<'_>, ternary: &Ternary<'_>) -> Result<Vec<i8>> {
+    let mut all = Vec::with_capacity(matrix.rows * matrix.cols);
+    in_order(
+        blocks(matrix.rows, matrix.cols),
+        |rows| ternary.codes(rows),
+        |codes| {
+            all.extend(codes);
+            Ok(())
+        },
+    )?;
+    Ok(all)
+}
+
+/// Columns of rows of `cols` codes, each as a row.
+fn transposed(codes: &[i8], cols: usize, columns: Range<usize>) -> Vec<i8> {
+    let rows = codes.len() / cols;
+    let mut out = vec![0; rows * columns.len()];
+    for (r, row) in codes.chunks(cols).enumerate() {
+        for (i, code) in row[columns.clone()].iter().enumerate() {
+            out[i * rows + r] = *code;
+        }
+    }
+    out
 }
 
 /// Packs whole rows of codes, the first of which is row `first` of the matrix.
 fn code_block(matrix: &Matrix<'_>, codes: &[i8], first: usize) -> Result<Block> {
-    let count = codes.len() / matrix.cols;
+    let [_, cols] = matrix.stored();
+    let count = codes.len() / cols;
     let row_bytes = row_bytes(matrix);
     let mut bytes = vec![0; row_bytes * count];
-    for (codes, out) in codes.chunks(matrix.cols).zip(bytes.chunks_mut(row_bytes)) {
+    for (codes, out) in codes.chunks(cols).zip(bytes.chunks_mut(row_bytes)) {
         match matrix.layout {
             Layout::B1 => pack::binary_row(codes, out),
             _ => pack::ternary_row(codes, out),
         }
     }
-    let counts =
-        read_back(matrix.layout, codes, &bytes, [count, matrix.cols]).map_err(|(row, col)| {
-            ConvertError::ReadBack {
-                tensor: matrix.name.clone(),
-                row: first + row,
-                col,
-            }
-        })?;
+    let counts = read_back(matrix.layout, codes, &bytes, [count, cols]).map_err(|(row, col)| {
+        ConvertError::ReadBack {
+            tensor: matrix.name.clone(),
+            row: first + row,
+            col,
+        }
+    })?;
     Ok(Block {
         bytes,
         counts,

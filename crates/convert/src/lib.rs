@@ -75,7 +75,7 @@ mod verify;
 
 pub use convert::{check_config, convert};
 pub use error::{ConvertError, ErrorKind};
-pub use options::{FloatType, Options, WeightType};
+pub use options::{DownType, FloatType, Options, WeightType};
 pub use progress::Progress;
 pub use report::{MatrixReport, Report};
 pub use verify::{Limits, Precision, TokenSource, Verification, Verify, verify};

@@ -11,6 +11,8 @@ use crate::verify::Verify;
 pub struct Options {
     /// How the linears of the layers are stored.
     pub weights: WeightType,
+    /// In which direction ternary `down` matrices are stored.
+    pub down: DownType,
     /// How the embeddings are stored; `None` leaves it to `head` if they are tied to it, and
     /// otherwise keeps their type.
     pub embed: Option<FloatType>,
@@ -47,6 +49,36 @@ pub enum WeightType {
     Q8,
     /// 4 bits, one scale per 64 columns; for dense models only.
     Q4,
+}
+
+/// In which direction a ternary `down` matrix is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DownType {
+    /// Whichever is faster on most machines.
+    #[default]
+    Auto,
+    /// An output after the other, as all other matrices.
+    Rows,
+    /// An input after the other, so that inputs of zero need not be read; only ternary matrices with one scale and
+    /// quantized inputs.
+    Columns,
+}
+
+impl FromStr for DownType {
+    type Err = ConvertError;
+
+    /// Reads the names of the command line.
+    fn from_str(name: &str) -> Result<Self, ConvertError> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "rows" => Ok(Self::Rows),
+            "columns" => Ok(Self::Columns),
+            other => Err(ConvertError::Request(format!(
+                "unknown direction \"{other}\"; known: auto, rows, columns"
+            ))),
+        }
+    }
 }
 
 /// How embeddings or the output head are stored.

@@ -44,6 +44,8 @@ pub struct MatrixReport {
     /// How it is stored; serialized as its id.
     #[serde(serialize_with = "id")]
     pub layout: Layout,
+    /// Whether inputs are its stored rows, so that those that are zero need not be read.
+    pub transposed: bool,
     /// Bytes stored, scales and padding included.
     pub bytes: u64,
     /// How many weights are -1, 0 and +1; `None` for matrices that are not ternary.
@@ -129,15 +131,17 @@ impl fmt::Display for Report {
             for share in matrix.shares().into_iter().flatten() {
                 write!(f, " {:6.2}%", share * 100.0)?;
             }
-            writeln!(
-                f,
-                "{}",
-                if matrix.is_all_zero() {
-                    "  all weights are zero"
-                } else {
-                    ""
-                }
-            )?;
+            f.write_str(if matrix.transposed {
+                "  by columns"
+            } else {
+                ""
+            })?;
+            f.write_str(if matrix.is_all_zero() {
+                "  all weights are zero"
+            } else {
+                ""
+            })?;
+            writeln!(f)?;
         }
         if let Some([minus, zero, plus]) = self.shares() {
             let [minus, zero, plus] = [minus * 100.0, zero * 100.0, plus * 100.0];

@@ -71,14 +71,17 @@ impl Plan {
         activation: ActivationMode,
     ) -> &mut Self {
         let grouped = layout == Layout::I4;
-        self.push(name.into(), Planned::Matrix {
-            layout,
-            rows,
-            cols,
-            activation,
-            grouped,
-            transposed: false,
-        })
+        self.push(
+            name.into(),
+            Planned::Matrix {
+                layout,
+                rows,
+                cols,
+                activation,
+                grouped,
+                transposed: false,
+            },
+        )
     }
 
     /// Adds a matrix of [`Layout::T2`] or [`Layout::B1`] with one scale per
@@ -91,14 +94,17 @@ impl Plan {
         cols: usize,
         activation: ActivationMode,
     ) -> &mut Self {
-        self.push(name.into(), Planned::Matrix {
-            layout,
-            rows,
-            cols,
-            activation,
-            grouped: true,
-            transposed: false,
-        })
+        self.push(
+            name.into(),
+            Planned::Matrix {
+                layout,
+                rows,
+                cols,
+                activation,
+                grouped: true,
+                transposed: false,
+            },
+        )
     }
 
     /// Adds a ternary matrix of a linear map from `inputs` to `outputs` that is stored transposed:
@@ -110,14 +116,17 @@ impl Plan {
         outputs: usize,
         activation: ActivationMode,
     ) -> &mut Self {
-        self.push(name.into(), Planned::Matrix {
-            layout: Layout::T2,
-            rows: inputs,
-            cols: outputs,
-            activation,
-            grouped: false,
-            transposed: true,
-        })
+        self.push(
+            name.into(),
+            Planned::Matrix {
+                layout: Layout::T2,
+                rows: inputs,
+                cols: outputs,
+                activation,
+                grouped: false,
+                transposed: true,
+            },
+        )
     }
 
     fn push(&mut self, name: String, planned: Planned) -> &mut Self {

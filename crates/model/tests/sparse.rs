@@ -134,8 +134,15 @@ fn what_is_left_out_is_counted() {
     );
     // An input of down is zero wherever the gate is not above zero, and rounds to zero elsewhere.
     let down = (spec.layers * spec.ffn * Layout::T2.row_bytes(spec.hidden).unwrap()) as u64;
-    assert!(both >= 2 * only_up && both < up + down, "{both} of {up} + {down}");
-    assert_eq!(skipped(&other, &rows), 0, "steps of several rows read everything");
+    assert!(
+        both >= 2 * only_up && both < up + down,
+        "{both} of {up} + {down}"
+    );
+    assert_eq!(
+        skipped(&other, &rows),
+        0,
+        "steps of several rows read everything"
+    );
     assert!((model.bytes_per_token() as u64) > up + down);
     let silu = shapes::llama(Layout::T2).model(7);
     assert_eq!(skipped(&silu, &rows[..1]), 0);

@@ -32,6 +32,9 @@ pub(crate) struct SynthArgs {
     /// Encoding of embedding and head: keep, f16, q8, q4
     #[arg(long, value_name = "HOW", default_value = "keep", value_parser = ["keep", "f16", "q8", "q4"], hide_possible_values = true)]
     head: String,
+    /// Order of ternary down projections: rows, columns (inputs of zero need not be read)
+    #[arg(long, value_name = "HOW", default_value = "rows", value_parser = ["rows", "columns"], hide_possible_values = true)]
+    down: String,
     /// Percent of gate rows that are not needed, in shapes with squared ReLU [default: 50]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     zeros: Option<u8>,
@@ -62,8 +65,14 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         },
         ballast: relu2.then(|| Ballast::new(args.zeros.unwrap_or(50))),
         grouped: shape.grouped,
+        by_columns: args.down == "columns",
         spec: shape.spec,
     };
+    if synth.by_columns && (synth.linear != Layout::T2 || synth.grouped) {
+        return Err(exit::request(
+            "--down columns is for ternary matrices with one scale",
+        ));
+    }
     let bytes = synth.write(args)?;
     onebit::stdout::line(&format!(
         "{}: {bytes} bytes, {} with random weights",
@@ -80,6 +89,8 @@ struct Synth {
     table: Layout,
     ballast: Option<Ballast>,
     grouped: bool,
+    /// Whether down projections are stored transposed.
+    by_columns: bool,
 }
 
 /// A tensor of the file.
@@ -119,11 +130,18 @@ impl Synth {
                     fill,
                 } => {
                     let layout = self.layout(name);
+                    let transposed = self.is_transposed(name);
+                    let [rows, cols] = if transposed {
+                        [*cols, *rows]
+                    } else {
+                        [*rows, *cols]
+                    };
                     let encoding = Encoding {
                         layout,
-                        rows: *rows,
-                        cols: *cols,
+                        rows,
+                        cols,
                         grouped: self.is_grouped(layout),
+                        transposed,
                     };
                     write_matrix(
                         &mut writer,
@@ -159,6 +177,10 @@ impl Synth {
                     name, rows, cols, ..
                 } => {
                     let layout = self.layout(name);
+                    if self.is_transposed(name) {
+                        plan.transposed_matrix(name, *cols, *rows, ActivationMode::I8Token);
+                        continue;
+                    }
                     if self.is_grouped(layout) {
                         plan.grouped_matrix(name, layout, *rows, *cols, ActivationMode::F32);
                         continue;
@@ -179,6 +201,10 @@ impl Synth {
     /// Whether a matrix of that layout has group scales by choice.
     fn is_grouped(&self, layout: Layout) -> bool {
         self.grouped && matches!(layout, Layout::T2 | Layout::B1)
+    }
+
+    fn is_transposed(&self, name: &str) -> bool {
+        self.by_columns && name.ends_with(".down")
     }
 
     fn layout(&self, name: &str) -> Layout {

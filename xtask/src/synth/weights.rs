@@ -58,6 +58,8 @@ pub(super) struct Encoding {
     pub(super) cols: usize,
     /// Whether a ternary or binary matrix has group scales.
     pub(super) grouped: bool,
+    /// Whether rows are inputs and columns outputs.
+    pub(super) transposed: bool,
 }
 
 /// Writes a matrix row by row.
@@ -135,7 +137,11 @@ impl Rows<'_> {
         } else {
             2.0 / 3.0
         };
-        let size = 1.0 / (variance * self.encoding.cols as f32).sqrt();
+        let inputs = match self.encoding.transposed {
+            true => self.encoding.rows,
+            false => self.encoding.cols,
+        };
+        let size = 1.0 / (variance * inputs as f32).sqrt();
         if self.fill == Fill::Output {
             size / 8.0
         } else {
@@ -154,6 +160,9 @@ impl Rows<'_> {
         match (self.ballast, self.fill) {
             (Some(ballast), Fill::Gate) => {
                 self.codes[ballast.channels()].fill(ballast.sign(random))
+            }
+            (Some(ballast), Fill::Output) if self.encoding.transposed => {
+                self.codes[ballast.channels()].fill(0)
             }
             (Some(ballast), Fill::Output) if ternary && ballast.channels().contains(&row) => {
                 self.codes.fill(0)

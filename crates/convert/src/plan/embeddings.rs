@@ -115,6 +115,7 @@ impl<'a> Plan<'a> {
             cols,
             layout,
             trained: self.trained(),
+            transposed: false,
         })
     }
 }

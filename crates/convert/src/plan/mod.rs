@@ -7,7 +7,7 @@ mod signs;
 use std::collections::{BTreeMap, BTreeSet};
 
 use onebit_format::{ActivationMode, Layout};
-use onebit_model::ModelSpec;
+use onebit_model::{Activation, ModelSpec};
 
 use crate::config::Config;
 use crate::config::few_bits::Kind;
@@ -15,10 +15,13 @@ use crate::config::quant::Quant;
 use crate::error::{ConvertError, Result};
 use crate::family::{BiasRule, Family};
 use crate::linear::{self, Groups, Weights};
-use crate::options::{Options, WeightType};
+use crate::options::{DownType, Options, WeightType};
 use crate::signs::{Found, layout as natural_layout};
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
+
+/// Whether `down` of squared-ReLU models is stored by columns where nothing was asked for.
+const BY_COLUMNS: bool = false;
 
 /// One tensor to be written.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(crate) struct Matrix<'a> {
     pub(crate) layout: Layout,
     /// What ternary and binary weights were trained with.
     pub(crate) trained: ActivationMode,
+    /// Stored with inputs as rows.
+    pub(crate) transposed: bool,
 }
 
 impl Matrix<'_> {
@@ -62,6 +67,14 @@ impl Matrix<'_> {
             Layout::T2 | Layout::B1 => self.trained,
             layout if layout.is_float() => ActivationMode::F32,
             _ => ActivationMode::I8Token,
+        }
+    }
+
+    /// Rows and columns as stored.
+    pub(crate) fn stored(&self) -> [usize; 2] {
+        match self.transposed {
+            true => [self.cols, self.rows],
+            false => [self.rows, self.cols],
         }
     }
 
@@ -196,6 +209,7 @@ impl<'a> Plan<'a> {
             self.use_tensor(scale);
         }
         let trained = self.trained();
+        let transposed = self.is_transposed(&name, &weights, layout);
         let bias = format!("{name}.bias");
         let bias_factor = linear::bias_factor(&weights, config.quant.as_ref());
         self.items.push(Item::Matrix(Matrix {
@@ -205,6 +219,7 @@ impl<'a> Plan<'a> {
             cols: shape[1],
             layout,
             trained,
+            transposed,
         }));
         if biased {
             self.scaled_vector(bias, &format!("{module}.bias"), shape[0], bias_factor)
@@ -244,6 +259,18 @@ impl<'a> Plan<'a> {
             self.use_tensor(scales);
             self.use_tensor(biases);
         }
+    }
+
+    /// Whether a matrix is stored by columns: `down` where that was asked for and kernels multiply it.
+    fn is_transposed(&self, name: &str, weights: &Weights<'_>, layout: Layout) -> bool {
+        let quantized = self.trained() != ActivationMode::F32;
+        let one_scale = layout == Layout::T2 && !matches!(weights, Weights::Grouped { .. });
+        let asked = match self.options.down {
+            DownType::Rows => false,
+            DownType::Columns => true,
+            DownType::Auto => BY_COLUMNS && self.config.spec.activation == Activation::Relu2,
+        };
+        name.ends_with(".down") && asked && one_scale && quantized
     }
 
     /// What the inputs of this model's ternary and binary matrices were turned into in training.

@@ -209,10 +209,7 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
         }
         let mut ahead = [std::ptr::null(); R];
         for r in 0..R {
-            ahead[r] = w_rows[r]
-                .as_ptr()
-                .cast::<u8>()
-                .wrapping_add(PREFETCH_BYTES);
+            ahead[r] = w_rows[r].as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES);
         }
         let sums = self.set.row_sums::<L, P, R, T>(w_rows, ahead, x_rows);
         for t in 0..T {

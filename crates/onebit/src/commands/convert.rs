@@ -30,6 +30,9 @@ pub struct ConvertArgs {
     /// Encoding of the output head: keep, f16, q8, q4 [default: keep]; with a tied head it decides for both
     #[arg(long, value_name = "HOW", hide_possible_values = true, value_parser = ["keep", "f16", "q8", "q4"])]
     head: Option<String>,
+    /// Order of ternary down projections: auto, rows, columns (inputs of zero need not be read)
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true, value_parser = ["auto", "rows", "columns"])]
+    down: String,
     /// Write over an existing file
     #[arg(long)]
     force: bool,
@@ -62,6 +65,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Code> {
     refuse_later(args)?;
     let mut options = Options::default();
     options.weights = args.weights.parse()?;
+    options.down = args.down.parse()?;
     options.embed = args.embed.as_deref().map(str::parse).transpose()?;
     options.head = args.head.as_deref().map(str::parse).transpose()?;
     options.force = args.force;
