@@ -3,13 +3,10 @@
 mod common;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use common::run::{Runner, Threads, bits};
 use onebit_kernels::Kernels;
-use onebit_model::Model;
-use onebit_runtime::sampling::greedy;
-
-use crate::common::{engine, session};
+use onebit_model::{KvType, Model};
 
 /// Further on, two tokens may be as good as equally likely, and the last bit of a float decides
 /// between this engine and the goldens.
@@ -42,29 +39,35 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
+/// The first of the largest.
+fn likeliest(logits: &[f32]) -> u32 {
+    let larger = |best: usize, (i, x): (usize, &f32)| if *x > logits[best] { i } else { best };
+    logits.iter().enumerate().fold(0, larger) as u32
+}
+
 /// The likeliest tokens after a prompt, and the bits of all logits on the way.
-fn generate(model: &Arc<Model>, kernels: &'static Kernels, prompt: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let mut session = session(&engine(model, kernels, 2), prompt.len() + TOKENS, 8);
-    let (mut ids, mut bits) = (vec![], vec![]);
-    let mut logits = session.prefill(prompt).unwrap().logits;
+fn generate(model: &Model, kernels: &'static Kernels, prompt: &[u32]) -> (Vec<u32>, Vec<Vec<u32>>) {
+    let mut runner = Runner::new(model, kernels, &Threads(2));
+    let mut cache = runner.cache(KvType::F32);
+    let mut logits = runner.extend(&mut cache, prompt, 8);
+    let mut ids = vec![];
     loop {
-        bits.extend(logits.iter().map(|x| x.to_bits()));
-        let id = greedy(logits);
+        let id = likeliest(&logits[logits.len() - 1]);
         ids.push(id);
         if ids.len() == TOKENS {
-            return (ids, bits);
+            return (ids, bits(&logits));
         }
-        logits = session.step(id).unwrap().logits;
+        logits.extend(runner.extend(&mut cache, &[id], 1));
     }
 }
 
 #[test]
 fn golden_tokens_on_every_kernel_set() {
-    let model = Arc::new(Model::open(fixture("demo.onebit")).unwrap());
     let required = std::env::var("ONEBIT_REQUIRE_KERNELS").unwrap_or_default();
     for name in required.split(',').filter(|name| !name.is_empty()) {
         Kernels::by_name(name).unwrap_or_else(|error| panic!("required: {error}"));
     }
+    let model = Model::open(fixture("demo.onebit")).unwrap();
     for case in cases() {
         let (_, scalar) = generate(&model, Kernels::by_name("scalar").unwrap(), &case.prompt);
         for kernels in Kernels::available() {
