@@ -4,7 +4,15 @@ use onebit_model::{Activation, RopeScaling};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::quant::{BitNetQuant, Quant};
 use crate::family;
+
+fn bitnet(quant: &Option<Quant>) -> Option<&BitNetQuant> {
+    match quant {
+        Some(Quant::BitNet(quant)) => Some(quant),
+        _ => None,
+    }
+}
 
 fn parsed(config: &Value) -> Config {
     let fields = Fields::new(config.as_object().unwrap(), "config.json: ");
@@ -31,7 +39,7 @@ fn bitnet_2b_4t() {
     );
     assert!(spec.attn_sub_norm && spec.ffn_sub_norm && spec.tied_head);
     assert_eq!(spec.activation, Activation::Relu2);
-    assert!(config.quant.is_some_and(|quant| !quant.online));
+    assert!(bitnet(&config.quant).is_some_and(|quant| !quant.online));
 }
 
 #[test]
@@ -47,7 +55,7 @@ fn one_bit_llm_3b() {
         "vocab_size": 32002, "weight_bits": 1,
     }));
     assert_eq!((config.spec.head_dim, config.spec.vocab), (100, 32002));
-    assert!(config.spec.attn_sub_norm && config.quant.is_some_and(|quant| quant.online));
+    assert!(config.spec.attn_sub_norm && bitnet(&config.quant).is_some_and(|quant| quant.online));
 }
 
 #[test]
