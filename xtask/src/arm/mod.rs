@@ -29,6 +29,8 @@ const TESTS: &[&str] = &[
     "--test",
     "golden",
     "--test",
+    "damage",
+    "--test",
     "file",
     "--test",
     "sets",
