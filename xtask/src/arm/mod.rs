@@ -29,12 +29,17 @@ const TESTS: &[&str] = &[
     "--test",
     "golden",
     "--test",
+    "damage",
+    "--test",
     "file",
     "--test",
     "sets",
     "--test",
     "demo",
 ];
+
+/// Left out: they start themselves anew, which an emulated process cannot.
+const SKIP: &[&str] = &["a_full_disk_is_an_error_that_names_the_file"];
 
 /// Flags of `cargo xtask arm`.
 #[derive(Debug, Args)]
@@ -128,10 +133,11 @@ impl Arm {
     /// Runs the tests on a CPU, which must have the sets that it is known for.
     fn test(&self, cpu: &Cpu, test_args: &[String]) -> anyhow::Result<()> {
         let mut test = self.cargo(&["test", "--quiet"], cpu);
-        test.args(TESTS)
-            .arg("--")
-            .args(test_args)
-            .env(REQUIRE, cpu.sets.join(","));
+        test.args(TESTS).arg("--").args(test_args);
+        for name in SKIP {
+            test.args(["--skip", name]);
+        }
+        test.env(REQUIRE, cpu.sets.join(","));
         run(test)
     }
 }
