@@ -1,4 +1,4 @@
-//! The demo model on every kernel set: the tokens of its goldens, and the same logits to the bit.
+//! The demo model and its binary twin on every kernel set: the tokens of their goldens, and the same logits to the bit.
 
 mod common;
 
@@ -24,8 +24,8 @@ struct Case {
     expected: Vec<u32>,
 }
 
-fn cases() -> Vec<Case> {
-    let text = std::fs::read(fixture("goldens.json")).unwrap();
+fn cases(goldens: &str) -> Vec<Case> {
+    let text = std::fs::read(fixture(goldens)).unwrap();
     let goldens: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let ids = |value: &serde_json::Value| -> Vec<u32> {
         serde_json::from_value(value.clone()).expect("a list of tokens")
@@ -46,8 +46,14 @@ fn likeliest(logits: &[f32]) -> u32 {
 }
 
 /// The likeliest tokens after a prompt, and the bits of all logits on the way.
-fn generate(model: &Model, kernels: &'static Kernels, prompt: &[u32]) -> (Vec<u32>, Vec<Vec<u32>>) {
-    let mut runner = Runner::new(model, kernels, &Threads(2));
+fn generate(
+    model: &Model,
+    kernels: &'static Kernels,
+    threads: usize,
+    prompt: &[u32],
+) -> (Vec<u32>, Vec<Vec<u32>>) {
+    let executor = Threads(threads);
+    let mut runner = Runner::new(model, kernels, &executor);
     let mut cache = runner.cache(KvType::F32);
     let mut logits = runner.extend(&mut cache, prompt, 8);
     let mut ids = vec![];
@@ -61,19 +67,32 @@ fn generate(model: &Model, kernels: &'static Kernels, prompt: &[u32]) -> (Vec<u3
     }
 }
 
-#[test]
-fn golden_tokens_on_every_kernel_set() {
+/// Checks the golden tokens of `packed` on all sets, and that 1 to 4 threads and all sets agree.
+fn check(packed: &str, goldens: &str) {
     let required = std::env::var("ONEBIT_REQUIRE_KERNELS").unwrap_or_default();
     for name in required.split(',').filter(|name| !name.is_empty()) {
         Kernels::by_name(name).unwrap_or_else(|error| panic!("required: {error}"));
     }
-    let model = Model::open(fixture("demo.onebit")).unwrap();
-    for case in cases() {
-        let (_, scalar) = generate(&model, Kernels::by_name("scalar").unwrap(), &case.prompt);
+    let model = Model::open(fixture(packed)).unwrap();
+    for (i, case) in cases(goldens).into_iter().enumerate() {
+        let scalar = Kernels::by_name("scalar").unwrap();
+        let (_, expected) = generate(&model, scalar, 1, &case.prompt);
         for kernels in Kernels::available() {
-            let (ids, bits) = generate(&model, kernels, &case.prompt);
-            assert_eq!(ids, case.expected, "{}", kernels.name());
-            assert!(bits == scalar, "other logits on {}", kernels.name());
+            let threads = 1 + i % 4;
+            let (ids, bits) = generate(&model, kernels, threads, &case.prompt);
+            let what = format!("{} on {} with {threads} threads", packed, kernels.name());
+            assert_eq!(ids, case.expected, "{what}");
+            assert!(bits == expected, "other logits: {what}");
         }
     }
+}
+
+#[test]
+fn golden_tokens_on_every_kernel_set() {
+    check("demo.onebit", "goldens.json");
+}
+
+#[test]
+fn golden_tokens_of_the_binary_twin_on_every_kernel_set() {
+    check("b1/b1.onebit", "b1/goldens.json");
 }

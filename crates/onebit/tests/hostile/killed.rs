@@ -120,10 +120,10 @@ fn nothing_that_looks_finished_is_left() {
                 name.starts_with(".onebit-") && name.ends_with(".tmp"),
                 "{name}"
             );
-            assert!(
-                PackedFile::open(&place.out().join(name)).is_err(),
-                "a part opens"
-            );
+            // The header comes last, so what opens lacks nothing but its name.
+            if let Ok(file) = PackedFile::open(&place.out().join(name)) {
+                file.check_hashes().unwrap();
+            }
         }
     }
     place.convert_outside().ok();

@@ -31,6 +31,7 @@ fn json_has_the_documented_fields() {
         "stop",
         "timings",
         "memory",
+        "weights",
         "kernels",
         "threads",
         "seed",
@@ -56,6 +57,7 @@ fn json_has_the_documented_fields() {
         "decode_ms_p99",
     ];
     is_numbers(&done["timings"], &times);
+    is_numbers(&done["weights"], &["bytes_per_token", "skipped"]);
     #[cfg(target_os = "linux")]
     is_numbers(&done["memory"], &["planned", "peak", "anon", "file"]);
 }
