@@ -101,8 +101,8 @@ fn sparse(
         let mut len = 0;
         for (i, value) in gate.iter().enumerate() {
             list[len] = (first + i) as u32;
-            // A NaN is not at most 0: its product is NaN.
-            len += usize::from(!(*value <= 0.0));
+            // The product of a NaN is NaN.
+            len += usize::from(*value > 0.0 || value.is_nan());
         }
         weights
             .up

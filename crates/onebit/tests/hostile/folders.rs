@@ -84,7 +84,7 @@ fn pipes_devices_and_sockets_are_no_files() {
 fn unreadable_files_are_refused() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
-    fs::set_permissions(place.file(WEIGHTS), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(place.file(WEIGHTS), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(place.file(WEIGHTS)).is_ok() {
         eprintln!("skipped: unreadable_files_are_refused (permissions do not bind this user)");
         return;
