@@ -111,21 +111,44 @@ fn prompts_and_chats_become_the_tokens_of_transformers() {
 }
 
 #[test]
-fn it_is_what_its_checkpoint_converts_to() {
+fn it_and_its_twin_are_what_their_checkpoints_convert_to() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("demo.onebit");
-    onebit(&[
-        "convert",
-        &fixture_arg("demo/checkpoint"),
-        "-o",
-        out.to_str().unwrap(),
+    let out = folder.path().join("model.onebit");
+    for (checkpoint, packed) in [
+        ("demo/checkpoint", "demo/demo.onebit"),
+        ("demo/b1/checkpoint", "demo/b1/b1.onebit"),
+    ] {
+        let source = fixture_arg(checkpoint);
+        onebit(&["convert", &source, "-o", out.to_str().unwrap(), "--force"]).ok();
+        assert!(
+            fs::read(&out).unwrap() == fs::read(fixture(packed)).unwrap(),
+            "run `cargo xtask convert fixtures/{checkpoint} -o fixtures/{packed} --force`"
+        );
+    }
+}
+
+#[test]
+fn the_binary_twin_is_computed_in_binary_and_writes_sentences() {
+    let model = fixture_arg("demo/b1/b1.onebit");
+    let told = onebit(&[
+        "run",
+        &model,
+        "-p",
+        "Once upon a time",
+        "-n",
+        "48",
+        "--temp",
+        "0",
+        "--json",
     ])
-    .ok();
-    let shipped = fs::read(fixture("demo/demo.onebit")).unwrap();
-    assert!(
-        fs::read(out).unwrap() == shipped,
-        "run `cargo xtask convert fixtures/demo/checkpoint -o fixtures/demo/demo.onebit --force`"
-    );
+    .json();
+    let text = told["text"].as_str().unwrap();
+    assert!(text.contains(". ") && text.len() > 100, "{text}");
+    let info = onebit(&["info", &model]).ok();
+    assert!(info.contains("sign"), "{info}");
+    for mode in ["f32", "int8"] {
+        onebit(&["run", &model, "-p", "a", "--activations", mode]).refused(2, &["activations"]);
+    }
 }
 
 #[test]
