@@ -84,7 +84,7 @@ pub struct ModelSpec {
     /// `gate`, `up` and `down` have biases, added after the scales.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// Every linear of the layers has an RMS norm of its own on its input, with this epsilon.
+    /// Every linear of the layers but those of float layouts has an RMS norm of its own on its input, with this epsilon.
     #[serde(default)]
     pub input_norm_eps: Option<f32>,
     /// Sliding-window attention.

@@ -176,7 +176,8 @@ impl Linear {
     ) -> Result<Self, ModelError> {
         let (matrix, activation, transposed) = checker.linear(name, rows, cols)?;
         let bias = checker.vector_if(bias, &format!("{name}.bias"), rows)?;
-        let own_norm = spec.input_norm_eps.is_some();
+        // Linears that quantization leaves dense have no norm of their own.
+        let own_norm = spec.input_norm_eps.is_some() && !matrix.layout.is_float();
         let input_norm = checker.vector_if(own_norm, &format!("{name}.input_norm"), cols)?;
         Ok(Self {
             transposed,

@@ -64,6 +64,10 @@ pub(crate) fn onebit(quant: Fields<'_>) -> Result<OneBit> {
         Some(SIGN_GROUP) => true,
         Some(_) => return Err(quant.unsupported("group_size", "known: null, 128")),
     };
+    refuse_others(
+        quant,
+        &["quant_method", "weights", "activations", "group_size"],
+    )?;
     Ok(OneBit {
         weights,
         activations,
@@ -106,15 +110,20 @@ fn mlx_fields(quant: Fields<'_>) -> Result<Mlx> {
     if quant.str("mode")?.is_some_and(|mode| mode != "affine") {
         return Err(quant.unsupported("mode", "known: affine"));
     }
-    let known = ["bits", "group_size", "mode"];
+    refuse_others(quant, &["bits", "group_size", "mode"])?;
+    Ok(Mlx { bits })
+}
+
+/// Any other field could mean another model.
+fn refuse_others(quant: Fields<'_>, known: &[&str]) -> Result<()> {
     let other = quant
         .keys()
         .find(|key| !known.contains(key) && quant.value(key).is_some());
     match other {
-        None => Ok(Mlx { bits }),
+        None => Ok(()),
         Some(key) => Err(quant.unsupported(
             key,
-            "known: bits, group_size and mode, for all modules alike",
+            format!("known: {}, for all modules alike", known.join(", ")),
         )),
     }
 }

@@ -83,10 +83,12 @@ fn leftover(name: &str, config: &Config, family: &Family) -> ConvertError {
                 return ConvertError::malformed(tensor, "a scale of a weight that is not packed");
             }
             Some("rms_norm.weight") => {
-                return ConvertError::malformed(
-                    tensor,
-                    "quantization_config.use_rms_norm is not true",
-                );
+                let reason = if config.spec.input_norm_eps.is_some() {
+                    "quantization_config leaves this linear dense, without a norm of its own"
+                } else {
+                    "quantization_config.use_rms_norm is not true"
+                };
+                return ConvertError::malformed(tensor, reason);
             }
             _ => {}
         }

@@ -190,13 +190,8 @@ impl<'a> Plan<'a> {
         let module = format!("model.layers.{layer}.{module}");
         let weights = linear::resolve(checkpoint, config.quant.as_ref(), &module, shape)?;
         let weights = self.by_value(weights);
-        if config.spec.input_norm_eps.is_some() {
-            if weights.kind().is_none() {
-                return Err(ConvertError::unsupported(
-                    format!("tensor `{module}.weight` left dense"),
-                    "with use_rms_norm every linear has a norm",
-                ));
-            }
+        // Linears left dense are not replaced, so they have none.
+        if config.spec.input_norm_eps.is_some() && weights.kind().is_some() {
             self.vector(
                 format!("{name}.input_norm"),
                 &format!("{module}.rms_norm.weight"),

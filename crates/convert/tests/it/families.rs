@@ -246,6 +246,31 @@ fn modules_left_dense_stay_dense() {
     assert_eq!(file.activation("layers.0.up").unwrap(), ActivationMode::F32);
     assert_eq!(file.matrix("layers.0.q").unwrap().layout(), Layout::T2);
     assert_eq!(file.matrix("layers.1.up").unwrap().layout(), Layout::T2);
+
+    // Norms belong to the linears that are replaced.
+    model.config["quantization_config"]["use_rms_norm"] = true.into();
+    let norm = |layer, module| format!("model.layers.{layer}.{module}.rms_norm.weight");
+    for layer in 0..LAYERS {
+        for (_, module, _, cols) in LINEARS {
+            if layer > 0 || !module.starts_with("mlp.") {
+                model.insert(&norm(layer, module), Dtype::F32, &[cols], &vec![1.5; cols]);
+            }
+        }
+    }
+    let (_place, _, file) = converted(&model, &Options::default());
+    assert!(file.has("layers.0.q.input_norm") && file.has("layers.1.up.input_norm"));
+    assert!(!file.has("layers.0.up.input_norm"));
+    model.insert(
+        &norm(0, "mlp.up_proj"),
+        Dtype::F32,
+        &[HIDDEN],
+        &[1.5; HIDDEN],
+    );
+    refused(
+        &model,
+        ErrorKind::Malformed,
+        &["up_proj.rms_norm.weight", "dense"],
+    );
 }
 
 #[test]

@@ -272,6 +272,7 @@ fn what_the_onebit_convention_does_not_say_is_refused() {
         ("activations", json!("int4")),
         ("group_size", json!(64)),
         ("quant_method", json!("gptq")),
+        ("modules_to_not_convert", json!(["lm_head", "down_proj"])),
     ] {
         let mut model = base();
         model.config["quantization_config"][key] = value.clone();

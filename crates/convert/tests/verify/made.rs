@@ -132,6 +132,25 @@ fn with_input_norms(mut model: Model) -> Model {
     model
 }
 
+/// Leaves the down projections of a model with input norms dense, and so without theirs.
+fn with_dense_down(mut model: Model) -> Model {
+    model.config["quantization_config"]["modules_to_not_convert"] = json!(["lm_head", "down_proj"]);
+    for layer in 0..LAYERS {
+        let module = format!("model.layers.{layer}.mlp.down_proj");
+        let values = Numbers::new(40 + layer as u64).floats(HIDDEN * FFN);
+        model.insert(
+            &format!("{module}.weight"),
+            Dtype::F32,
+            &[HIDDEN, FFN],
+            &values,
+        );
+        for part in ["weight_scale", "rms_norm.weight"] {
+            model.tensors.remove(&format!("{module}.{part}"));
+        }
+    }
+    model
+}
+
 #[test]
 fn norms_before_each_linear() {
     let online = || {
@@ -142,8 +161,12 @@ fn norms_before_each_linear() {
         packed_llama(None),
         packed_llama(Some("autobitlinear")),
         online(),
-    ] {
-        needs("input norms", &tamed(with_input_norms(model)), |parts| {
+    ]
+    .map(with_input_norms)
+    .into_iter()
+    .flat_map(|model| [model.clone(), with_dense_down(model)])
+    {
+        needs("input norms", &tamed(model), |parts| {
             parts.spec.input_norm_eps = None;
             parts
                 .vectors
