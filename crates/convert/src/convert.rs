@@ -1,7 +1,7 @@
 //! The driver: plan, then stream tensor by tensor.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::options::Options;
 use crate::plan::{Item, Matrix, Plan};
 use crate::progress::Progress;
 use crate::report::{MatrixReport, Report};
+use crate::source::file::exists_regular;
 use crate::source::shard::{Shard, TensorInfo};
 use crate::source::{self, Checkpoint};
 use crate::tokenizer::{self, Text};
@@ -105,6 +106,27 @@ pub fn check_config(source: &Path) -> Result<()> {
     let fields = Fields::new(&checkpoint.config, CONFIG);
     config::parse(fields, family::find(fields)?)?;
     Ok(())
+}
+
+/// The files of a checkpoint folder that [`convert`] reads, as paths relative to it in ascending order: those of the
+/// configuration and the tokenizer that there are, and the shards, which may lie in folders below. Only the index of
+/// the shards is read.
+///
+/// # Errors
+/// For an index that is broken or leads out of the folder, and for what is there but is no regular file.
+pub fn source_files(source: &Path) -> Result<Vec<PathBuf>> {
+    source::check_folder(source)?;
+    let shards = source::shard_names(source)?;
+    let names = source::FILES.iter().chain(&tokenizer::FILES).copied();
+    let mut files = Vec::new();
+    for name in names.chain(shards.iter().map(String::as_str)) {
+        if exists_regular(&source.join(name))? {
+            files.push(PathBuf::from(name));
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
 }
 
 /// Refuses to replace a file of the source by the output, even if asked to.

@@ -73,7 +73,7 @@ mod ternary;
 mod tokenizer;
 mod verify;
 
-pub use convert::{check_config, convert};
+pub use convert::{check_config, convert, source_files};
 pub use error::{ConvertError, ErrorKind};
 pub use options::{DownType, FloatType, Options, WeightType};
 pub use progress::Progress;

@@ -211,9 +211,19 @@ impl<'a> Grouped<'a> {
         let offsets = read(self.checkpoint, biases, rows.clone())?;
         let mut signed = Vec::with_capacity(values.len());
         for (at, (scale, bias)) in values.iter().zip(&offsets).enumerate() {
-            signed.push(self.step(*scale, *bias).map_err(|reason| {
-                ConvertError::unsupported(place(biases, first + at / per_row, at % per_row), reason)
-            })?);
+            let (row, group) = (first + at / per_row, at % per_row);
+            for (tensor, value) in [(scales, scale), (biases, bias)] {
+                if !value.is_finite() {
+                    let reason = format!("{value}, expected a finite number");
+                    return Err(ConvertError::malformed(place(tensor, row, group), reason));
+                }
+            }
+            let step = self.step(*scale, *bias);
+            signed.push(
+                step.map_err(|reason| {
+                    ConvertError::unsupported(place(biases, row, group), reason)
+                })?,
+            );
         }
         let bytes = self.checkpoint.read_rows(self.weight, rows.clone())?;
         let row_bytes = bytes.len() / rows.len().max(1);
@@ -248,7 +258,7 @@ impl<'a> Grouped<'a> {
             Kind::Binary => ("-scale / 2", scale / 2.0),
             Kind::Ternary => ("-scale", scale),
         };
-        if bias != -step || !step.is_finite() {
+        if bias != -step {
             return Err(format!(
                 "scale {scale} and bias {bias} of a {} group: the bias must be {name}",
                 if self.kind == Kind::Binary {

@@ -271,7 +271,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn parse_meta(text: &str) -> Result<Meta, FormatError> {
     let wrong = |error| FormatError::metadata("onebit", "metadata of a packed file", error);
-    Values::count(text).map_err(wrong)?;
+    Values::check(text).map_err(wrong)?;
     let preamble: Preamble = serde_json::from_str(text).map_err(wrong)?;
     if preamble.format_version != u64::from(FORMAT_VERSION) {
         let found = preamble.format_version;

@@ -1,8 +1,10 @@
-//! A bound on the number of values in a JSON text, checked before memory is taken for them.
+//! What a JSON text must keep to before memory is taken for its values: their number is bounded, and no object has a
+//! key twice.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Values that metadata may have at most: several for each of the tensors a file may have.
 const MAX_VALUES: usize = 1 << 21;
@@ -11,8 +13,8 @@ const MAX_VALUES: usize = 1 << 21;
 pub(crate) struct Values(usize);
 
 impl Values {
-    /// Fails when `text` is not JSON or has more values than any metadata.
-    pub(crate) fn count(text: &str) -> serde_json::Result<()> {
+    /// Fails when `text` is not JSON, has more values than any metadata, or has an object with a key twice.
+    pub(crate) fn check(text: &str) -> serde_json::Result<()> {
         let mut left = Self(MAX_VALUES);
         let mut json = serde_json::Deserializer::from_str(text);
         left.deserialize(&mut json)?;
@@ -40,8 +42,12 @@ impl<'de> Visitor<'de> for &mut Values {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
             map.next_value_seed(&mut *self)?;
+            if let Some(key) = keys.replace(key) {
+                return Err(A::Error::custom(format!("key `{key}` is given twice")));
+            }
         }
         Ok(())
     }

@@ -403,6 +403,9 @@ fn header_lengths_are_checked_before_they_are_used() {
 fn other_containers_are_malformed() {
     let deep = format!("{{\"__metadata__\":{}", "{\"a\":".repeat(100_000));
     let nested = json!({"__metadata__": {"onebit": "[".repeat(100_000)}}).to_string();
+    let repeated = json!({"__metadata__": {"onebit":
+        "{\"format_version\":1,\"required_features\":[],\"vectors\":{\"v\":1,\"v\":2}}"}});
+    let repeated = repeated.to_string();
     let tensor = "{\"dtype\":\"U8\",\"shape\":[64],\"data_offsets\":[0,64]}";
     let twice = format!("{{\"a\":{tensor},\"a\":{tensor}}}");
     let reserved = format!("{{\"__metadata__\":{tensor}}}");
@@ -413,6 +416,7 @@ fn other_containers_are_malformed() {
         ("{\"a\":1}", "`a`"),
         (&deep, "JSON"),
         (&nested, "metadata"),
+        (&repeated, "key `v` is given twice"),
         (&twice, "`a` occurs twice"),
         (&reserved, "JSON"),
     ];

@@ -13,11 +13,14 @@ use crate::error::{HubError, Result};
 use crate::names::is_component;
 use crate::repo::{RepoId, Revision};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This folder is a cache; backups may leave it out. See https://bford.info/cachedir/\n";
+
+/// Longest file of a reference, in bytes: a commit and the line end that an editor adds.
+const MAX_REFERENCE: u64 = 1 << 10;
 
 /// The folder of one repository.
 #[derive(Clone, Debug)]
@@ -93,7 +96,8 @@ impl RepoCache {
 
     /// The commit that a revision meant when it was last asked for.
     pub(crate) fn commit(&self, revision: &Revision) -> Option<String> {
-        let text = fs::read_to_string(self.reference(revision)).ok()?;
+        let bytes = read_bounded(&self.reference(revision), MAX_REFERENCE).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_component(commit))
     }
 
@@ -197,6 +201,21 @@ pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Reads a regular file of at most `max` bytes; opening a pipe would block, and a device may never end.
+pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if found.len() > max {
+        let reason = format!("{} bytes, more than the {max} accepted", found.len());
+        return Err(io::Error::other(reason));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,5 +288,21 @@ mod tests {
         assert!(cache.is_absent("c2", "chat_template.jinja"));
         fs::write(cache.reference(&revision), "../../elsewhere").unwrap();
         assert_eq!(cache.commit(&revision), None);
+    }
+
+    #[test]
+    fn references_that_never_end_are_none() {
+        let (_root, cache) = cache(true);
+        let revision = Revision::default();
+        let place = cache.reference(&revision);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(&place, "a".repeat(1 << 20)).unwrap();
+        assert_eq!(cache.commit(&revision), None);
+        #[cfg(unix)]
+        {
+            fs::remove_file(&place).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", &place).unwrap();
+            assert_eq!(cache.commit(&revision), None);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From a repository and a revision to a folder with files.
 
 use crate::api::{self, FileInfo, Listing};
-use crate::cache::RepoCache;
+use crate::cache::{RepoCache, read_bounded};
 use crate::client::Client;
 use crate::download::Download;
 use crate::error::{ErrorKind, HubError, Result};
@@ -15,6 +15,9 @@ use crate::wanted::{self, INDEX, SINGLE, Want};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use ureq::http::Uri;
+
+/// Largest index of shards read, in bytes; the conversion accepts no larger one.
+const MAX_INDEX: u64 = 32 << 20;
 
 /// The hub together with its cache on this machine.
 #[derive(Debug)]
@@ -237,7 +240,7 @@ impl Hub {
 
     fn shards(&self, cache: &RepoCache, resolved: &Resolved) -> Result<BTreeSet<String>> {
         let path = cache.snapshot(&resolved.commit).join(INDEX);
-        wanted::shards(&std::fs::read(&path).map_err(HubError::io("read", &path))?)
+        wanted::shards(&read_bounded(&path, MAX_INDEX).map_err(HubError::io("read", &path))?)
     }
 
     /// The names of all files wanted, where the cache has them. Optional files that it does not have must be known

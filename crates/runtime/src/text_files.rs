@@ -76,8 +76,9 @@ impl<'a> TextFiles<'a> {
             String::from_utf8(bytes).map_err(|e| malformed(CHAT_TEMPLATE, e.to_string()))
         });
         // Another reader's file: whatever is wrong with it is not for the tokenizer to say.
-        let model: Option<Value> = std::fs::read(dir.join(MODEL_CONFIG))
+        let model: Option<Value> = read(dir, MODEL_CONFIG)
             .ok()
+            .flatten()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let files = TextFiles::new(
             tokenizer,

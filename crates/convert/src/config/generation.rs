@@ -24,7 +24,7 @@ pub(crate) fn parse(
         top_k: generation.u32("top_k")?,
         top_p: number(generation, "top_p", 1.0)?,
         min_p: number(generation, "min_p", 1.0)?,
-        repetition_penalty: number(generation, "repetition_penalty", f32::MAX)?,
+        repetition_penalty: positive(generation, "repetition_penalty")?,
     })
 }
 
@@ -47,5 +47,13 @@ fn number(fields: Fields<'_>, key: &str, max: f32) -> Result<Option<f32>> {
             format!("expected a number in 0..={max}, found {value}"),
         )),
         value => Ok(value.map(|value| value as f32)),
+    }
+}
+
+/// A number above 0 and at most [`f32::MAX`].
+fn positive(fields: Fields<'_>, key: &str) -> Result<Option<f32>> {
+    match number(fields, key, f32::MAX)? {
+        Some(0.0) => Err(fields.malformed(key, "expected a number above 0, found 0")),
+        value => Ok(value),
     }
 }

@@ -10,6 +10,13 @@ use crate::error::{ConvertError, Result};
 ///
 /// A directory, a pipe or a device is refused before it is opened: opening could block.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let len = check_regular(path)?;
+    let file = File::open(path).map_err(ConvertError::source(path))?;
+    Ok((file, len))
+}
+
+/// The length of a regular file.
+fn check_regular(path: &Path) -> Result<u64> {
     let metadata = path.metadata().map_err(ConvertError::source(path))?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() {
@@ -22,8 +29,18 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
             format!("expected a file, found {found}"),
         ));
     }
-    let file = File::open(path).map_err(ConvertError::source(path))?;
-    Ok((file, metadata.len()))
+    Ok(metadata.len())
+}
+
+/// Whether there is a file of that name.
+///
+/// # Errors
+/// For what is no regular file, and for a link that leads nowhere.
+pub(crate) fn exists_regular(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        _ => check_regular(path).map(|_| true),
+    }
 }
 
 /// Reads a whole file of at most `max` bytes; `None` when there is none of that name.

@@ -173,7 +173,18 @@ impl Checkpoint {
     }
 }
 
-fn check_folder(dir: &Path) -> Result<()> {
+/// The names of a folder's shards; a single file wins over an index. None where there is neither.
+pub(crate) fn shard_names(dir: &Path) -> Result<BTreeSet<String>> {
+    if dir.join(SINGLE).symlink_metadata().is_ok() {
+        return Ok(BTreeSet::from([SINGLE.to_owned()]));
+    }
+    match read_optional(&dir.join(index::INDEX), json::MAX_JSON)? {
+        Some(bytes) => Ok(index::parse(&bytes)?.into_values().collect()),
+        None => Ok(BTreeSet::new()),
+    }
+}
+
+pub(crate) fn check_folder(dir: &Path) -> Result<()> {
     let metadata = dir.metadata().map_err(ConvertError::source(dir))?;
     if metadata.is_dir() {
         return Ok(());

@@ -81,6 +81,8 @@ const CASES: &[Case] = &[
     ("bad token id", llama, |m| set(m, "eos_token_id", json!([1, "x"])), Malformed, &["eos_token_id"]),
     ("bad temperature", llama, |m| { m.files.insert("generation_config.json".into(), b"{\"temperature\": -1}".into()); },
         Malformed, &["generation_config.json", "temperature"]),
+    ("no repetition penalty", llama, |m| { m.files.insert("generation_config.json".into(), b"{\"repetition_penalty\": 0}".into()); },
+        Malformed, &["generation_config.json", "repetition_penalty"]),
 
     // Which family it is.
     ("unknown architecture", llama, |m| set(m, "architectures", json!(["MixtralForCausalLM"])), Unsupported, &["MixtralForCausalLM"]),

@@ -419,6 +419,17 @@ fn what_mlx_may_say_and_is_not_known_is_refused() {
     );
     let parts = [EMBED, "row 0, group 0", "binary", "-scale / 2"];
     check(&model, ErrorKind::Unsupported, &parts);
+    for (part, other) in [("scales", "biases"), ("biases", "scales")] {
+        for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut model = mlx(1);
+            for (part, value) in [(part, number), (other, 1.0)] {
+                let name = format!("{EMBED}.{part}");
+                model.insert(&name, Dtype::F16, &[VOCAB, 1], &[value; VOCAB]);
+            }
+            let parts = [EMBED, part, "row 0, group 0", "finite"];
+            check(&model, ErrorKind::Malformed, &parts);
+        }
+    }
     model.tensors.remove(&format!("{EMBED}.biases"));
     check(&model, ErrorKind::Malformed, &["biases"]);
 

@@ -6,7 +6,7 @@
 
 use crate::{exit, whole_file};
 use anyhow::Context;
-use onebit_convert::{Options, Progress, convert};
+use onebit_convert::{Options, Progress, convert, source_files};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -96,8 +96,7 @@ struct Remembered {
 
 /// The key of a folder's content.
 fn key(folder: &Path, cache: &Path) -> anyhow::Result<String> {
-    let stamps = stamps(folder)
-        .map_err(|e| exit::bad_model(format!("cannot read {}: {e}", folder.display())))?;
+    let stamps = stamps(folder)?;
     let place = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let place = hex(&Sha256::digest(place.as_os_str().as_encoded_bytes()));
     let memory = cache.join(format!("{}.key.json", &place[..16]));
@@ -119,33 +118,28 @@ fn key(folder: &Path, cache: &Path) -> anyhow::Result<String> {
     Ok(key)
 }
 
-/// The files that a conversion may read, by name.
-fn stamps(folder: &Path) -> io::Result<Vec<Stamp>> {
-    let mut stamps = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let relevant = [".json", ".jinja", ".safetensors"]
-            .iter()
-            .any(|end| name.ends_with(end));
-        let Some(meta) = fs::metadata(entry.path())
-            .ok()
-            .filter(|meta| relevant && meta.is_file())
-        else {
-            continue;
-        };
-        let modified = meta
-            .modified()?
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        stamps.push(Stamp {
-            name,
-            bytes: meta.len(),
-            modified_ns: modified.as_nanos(),
-        });
-    }
-    stamps.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(stamps)
+/// The files that a conversion reads, by name, wherever below the folder they are.
+fn stamps(folder: &Path) -> anyhow::Result<Vec<Stamp>> {
+    let files = source_files(folder)?;
+    let stamp = |file: &PathBuf| {
+        let path = folder.join(file);
+        stamp(&path, file.to_string_lossy().into_owned()).map_err(|e| unreadable(&path, &e))
+    };
+    files.iter().map(stamp).collect()
+}
+
+fn stamp(path: &Path, name: String) -> io::Result<Stamp> {
+    let meta = fs::metadata(path)?;
+    let modified = meta.modified()?.duration_since(UNIX_EPOCH);
+    Ok(Stamp {
+        name,
+        bytes: meta.len(),
+        modified_ns: modified.unwrap_or_default().as_nanos(),
+    })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> anyhow::Error {
+    exit::bad_model(format!("cannot read {}: {error}", path.display()))
 }
 
 fn hash_files(folder: &Path, stamps: &[Stamp]) -> anyhow::Result<String> {
@@ -155,8 +149,7 @@ fn hash_files(folder: &Path, stamps: &[Stamp]) -> anyhow::Result<String> {
     for stamp in stamps {
         all.update(format!("{}\0{}\0", stamp.name, stamp.bytes));
         let path = folder.join(&stamp.name);
-        hash_into(&mut all, &path, &mut buffer)
-            .map_err(|e| exit::bad_model(format!("cannot read {}: {e}", path.display())))?;
+        hash_into(&mut all, &path, &mut buffer).map_err(|e| unreadable(&path, &e))?;
     }
     Ok(hex(&all.finalize()))
 }
@@ -193,5 +186,38 @@ mod tests {
         assert_ne!(key(folder.path(), cache.path()).unwrap(), first);
         write("config.json", "{}");
         assert_eq!(key(folder.path(), cache.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn shards_in_folders_below_count() {
+        let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let index = r#"{"weight_map": {"a": "sub/a.safetensors", "b": "b.safetensors"}}"#;
+        write("model.safetensors.index.json", index);
+        write("b.safetensors", "b");
+        let mut seen = vec![key(folder.path(), cache.path()).unwrap()];
+        for (name, text) in [
+            ("sub/a.safetensors", "one"),
+            ("sub/a.safetensors", "longer"),
+            ("sub/a.safetensors", "other!"),
+            ("b.safetensors", "c"),
+        ] {
+            write(name, text);
+            let now = key(folder.path(), cache.path()).unwrap();
+            assert!(!seen.contains(&now), "{name}: {text}");
+            seen.push(now);
+        }
+        write("sub/unused.safetensors", "x");
+        assert_eq!(key(folder.path(), cache.path()).unwrap(), seen[4]);
+    }
+
+    #[test]
+    fn an_index_that_leads_out_of_the_folder_is_refused() {
+        let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let index = r#"{"weight_map": {"a": "../a.safetensors"}}"#;
+        fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+        let error = key(folder.path(), cache.path()).unwrap_err();
+        assert_eq!(crate::code_of(&error), exit::Code::Model);
     }
 }
