@@ -97,8 +97,13 @@ pub enum ModelError {
         what: &'static str,
     },
     /// The config inside the file is not a model config.
-    #[error("the file's model config is malformed: {0}")]
-    Config(#[from] serde_json::Error),
+    #[error("the file's model config is malformed at `{field}`: {reason}")]
+    Config {
+        /// The path of the field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The config inside the file contradicts itself.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -193,7 +198,7 @@ impl ModelError {
             | Self::FixedActivations { .. }
             | Self::Capacity { .. } => ErrorKind::Request,
             Self::Memory { .. } => ErrorKind::Memory,
-            Self::Config(_)
+            Self::Config { .. }
             | Self::Spec(_)
             | Self::Shape { .. }
             | Self::Missing { .. }

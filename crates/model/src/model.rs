@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onebit_format::{ActivationMode, Layout, PackedFile};
-use serde::Deserialize;
 
 use crate::error::ModelError;
 use crate::forms::{Activations, InputForms};
@@ -49,7 +48,13 @@ impl Model {
     /// [`ModelError::Config`] and [`ModelError::Spec`] for a bad config; [`ModelError::Missing`], [`ModelError::Shape`],
     /// [`ModelError::UnexpectedTensor`] and [`ModelError::Layout`] for tensors that do not belong to it.
     pub fn from_file(file: Arc<PackedFile>) -> Result<Self, ModelError> {
-        let spec = ModelSpec::deserialize(&file.meta().model)?;
+        let spec: ModelSpec =
+            serde_path_to_error::deserialize(&file.meta().model).map_err(|e| {
+                ModelError::Config {
+                    field: e.path().to_string(),
+                    reason: e.into_inner().to_string(),
+                }
+            })?;
         spec.validate()?;
         let weights = Weights::find(&file, &spec)?;
         let rope = Rope::new(&spec.rope, spec.head_dim);

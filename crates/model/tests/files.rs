@@ -155,7 +155,12 @@ fn configs_are_checked_field_by_field() {
     for (field, value, part) in [
         ("layers", serde_json::json!(0), "layers"),
         ("kv_heads", serde_json::json!(3), "kv_heads"),
-        ("hidden", serde_json::json!("wide"), "wide"),
+        ("hidden", serde_json::json!("wide"), "`hidden`"),
+        (
+            "rope",
+            serde_json::json!({"theta": "x"}),
+            "`rope.theta`: invalid type",
+        ),
         ("experts", serde_json::json!(8), "experts"),
         ("activation", serde_json::json!("gelu"), "gelu"),
         ("rope", serde_json::json!({"theta": -1.0}), "rope.theta"),

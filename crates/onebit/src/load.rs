@@ -4,6 +4,7 @@ use crate::cli::{Activations, EngineArgs};
 use crate::exit;
 use crate::note;
 use crate::source::Source;
+use anyhow::Context;
 use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
@@ -37,7 +38,8 @@ impl Loaded {
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model, &args.hub)?;
         let start = Instant::now();
-        let model = Model::from_file(Arc::new(source.open(args.load())?))?;
+        let model = Model::from_file(Arc::new(source.open(args.load())?))
+            .with_context(|| source.to_string())?;
         let model = Arc::new(model.with_activations(args.activations.into())?);
         note_fixed_activations(&model, args.activations);
         let text = text_parts(&model)?;

@@ -7,6 +7,7 @@ use crate::cli::{HubArgs, KvArg, Load, parse_kv};
 use crate::exit::{self, Code};
 use crate::source::Source;
 use crate::stdout;
+use anyhow::Context;
 use clap::Args;
 use onebit_model::{Activations, Model};
 use report::Report;
@@ -48,7 +49,9 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<Code> {
     if args.check {
         file.check_hashes()?;
     }
-    let model = Model::from_file(file)?.with_activations(Activations::Auto)?;
+    let model = Model::from_file(file)
+        .and_then(|model| model.with_activations(Activations::Auto))
+        .with_context(|| source.to_string())?;
     let report = Report::new(&source, &model, &args)?;
     if args.json {
         stdout::json(&report)?;
