@@ -7,9 +7,10 @@ use std::ops::Range;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::error::FormatError;
+use crate::json::Shape;
 use crate::layout::ATOM_BYTES;
 use crate::meta::METADATA_KEY;
 
@@ -17,8 +18,6 @@ use crate::meta::METADATA_KEY;
 pub(crate) const MAX_HEADER_BYTES: usize = 64 << 20;
 /// Tensors a file may have at most.
 pub(crate) const MAX_TENSORS: usize = 1 << 16;
-/// Dimensions a tensor may have at most; those of a packed file have one or two.
-const MAX_RANK: usize = 8;
 /// Bytes of the header's length, which precedes it.
 pub(crate) const PREFIX_BYTES: usize = 8;
 
@@ -224,34 +223,5 @@ impl From<Entry> for TensorInfo {
             shape: entry.shape.0,
             data_offsets: entry.data_offsets,
         }
-    }
-}
-
-struct Shape(Vec<usize>);
-
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ShapeVisitor)
-    }
-}
-
-struct ShapeVisitor;
-
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of sizes")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Shape, A::Error> {
-        let mut shape = Vec::new();
-        while let Some(size) = sizes.next_element()? {
-            if shape.len() == MAX_RANK {
-                return Err(A::Error::custom(format!("more than {MAX_RANK} dimensions")));
-            }
-            shape.push(size);
-        }
-        Ok(Shape(shape))
     }
 }

@@ -10,10 +10,13 @@ use sha2::{Digest, Sha256};
 use crate::container::Container;
 use crate::contents::{Content, TensorKind, contents, layout_of};
 use crate::error::FormatError;
+use crate::json;
 use crate::layout::{ATOM_BYTES, Layout};
 use crate::matrix::{MatrixRef, Scales};
 use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, Meta, SCALES_TENSOR, ScaleMeta};
-use crate::values::Values;
+
+/// Values that metadata may have at most: several for each of the tensors a file may have.
+const MAX_VALUES: usize = 1 << 21;
 
 /// The metadata of a packed file and the places of its tensors. It owns no tensor bytes, so it
 /// works with any source of them; [`PackedFile`](crate::PackedFile) keeps the two together.
@@ -271,7 +274,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn parse_meta(text: &str) -> Result<Meta, FormatError> {
     let wrong = |error| FormatError::metadata("onebit", "metadata of a packed file", error);
-    Values::check(text).map_err(wrong)?;
+    json::check(text.as_bytes(), MAX_VALUES).map_err(wrong)?;
     let preamble: Preamble = serde_json::from_str(text).map_err(wrong)?;
     if preamble.format_version != u64::from(FORMAT_VERSION) {
         let found = preamble.format_version;

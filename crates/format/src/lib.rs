@@ -69,6 +69,7 @@ mod contents;
 mod error;
 mod file;
 mod index;
+pub mod json;
 mod layout;
 mod matrix;
 mod meta;
@@ -76,7 +77,6 @@ pub mod pack;
 mod place;
 mod plan;
 mod sink;
-mod values;
 mod writer;
 
 pub use bytes::{Align64, AlignedBytes};

@@ -3,19 +3,18 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use onebit_format::json::Shape;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 use serde::de::value::{Error as PlainError, StrDeserializer};
-use serde::de::{Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
 
 use crate::error::{ConvertError, Result};
 use crate::source::json;
 
 /// Most tensors in one file.
 const MAX_TENSORS: usize = 1 << 17;
-/// Most dimensions of a tensor.
-const MAX_RANK: usize = 8;
 
 /// Parses the header of the file `name`. The tensors cover the rest of the file without holes or overlaps, and their
 /// sizes follow from their types and shapes.
@@ -53,8 +52,6 @@ struct Entry {
     data_offsets: (usize, usize),
 }
 
-struct Shape(Vec<usize>);
-
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(HeaderVisitor)
@@ -88,32 +85,5 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             header.tensors.push((name, entry));
         }
         Ok(header)
-    }
-}
-
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ShapeVisitor)
-    }
-}
-
-struct ShapeVisitor;
-
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of sizes")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Shape, A::Error> {
-        let mut shape = Vec::new();
-        while let Some(size) = sizes.next_element()? {
-            if shape.len() == MAX_RANK {
-                return Err(A::Error::custom(format!("more than {MAX_RANK} dimensions")));
-            }
-            shape.push(size);
-        }
-        Ok(Shape(shape))
     }
 }

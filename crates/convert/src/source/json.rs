@@ -1,10 +1,7 @@
 //! JSON that people can get wrong: size and depth are bounded, and a repeated key is an error.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::path::Path;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::{ConvertError, Result};
@@ -37,9 +34,7 @@ pub(crate) fn parse_object(name: &str, bytes: &[u8]) -> Result<Map<String, Value
 
 /// Fails on the first object of a JSON document that has a key twice.
 pub(crate) fn check_unique_keys(name: &str, bytes: &[u8]) -> Result<()> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    UniqueKeys
-        .deserialize(&mut json)
+    onebit_format::json::check(bytes, usize::MAX)
         .map_err(|error| ConvertError::malformed(name, error))
 }
 
@@ -52,65 +47,6 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
-    }
-}
-
-/// Walks a document and fails on the first object that has a key twice.
-struct UniqueKeys;
-
-impl<'de> DeserializeSeed<'de> for UniqueKeys {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for UniqueKeys {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(UniqueKeys)?;
-            if let Some(key) = keys.replace(key) {
-                return Err(A::Error::custom(format!("key `{key}` is given twice")));
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(UniqueKeys)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
     }
 }
 
