@@ -19,6 +19,7 @@ pub(crate) mod float;
 pub(crate) mod grouped;
 pub(crate) mod int;
 pub(crate) mod int4;
+pub(crate) mod limits;
 pub(crate) mod math;
 pub(crate) mod quantize;
 

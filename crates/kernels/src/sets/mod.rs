@@ -249,6 +249,8 @@ macro_rules! kernel_set {
             fn exp(x: &mut [f32]) => math::exp_slice;
             fn store_f16(x: &[f32], out: &mut [u8]) => quantize::store_f16;
             fn attend(a: &$crate::Attend<'_>, out: &mut [f32]) => attend::attend;
+            fn read(bytes: &[u8]) -> u64 => limits::read;
+            fn multiply(rounds: usize, ternary: bool) -> i32 => limits::multiply;
         }
     };
     (@table $name:literal, $token:ty, $features:meta;
