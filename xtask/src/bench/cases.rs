@@ -113,7 +113,9 @@ pub(super) const DECODE: &[Case] = &[
     Case::decode(Layout::B1, 5632, 2048),
     Case::decode(Layout::B1, 5632, 2048).with(Activations::Bits),
     Case::decode(Layout::B1, 6144, 2048).grouped(),
-    Case::decode(Layout::B1, 6144, 2048).grouped().with(Activations::Int8Groups),
+    Case::decode(Layout::B1, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups),
     Case::decode(Layout::I8, 128256, 2560),
     Case::decode(Layout::I4, 128256, 2560),
     Case::decode(Layout::F16, 5632, 2048).with(Activations::Float),
@@ -133,12 +135,21 @@ pub(super) const BATCHES: &[Case] = &[
 pub(super) const PREFILL: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(512),
     Case::decode(Layout::T2, 2560, 6912).batch(512),
-    Case::decode(Layout::T2, 6912, 2560).reads(Reads::Inputs(50)).batch(512),
+    Case::decode(Layout::T2, 6912, 2560)
+        .reads(Reads::Inputs(50))
+        .batch(512),
     Case::decode(Layout::T2, 6144, 2048).grouped().batch(128),
     Case::decode(Layout::B1, 5632, 2048).batch(128),
-    Case::decode(Layout::B1, 5632, 2048).with(Activations::Bits).batch(128),
-    Case::decode(Layout::B1, 6144, 2048).grouped().with(Activations::Int8Groups).batch(128),
+    Case::decode(Layout::B1, 5632, 2048)
+        .with(Activations::Bits)
+        .batch(128),
+    Case::decode(Layout::B1, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups)
+        .batch(128),
     Case::decode(Layout::I8, 6912, 2560).batch(128),
     Case::decode(Layout::I4, 6912, 2560).batch(128),
-    Case::decode(Layout::F16, 5632, 2048).with(Activations::Float).batch(64),
+    Case::decode(Layout::F16, 5632, 2048)
+        .with(Activations::Float)
+        .batch(64),
 ];

@@ -50,7 +50,10 @@ struct Row<'a> {
 /// Measures and prints.
 pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     ensure!(args.rounds > 0, "--rounds must be at least 1");
-    ensure!((1..=1 << 16).contains(&args.mib), "--mib must be in 1..=65536");
+    ensure!(
+        (1..=1 << 16).contains(&args.mib),
+        "--mib must be in 1..=65536"
+    );
     let kernels = match &args.kernels {
         Some(name) => Kernels::by_name(name)?,
         None => Kernels::best(),
@@ -100,7 +103,13 @@ fn limits(weights: &Weights, threads: usize) -> [Limit; 3] {
     ]
 }
 
-fn measure_limit(limit: &mut Limit, which: usize, weights: &Weights, kernels: &Kernels, pool: &Pool) {
+fn measure_limit(
+    limit: &mut Limit,
+    which: usize,
+    weights: &Weights,
+    kernels: &Kernels,
+    pool: &Pool,
+) {
     limit.times.time(|| match which {
         0 => {
             // Large parts: a new part costs a few lines that were not prefetched.
@@ -116,7 +125,11 @@ fn measure_limit(limit: &mut Limit, which: usize, weights: &Weights, kernels: &K
     });
 }
 
-fn rows<'a>(args: &KernelsArgs, weights: &'a Weights, kernels: &Kernels) -> anyhow::Result<Vec<Row<'a>>> {
+fn rows<'a>(
+    args: &KernelsArgs,
+    weights: &'a Weights,
+    kernels: &Kernels,
+) -> anyhow::Result<Vec<Row<'a>>> {
     let groups = [("decode", DECODE), ("batch", BATCHES), ("prefill", PREFILL)];
     let mut rows = Vec::new();
     for (kind, cases) in groups {
@@ -162,9 +175,19 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
         pool.threads()
     );
     println!("{:<32} {:>10} {:>8}", "limit", "best", "spread");
-    println!("{:<32} {:>5.1} GB/s {:>6.0} %", memory.name, memory.rate() / 1e9, memory.times.spread() * 100.0);
+    println!(
+        "{:<32} {:>5.1} GB/s {:>6.0} %",
+        memory.name,
+        memory.rate() / 1e9,
+        memory.times.spread() * 100.0
+    );
     for limit in [ternary, int8] {
-        println!("{:<32} {:>5.0} GOPS {:>6.0} %", limit.name, limit.rate() / 1e9, limit.times.spread() * 100.0);
+        println!(
+            "{:<32} {:>5.0} GOPS {:>6.0} %",
+            limit.name,
+            limit.rate() / 1e9,
+            limit.times.spread() * 100.0
+        );
     }
     println!(
         "\n{:<8} {:<38} {:>13} {:>6} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7}",

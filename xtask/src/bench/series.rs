@@ -34,10 +34,7 @@ impl Series {
     /// # Panics
     /// When nothing was timed.
     pub(super) fn median(&self) -> f64 {
-        let (low, high) = (
-            (self.seconds.len() - 1) / 2,
-            self.seconds.len() / 2,
-        );
+        let (low, high) = ((self.seconds.len() - 1) / 2, self.seconds.len() / 2);
         (self.seconds[low] + self.seconds[high]) / 2.0
     }
 

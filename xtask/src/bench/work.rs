@@ -4,8 +4,8 @@ use anyhow::Context;
 use half::f16;
 use onebit_format::{Layout, MatrixRef, Scales};
 use onebit_kernels::{
-    AlignedVec, BitRows, Claims, Cuts, Executor, F32Rows, Grid, I8GroupRows, I8Rows, Input, Kernels,
-    Tiles, padded_stride,
+    AlignedVec, BitRows, Claims, Cuts, Executor, F32Rows, Grid, I8GroupRows, I8Rows, Input,
+    Kernels, Tiles, padded_stride,
 };
 use onebit_runtime::Pool;
 
@@ -47,7 +47,10 @@ impl Weights {
 
     /// As many matrices of the case's shape as there is room for, or one with fewer rows.
     fn matrices(&self, case: &Case) -> anyhow::Result<Vec<MatrixRef<'_>>> {
-        let row_bytes = case.layout.row_bytes(case.cols).context("shape overflows")?;
+        let row_bytes = case
+            .layout
+            .row_bytes(case.cols)
+            .context("shape overflows")?;
         let rows = case.rows.min(self.bytes.len() / row_bytes);
         let matrices = self.bytes.chunks_exact(rows * row_bytes).map(|bytes| {
             let scales = self.scales(case, rows);
