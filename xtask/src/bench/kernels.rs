@@ -72,8 +72,8 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
                 row.times.add(times);
             }
         }
-        for which in 0..limits.len() {
-            measure_limit(&mut limits[which], which, &weights, kernels, &pool);
+        for (which, limit) in limits.iter_mut().enumerate() {
+            measure_limit(limit, which, &weights, kernels, &pool);
         }
     }
     match args.json {
@@ -150,9 +150,9 @@ fn rows<'a>(
 }
 
 impl Limit {
-    /// Per second, in the best run: a limit is what is possible at all.
+    /// Per second, in the middle of the runs, as for the kernels that are compared with it.
     fn rate(&self) -> f64 {
-        self.amount / self.times.best()
+        self.amount / self.times.median()
     }
 }
 
@@ -174,7 +174,7 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
         kernels.name(),
         pool.threads()
     );
-    println!("{:<32} {:>10} {:>8}", "limit", "best", "spread");
+    println!("{:<32} {:>10} {:>8}", "limit", "median", "spread");
     println!(
         "{:<32} {:>5.1} GB/s {:>6.0} %",
         memory.name,
