@@ -38,17 +38,9 @@ impl Series {
         (self.seconds[low] + self.seconds[high]) / 2.0
     }
 
-    /// The shortest.
-    ///
-    /// # Panics
-    /// When nothing was timed.
-    pub(super) fn best(&self) -> f64 {
-        self.seconds[0]
-    }
-
     /// From the shortest to the longest, as a share of the median.
     pub(super) fn spread(&self) -> f64 {
-        (self.seconds[self.seconds.len() - 1] - self.best()) / self.median()
+        (self.seconds[self.seconds.len() - 1] - self.seconds[0]) / self.median()
     }
 }
 
@@ -62,7 +54,7 @@ mod tests {
         for ms in [5, 1, 9] {
             series.push(Duration::from_millis(ms));
         }
-        assert_eq!((series.median(), series.best()), (0.005, 0.001));
+        assert_eq!((series.median(), series.seconds[0]), (0.005, 0.001));
         assert_eq!(series.spread(), 1.6);
         series.push(Duration::from_millis(7));
         assert_eq!(series.median(), 0.006);

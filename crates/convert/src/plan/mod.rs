@@ -20,9 +20,6 @@ use crate::signs::{Found, layout as natural_layout};
 use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
 
-/// Whether `down` of squared-ReLU models is stored by columns where nothing was asked for.
-const BY_COLUMNS: bool = false;
-
 /// One tensor to be written.
 #[derive(Debug)]
 pub(crate) enum Item<'a> {
@@ -263,7 +260,7 @@ impl<'a> Plan<'a> {
         let asked = match self.options.down {
             DownType::Rows => false,
             DownType::Columns => true,
-            DownType::Auto => BY_COLUMNS && self.config.spec.activation == Activation::Relu2,
+            DownType::Auto => self.config.spec.activation == Activation::Relu2,
         };
         name.ends_with(".down") && asked && one_scale && quantized
     }

@@ -56,9 +56,13 @@ fn masters_are_quantized_as_in_training() {
     for (name, module, rows, cols) in LINEARS {
         let matrix = file.matrix(&format!("layers.0.{name}")).unwrap();
         let (codes, multiplier) = quantize(&model.tensors[&weight(0, module)].values());
-        let found: Vec<i32> = (0..rows * cols)
-            .map(|i| matrix.code(i / cols, i % cols))
-            .collect();
+        let transposed = file.meta().matrices[&format!("layers.0.{name}")].transposed;
+        assert_eq!(transposed, name == "down");
+        let code = |i: usize| match transposed {
+            true => matrix.code(i % cols, i / cols),
+            false => matrix.code(i / cols, i % cols),
+        };
+        let found: Vec<i32> = (0..rows * cols).map(code).collect();
         assert_eq!(found, codes, "{name}");
         assert!(
             matches!(matrix.scales(), Scales::Tensor(scale) if scale == multiplier),

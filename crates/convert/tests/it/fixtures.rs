@@ -64,6 +64,7 @@ fn every_fixture_holds_exactly_its_weights() {
             check_matrix(
                 &what,
                 file.matrix(matrix).unwrap(),
+                file.meta().matrices[matrix].transposed,
                 &config,
                 &tensors,
                 &module(matrix),
@@ -149,16 +150,22 @@ fn vector_source(vector: &str, config: &Value) -> String {
 fn check_matrix(
     what: &str,
     matrix: MatrixRef<'_>,
+    transposed: bool,
     config: &Value,
     tensors: &BTreeMap<String, Tensor>,
     module: &str,
 ) {
+    // Where element `i` of the checkpoint's matrix, row by row, is stored.
+    let place = |i: usize| match transposed {
+        true => (i % matrix.rows(), i / matrix.rows()),
+        false => (i / matrix.cols(), i % matrix.cols()),
+    };
     let source = &tensors[&format!("{module}.weight")];
     if let Some(expected) = few_bits(&matrix, config, tensors, module) {
         assert_eq!(expected.len(), matrix.rows() * matrix.cols(), "{what}");
         for (i, value) in expected.iter().enumerate() {
-            let stored = matrix.value(i / matrix.cols(), i % matrix.cols());
-            assert_eq!(stored, *value, "{what}: {i}");
+            let (row, col) = place(i);
+            assert_eq!(matrix.value(row, col), *value, "{what}: {i}");
         }
         return;
     }
@@ -186,11 +193,8 @@ fn check_matrix(
     };
     assert_eq!(codes.len(), matrix.rows() * matrix.cols(), "{what}");
     for (i, code) in codes.iter().enumerate() {
-        assert_eq!(
-            matrix.code(i / matrix.cols(), i % matrix.cols()),
-            *code,
-            "{what}: {i}"
-        );
+        let (row, col) = place(i);
+        assert_eq!(matrix.code(row, col), *code, "{what}: {i}");
     }
     let Scales::Tensor(stored) = matrix.scales() else {
         panic!("{what}: {:?}", matrix.scales())

@@ -13,7 +13,7 @@ mod requests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onebit_convert::{ConvertError, Options, Verification, Verify, convert, verify};
+use onebit_convert::{ConvertError, DownType, Options, Verification, Verify, convert, verify};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")

@@ -10,6 +10,7 @@ use std::arch::asm;
 
 use super::Set;
 
+pub(super) mod columns;
 mod lanes;
 pub(super) mod popcount;
 pub(super) mod products;
@@ -134,6 +135,19 @@ macro_rules! shared {
         fn sum(self, lanes: Self::I) -> i32 {
             // SAFETY: the token proves the features.
             unsafe { std::arch::aarch64::vaddvq_s32(lanes) }
+        }
+
+        #[inline(always)]
+        fn t2_columns(
+            self,
+            strip: $crate::body::columns::Strip<'_>,
+            batch: &$crate::body::columns::Batch,
+            sums: &mut [i32; $crate::body::columns::STRIP],
+            ahead: &mut impl $crate::body::ahead::Ahead,
+        ) {
+            (0..batch.len).for_each(|i| ahead.request(self, i, 0));
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::columns::t2_columns(strip, batch, sums) }
         }
 
         #[inline(always)]
