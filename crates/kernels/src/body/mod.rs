@@ -16,6 +16,7 @@ pub(crate) mod columns;
 pub(crate) mod decoded;
 pub(crate) mod elementwise;
 pub(crate) mod float;
+pub(crate) mod gemm;
 pub(crate) mod grouped;
 pub(crate) mod int;
 pub(crate) mod int4;

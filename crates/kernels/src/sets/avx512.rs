@@ -10,11 +10,13 @@ use std::ops::{Add, Div, Mul, Sub};
 use super::{Set, Vector};
 use crate::body::columns::{Batch, STRIP, Strip};
 
+mod gemm;
 mod popcount;
 
 crate::sets::kernel_set!(
     "avx512",
     Avx512,
+    gemm,
     target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")
 );
 

@@ -221,10 +221,16 @@ pub(crate) trait Vector:
 /// the set's features, around the generic body.
 macro_rules! kernel_set {
     ($name:literal, $token:ty, $features:meta) => {
+        $crate::sets::kernel_set! { @bodies $name, $token, $features; int }
+    };
+    ($name:literal, $token:ty, gemm, $features:meta) => {
+        $crate::sets::kernel_set! { @bodies $name, $token, $features; gemm }
+    };
+    (@bodies $name:literal, $token:ty, $features:meta; $int:ident) => {
         $crate::sets::kernel_set! { @table $name, $token, $features;
-            fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::t2;
-            fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::b1;
-            fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::i8;
+            fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
+            fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
+            fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;
             fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => columns::t2_columns;
             fn t2_listed(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, list: &[u32], out: &mut $crate::TileMut<'_, i32>) => int::t2_listed;
             fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => int4::i4;

@@ -1,0 +1,114 @@
+//! Panels of unpacked weights: a register is a unit, four columns of 16 rows, and one `vpdpbusd`
+//! multiplies it with four activations of a token, broadcast. A tile of 4 units and 6 tokens keeps 24
+//! registers of sums, and loads 10 registers for 24 products.
+
+use std::arch::x86_64::*;
+
+use super::{Avx512, load, load_rows};
+use crate::body::gemm::{MAX_UNITS, Panels, Sums, UNIT, Unit};
+
+impl Panels for Avx512 {
+    type Unit = __m512i;
+    const UNITS: usize = MAX_UNITS;
+    const TOKENS: usize = 6;
+    const MANY: usize = 8;
+    const WIDE_CODES: bool = true;
+
+    #[inline(always)]
+    fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [__m512i; UNIT] {
+        // SAFETY: the token proves the features.
+        unsafe { transposed(load_rows(rows)) }
+    }
+
+    #[inline(always)]
+    fn field<const BITS: usize>(self, packed: __m512i, p: usize) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mask = _mm512_set1_epi8(((1u16 << BITS) - 1) as i8);
+            let count = _mm_cvtsi32_si128((BITS * p) as i32);
+            _mm512_and_si512(_mm512_srl_epi16(packed, count), mask)
+        }
+    }
+
+    #[inline(always)]
+    fn flipped(self, bytes: __m512i) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    fn doubled(self, bytes: __m512i) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_add_epi8(bytes, bytes) }
+    }
+
+    #[inline(always)]
+    fn store(self, unit: __m512i, out: &mut Unit) {
+        // SAFETY: the token proves the features; `out` is 64 bytes.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), unit) }
+    }
+
+    #[inline(always)]
+    fn tile<const T: usize>(self, _max: u8, panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Sums<T>) {
+        // SAFETY: the token proves the features.
+        unsafe { tile(panel, x, sums) }
+    }
+}
+
+/// [`Panels::tile`].
+///
+/// # Safety
+/// The CPU must have AVX-512 F and VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<const T: usize>(panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Sums<T>) {
+    let panel = panel.as_chunks::<MAX_UNITS>().0;
+    let x = x.map(|x| &x[..panel.len()]);
+    let mut acc = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+    for (k, units) in panel.iter().enumerate() {
+        // SAFETY: this function has the feature.
+        let units = units.each_ref().map(|unit| unsafe { load(unit) });
+        for t in 0..T {
+            let x = _mm512_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+            for u in 0..MAX_UNITS {
+                acc[t][u] = _mm512_dpbusd_epi32(acc[t][u], units[u], x);
+            }
+        }
+    }
+    for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+        // SAFETY: sums of a unit are 64 bytes.
+        unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), *acc) }
+    }
+}
+
+/// Transposes 16 rows of 16 times 32 bits.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        // Four rows r..r + 4: vector c has, in each 128-bit lane, column c of that lane's four.
+        let mut fours = rows;
+        for four in fours.as_chunks_mut::<4>().0 {
+            let [a, b, c, d] = *four;
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab2, cd2) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            *four = [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab2, cd2),
+                _mm512_unpackhi_epi64(ab2, cd2),
+            ];
+        }
+        // Lane l of the fours of rows 0, 4, 8 and 12 makes column 4 l + c.
+        let mut out = rows;
+        for c in 0..4 {
+            let lanes = super::in_order([fours[c], fours[4 + c], fours[8 + c], fours[12 + c]]);
+            for l in 0..4 {
+                out[4 * l + c] = lanes[l];
+            }
+        }
+        out
+    }
+}
