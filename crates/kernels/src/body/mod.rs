@@ -19,7 +19,6 @@ pub(crate) mod float;
 pub(crate) mod gemm;
 pub(crate) mod grouped;
 pub(crate) mod int;
-pub(crate) mod int4;
 pub(crate) mod math;
 pub(crate) mod quantize;
 
