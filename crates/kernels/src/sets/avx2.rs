@@ -12,10 +12,16 @@ use super::{Set, Vector};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 
+mod gemm;
 mod groups;
 mod products;
 
-crate::sets::kernel_set!("avx2", Avx2, target_feature(enable = "avx2,f16c"));
+crate::sets::kernel_set!(
+    "avx2",
+    Avx2,
+    panels,
+    target_feature(enable = "avx2,f16c")
+);
 
 /// The features this CPU lacks.
 pub(crate) fn missing() -> Vec<&'static str> {

@@ -18,7 +18,7 @@ mod popcount;
 crate::sets::kernel_set!(
     "avx512",
     Avx512,
-    gemm,
+    panels,
     target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")
 );
 

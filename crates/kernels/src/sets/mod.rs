@@ -209,24 +209,25 @@ pub(crate) trait Vector:
 }
 
 /// Defines `TABLE`, the [`Kernels`](crate::Kernels) of a set: one wrapper per entry, compiled with
-/// the set's features, around the generic body.
+/// the set's features, around the generic body. A set that is listed with `panels` multiplies many
+/// tokens by [`gemm`](crate::body::gemm).
 macro_rules! kernel_set {
     ($name:literal, $token:ty, $features:meta) => {
-        $crate::sets::kernel_set! { @bodies $name, $token, $features; int }
+        $crate::sets::kernel_set! { @bodies $name, $token, $features; int, columns, grouped }
     };
-    ($name:literal, $token:ty, gemm, $features:meta) => {
-        $crate::sets::kernel_set! { @bodies $name, $token, $features; gemm }
+    ($name:literal, $token:ty, panels, $features:meta) => {
+        $crate::sets::kernel_set! { @bodies $name, $token, $features; gemm, gemm_columns, gemm_grouped }
     };
-    (@bodies $name:literal, $token:ty, $features:meta; $int:ident) => {
+    (@bodies $name:literal, $token:ty, $features:meta; $int:ident, $columns:ident, $grouped:ident) => {
         $crate::sets::kernel_set! { @table $name, $token, $features;
             fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
             fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;
-            fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => columns::t2_columns;
+            fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => $columns::t2_columns;
             fn t2_listed(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, list: &[u32], out: &mut $crate::TileMut<'_, i32>) => int::t2_listed;
-            fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::i4;
-            fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::grouped;
-            fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::by_group;
+            fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::i4;
+            fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::grouped;
+            fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::by_group;
             fn bits(job: &$crate::body::Product<'_, $crate::BitRows<'_>>, out: &mut $crate::TileMut<'_, i32>) => bits::bits;
             fn bits_grouped(job: &$crate::body::Product<'_, $crate::BitRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => bits::bits_grouped;
             fn f16(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f16;

@@ -17,7 +17,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::Set;
-use super::neon::{Lanes, quarter, quarter_i8};
+use super::neon::{quarter, quarter_i8};
 use super::neon_dotprod::{group_dots, planes};
 use crate::body::grouped::MAX_GROUPS;
 

@@ -10,7 +10,6 @@
 use std::arch::aarch64::*;
 
 use super::Set;
-use super::neon::Lanes;
 use super::neon_dotprod::{group_dots, planes};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::Codes;

@@ -63,7 +63,7 @@ pub(super) unsafe fn t2_columns<const H: usize, const A: i32, const B: i32>(
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-unsafe fn side_by_side(w: [__m256i; 4]) -> [__m256i; 4] {
+pub(super) unsafe fn side_by_side(w: [__m256i; 4]) -> [__m256i; 4] {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let low = _mm256_unpacklo_epi8(w[0], w[1]);

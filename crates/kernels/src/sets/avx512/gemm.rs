@@ -4,20 +4,27 @@
 
 use std::arch::x86_64::*;
 
-use super::{Avx512, load, load_rows};
-use crate::body::gemm::{MAX_UNITS, Panels, Sums, UNIT, Unit};
+use super::{Avx512, in_order, load, load_rows};
+use crate::body::gemm::panel::{Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
 
 impl Panels for Avx512 {
     type Unit = __m512i;
     const UNITS: usize = MAX_UNITS;
     const TOKENS: usize = 6;
     const MANY: usize = 8;
+    const MANY_GROUPED: usize = 4;
     const WIDE_CODES: bool = true;
 
     #[inline(always)]
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [__m512i; UNIT] {
         // SAFETY: the token proves the features.
         unsafe { transposed(load_rows(rows)) }
+    }
+
+    #[inline(always)]
+    fn side_by_side(self, atoms: [&[u8; 64]; 4]) -> [__m512i; 4] {
+        // SAFETY: the token proves the features.
+        unsafe { in_order(super::side_by_side(load_rows(atoms))) }
     }
 
     #[inline(always)]
@@ -49,34 +56,109 @@ impl Panels for Avx512 {
     }
 
     #[inline(always)]
-    fn tile<const T: usize>(self, _max: u8, panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Sums<T>) {
+    fn tile<const T: usize>(
+        self,
+        _max: u8,
+        panel: &[Unit],
+        x: [&[[i8; 4]]; T],
+        sums: &mut Tile<i32, T>,
+    ) {
         // SAFETY: the token proves the features.
         unsafe { tile(panel, x, sums) }
     }
+
+    #[inline(always)]
+    fn grouped_tile<const T: usize>(
+        self,
+        _max: u8,
+        panel: &[Unit],
+        x: [&[[i8; 4]]; T],
+        groups: Groups<'_, T>,
+        acc: &mut Tile<f32, T>,
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { grouped_tile(panel, x, groups, acc) }
+    }
+}
+
+/// Adds the sums of `code * x` over the columns of a panel to `acc`.
+///
+/// # Safety
+/// The CPU must have AVX-512 F and VNNI.
+#[inline(always)]
+unsafe fn dots<const T: usize>(
+    panel: &[[Unit; MAX_UNITS]],
+    x: [&[[i8; 4]]; T],
+    mut acc: [[__m512i; MAX_UNITS]; T],
+) -> [[__m512i; MAX_UNITS]; T] {
+    let x = x.map(|x| &x[..panel.len()]);
+    for (k, units) in panel.iter().enumerate() {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let mut codes = [_mm512_setzero_si512(); MAX_UNITS];
+            for u in 0..MAX_UNITS {
+                codes[u] = load(&units[u]);
+            }
+            for t in 0..T {
+                let x = _mm512_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                for u in 0..MAX_UNITS {
+                    acc[t][u] = _mm512_dpbusd_epi32(acc[t][u], codes[u], x);
+                }
+            }
+        }
+    }
+    acc
 }
 
 /// [`Panels::tile`].
 ///
 /// # Safety
-/// The CPU must have AVX-512 F and VNNI.
+/// The CPU must have this set's features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<const T: usize>(panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Sums<T>) {
-    let panel = panel.as_chunks::<MAX_UNITS>().0;
-    let x = x.map(|x| &x[..panel.len()]);
-    let mut acc = [[_mm512_setzero_si512(); MAX_UNITS]; T];
-    for (k, units) in panel.iter().enumerate() {
-        // SAFETY: this function has the feature.
-        let units = units.each_ref().map(|unit| unsafe { load(unit) });
-        for t in 0..T {
-            let x = _mm512_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
-            for u in 0..MAX_UNITS {
-                acc[t][u] = _mm512_dpbusd_epi32(acc[t][u], units[u], x);
-            }
+unsafe fn tile<const T: usize>(panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Tile<i32, T>) {
+    let zero = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+    // SAFETY: this function has the features; sums of a unit are 64 bytes.
+    unsafe {
+        let acc = dots(panel.as_chunks().0, x, zero);
+        for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+            _mm512_storeu_si512(sums.as_mut_ptr().cast(), *acc);
         }
     }
-    for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
-        // SAFETY: sums of a unit are 64 bytes.
-        unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), *acc) }
+}
+
+/// [`Panels::grouped_tile`].
+///
+/// # Safety
+/// The CPU must have this set's features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn grouped_tile<const T: usize>(
+    panel: &[Unit],
+    x: [&[[i8; 4]]; T],
+    groups: Groups<'_, T>,
+    acc: &mut Tile<f32, T>,
+) {
+    let panel = panel.as_chunks::<MAX_UNITS>().0;
+    for (g, scales) in groups.scales.iter().enumerate() {
+        let fours = g * groups.fours..(g + 1) * groups.fours;
+        let scales = &scales[groups.unit..];
+        let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+        for t in 0..T {
+            sums[t] = [_mm512_set1_epi32(-groups.offsets[t][g]); MAX_UNITS];
+        }
+        // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
+        unsafe {
+            let x = x.map(|x| &x[fours.clone()]);
+            let sums = dots(&panel[fours.clone()], x, sums);
+            for t in 0..T {
+                let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
+                for (u, scales) in scales.iter().take(MAX_UNITS).enumerate() {
+                    let factor = _mm512_mul_ps(_mm512_loadu_ps(scales.as_ptr()), multiplier);
+                    let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][u]), factor);
+                    let old = _mm512_loadu_ps(acc[t][u].as_ptr());
+                    _mm512_storeu_ps(acc[t][u].as_mut_ptr(), _mm512_add_ps(old, product));
+                }
+            }
+        }
     }
 }
 
@@ -88,7 +170,7 @@ unsafe fn tile<const T: usize>(panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Su
 unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
-        // Four rows r..r + 4: vector c has, in each 128-bit lane, column c of that lane's four.
+        // Of four rows, vector c gets column c of each 128-bit lane.
         let mut fours = rows;
         for four in fours.as_chunks_mut::<4>().0 {
             let [a, b, c, d] = *four;
@@ -101,10 +183,10 @@ unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
                 _mm512_unpackhi_epi64(ab2, cd2),
             ];
         }
-        // Lane l of the fours of rows 0, 4, 8 and 12 makes column 4 l + c.
+        // Lane l of the four vectors c makes column 4 l + c.
         let mut out = rows;
         for c in 0..4 {
-            let lanes = super::in_order([fours[c], fours[4 + c], fours[8 + c], fours[12 + c]]);
+            let lanes = in_order([fours[c], fours[4 + c], fours[8 + c], fours[12 + c]]);
             for l in 0..4 {
                 out[4 * l + c] = lanes[l];
             }
