@@ -112,7 +112,11 @@ pub(super) struct Geometry<const BITS: usize>;
 impl<const BITS: usize> Geometry<BITS> {
     pub(super) const PLANES: usize = 8 / BITS;
     /// Planes of 64 columns in a group.
-    pub(super) const GROUP_PLANES: usize = if BITS == 4 { 1 } else { SIGN_GROUP / ATOM_BYTES };
+    pub(super) const GROUP_PLANES: usize = if BITS == 4 {
+        1
+    } else {
+        SIGN_GROUP / ATOM_BYTES
+    };
     /// Groups in an atom.
     pub(super) const GROUPS: usize = Self::PLANES / Self::GROUP_PLANES;
     const STEP: i32 = if BITS == 1 { 2 } else { 1 };

@@ -16,12 +16,7 @@ mod gemm;
 mod groups;
 mod products;
 
-crate::sets::kernel_set!(
-    "avx2",
-    Avx2,
-    panels,
-    target_feature(enable = "avx2,f16c")
-);
+crate::sets::kernel_set!("avx2", Avx2, panels, target_feature(enable = "avx2,f16c"));
 
 /// The features this CPU lacks.
 pub(crate) fn missing() -> Vec<&'static str> {

@@ -15,15 +15,13 @@
 use onebit_format::{Layout, MatrixRef};
 
 use super::panel::{
-    COLS, Groups, I4, MAX_UNITS, Panel, Panels, ROWS, UNIT, Unit, Unpack, per_tile, unpack,
+    COLS, GROUPS, Groups, I4, MAX_UNITS, Panel, PanelScales, Panels, ROWS, UNIT, Unit, Unpack,
+    per_tile, unpack,
 };
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
 use crate::input::{I8GroupRows, I8Rows};
 use crate::tiles::TileMut;
-
-/// Most groups in a panel.
-const GROUPS: usize = COLS / 64;
 
 /// Tokens whose activations are added up at once.
 const TOKENS: usize = 48;
@@ -60,9 +58,6 @@ pub(crate) fn i4<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
         false => product::<S, _, I4, 4, 2>(s, job, out),
     }
 }
-
-/// The scales of a panel: `[group][unit][row]`.
-type PanelScales = [[[f32; UNIT]; ROWS / UNIT]; GROUPS];
 
 #[inline(always)]
 fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize>(
@@ -182,13 +177,13 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         t: usize,
         unit: usize,
     ) -> Groups<'a, T> {
-        let count = self.groups.len();
         Groups {
+            count: self.groups.len(),
             fours: self.group_planes * 16,
-            scales: &self.scales[..count],
+            scales: self.scales,
             unit,
-            offsets: std::array::from_fn(|i| &activations.offsets[t + i][..count]),
-            multipliers: std::array::from_fn(|i| &activations.multipliers[t + i][..count]),
+            offsets: std::array::from_fn(|i| &activations.offsets[t + i]),
+            multipliers: std::array::from_fn(|i| &activations.multipliers[t + i]),
         }
     }
 

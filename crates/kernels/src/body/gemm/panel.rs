@@ -32,18 +32,25 @@ pub(crate) type Unit = [u8; 64];
 /// Something of every output of a tile: `[token][unit][row]`.
 pub(crate) type Tile<X, const T: usize> = [[[X; UNIT]; MAX_UNITS]; T];
 
+/// Most groups of columns in a panel.
+pub(crate) const GROUPS: usize = COLS / 64;
+
+/// The scales of a panel: `[group][unit][row]`.
+pub(crate) type PanelScales = [[[f32; UNIT]; ROWS / UNIT]; GROUPS];
+
 /// What the sums of groups of columns are scaled with, for the tokens of a tile.
 #[derive(Clone, Copy)]
 pub(crate) struct Groups<'a, const T: usize> {
-    /// Fours of columns in a group.
+    /// How many there are, and the fours of columns in each.
+    pub(crate) count: usize,
     pub(crate) fours: usize,
-    /// `[group][unit][row]`, and the tile's first unit.
-    pub(crate) scales: &'a [[[f32; UNIT]; ROWS / UNIT]],
+    pub(crate) scales: &'a PanelScales,
+    /// The tile's first unit.
     pub(crate) unit: usize,
-    /// Of each token and group, what is taken off the sums of `code * x`, and what the rest is multiplied
-    /// with.
-    pub(crate) offsets: [&'a [i32]; T],
-    pub(crate) multipliers: [&'a [f32]; T],
+    /// Of each token, what is taken off the sums of `code * x` of a group, and what the rest is
+    /// multiplied with.
+    pub(crate) offsets: [&'a [i32; GROUPS]; T],
+    pub(crate) multipliers: [&'a [f32; GROUPS]; T],
 }
 
 /// A set that multiplies panels.
@@ -56,7 +63,7 @@ pub(crate) trait Panels: Set {
     const TOKENS: usize;
     /// Tokens from which unpacking into a panel pays.
     const MANY: usize;
-    /// The same where groups of columns have scales.
+    /// The same where groups of columns have scales, and for matrices stored transposed.
     const MANY_GROUPED: usize;
     /// Whether a tile takes codes up to 255.
     const WIDE_CODES: bool;
@@ -190,10 +197,15 @@ pub(super) fn unpack<S: Panels, L: Unpack<P>, const P: usize>(
                 bytes[r] = &w_rows[r][a];
                 s.prefetch(bytes[r].as_ptr().wrapping_add(64 * atoms.len()));
             }
-            for (c, packed) in s.interleaved(bytes).into_iter().enumerate() {
-                for (p, plane) in L::planes(s, packed).into_iter().enumerate() {
-                    let four = (i * P + p) * 16 + c;
-                    s.store(plane, &mut tile[four * S::UNITS + u % S::UNITS]);
+            let packed = s.interleaved(bytes);
+            let units = &mut tile[i * P * 16 * S::UNITS..][..P * 16 * S::UNITS];
+            for c in 0..16 {
+                let planes = L::planes(s, packed[c]);
+                for p in 0..P {
+                    s.store(
+                        planes[p],
+                        &mut units[(16 * p + c) * S::UNITS + u % S::UNITS],
+                    );
                 }
             }
         }

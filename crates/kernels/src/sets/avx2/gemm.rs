@@ -5,14 +5,14 @@
 use std::arch::x86_64::*;
 
 use super::{Avx2, half};
-use crate::body::gemm::panel::{Groups, Panels, Tile, UNIT, Unit};
+use crate::body::gemm::panel::{GROUPS, Groups, Panels, Tile, UNIT, Unit};
 
 impl Panels for Avx2 {
     type Unit = [__m256i; 2];
     const UNITS: usize = 1;
-    const TOKENS: usize = 4;
-    const MANY: usize = 8;
-    const MANY_GROUPED: usize = 4;
+    const TOKENS: usize = 5;
+    const MANY: usize = 24;
+    const MANY_GROUPED: usize = 3;
     /// The sum of two products of codes up to 255 does not fit 16 bits.
     const WIDE_CODES: bool = false;
 
@@ -169,20 +169,39 @@ macro_rules! tiles {
                 groups: Groups<'_, T>,
                 acc: &mut Tile<f32, T>,
             ) {
-                for (g, scales) in groups.scales.iter().enumerate() {
-                    let fours = g * groups.fours..(g + 1) * groups.fours;
-                    let mut offsets = [[_mm256_setzero_si256(); 2]; T];
+                // SAFETY: this function has the features; half a unit's numbers are 32 bytes.
+                unsafe {
+                    let mut y = [[_mm256_setzero_ps(); 2]; T];
                     for t in 0..T {
-                        offsets[t] = [_mm256_set1_epi32(-groups.offsets[t][g]); 2];
+                        let acc = acc[t][0].as_ptr();
+                        y[t] = [_mm256_loadu_ps(acc), _mm256_loadu_ps(acc.add(8))];
                     }
-                    // SAFETY: this function has the features.
-                    unsafe {
-                        let x = x.map(|x| &x[fours.clone()]);
-                        let dots = $dots(max, &panel[fours.clone()], x, offsets);
+                    for g in 0..groups.count.min(GROUPS) {
+                        let (start, len) = (g * groups.fours, groups.fours);
+                        let mut offsets = [[_mm256_setzero_si256(); 2]; T];
                         for t in 0..T {
-                            let multiplier = groups.multipliers[t][g];
-                            add_scaled(&mut acc[t][0], dots[t], &scales[groups.unit], multiplier);
+                            offsets[t] = [_mm256_set1_epi32(-groups.offsets[t][g]); 2];
                         }
+                        let mut part = x;
+                        for t in 0..T {
+                            part[t] = &x[t][start..][..len];
+                        }
+                        let dots = $dots(max, &panel[start..][..len], part, offsets);
+                        let scales = groups.scales[g][groups.unit].as_ptr();
+                        let scales = [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))];
+                        for t in 0..T {
+                            let multiplier = _mm256_set1_ps(groups.multipliers[t][g]);
+                            for h in 0..2 {
+                                let factor = _mm256_mul_ps(scales[h], multiplier);
+                                let dots = _mm256_cvtepi32_ps(dots[t][h]);
+                                y[t][h] = _mm256_add_ps(y[t][h], _mm256_mul_ps(dots, factor));
+                            }
+                        }
+                    }
+                    for t in 0..T {
+                        let acc = acc[t][0].as_mut_ptr();
+                        _mm256_storeu_ps(acc, y[t][0]);
+                        _mm256_storeu_ps(acc.add(8), y[t][1]);
                     }
                 }
             }
@@ -260,29 +279,6 @@ unsafe fn dots_vnni<const T: usize>(
         }
     }
     acc
-}
-
-/// `acc += dots * (scale * multiplier)` for the rows of a unit.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline(always)]
-unsafe fn add_scaled(
-    acc: &mut [f32; UNIT],
-    dots: [__m256i; 2],
-    scales: &[f32; UNIT],
-    multiplier: f32,
-) {
-    let halves = acc.as_chunks_mut::<8>().0.iter_mut();
-    for ((acc, scales), dots) in halves.zip(scales.as_chunks::<8>().0).zip(dots) {
-        // SAFETY: the caller vouches for the instructions; eight floats are 32 bytes.
-        unsafe {
-            let factor = _mm256_mul_ps(_mm256_loadu_ps(scales.as_ptr()), _mm256_set1_ps(multiplier));
-            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), factor);
-            let sum = _mm256_add_ps(_mm256_loadu_ps(acc.as_ptr()), product);
-            _mm256_storeu_ps(acc.as_mut_ptr(), sum);
-        }
-    }
 }
 
 /// Transposes half `H` of eight atoms as 8 times 32 bits.

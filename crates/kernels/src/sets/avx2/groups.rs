@@ -17,6 +17,7 @@ pub(super) unsafe fn dots<const BITS: usize, const R: usize, const T: usize>(
 ) -> [[[i32; R]; MAX_GROUPS]; T] {
     const { assert!(R <= 4) };
     let (planes, group_planes) = (8 / BITS, if BITS == 4 { 1 } else { 2 });
+    let x = x.map(|x| &x[..planes]);
     let mut dots = [[[0; R]; MAX_GROUPS]; T];
     // SAFETY: the caller vouches for the instructions; four sums are 16 bytes.
     unsafe {
@@ -24,27 +25,30 @@ pub(super) unsafe fn dots<const BITS: usize, const R: usize, const T: usize>(
             _mm256_set1_epi8(((1u16 << BITS) - 1) as i8),
             _mm256_set1_epi16(1),
         );
-        for t in 0..T {
-            let x = &x[t][..planes];
-            for g in 0..planes / group_planes {
-                let mut acc = [_mm256_setzero_si256(); 4];
-                for r in 0..R {
-                    let mut pairs = _mm256_setzero_si256();
-                    for p in g * group_planes..(g + 1) * group_planes {
-                        let count = _mm_cvtsi32_si128((BITS * p) as i32);
-                        let low = _mm256_srl_epi16(half::<u8, 0>(w[r]), count);
-                        let low = _mm256_and_si256(low, mask);
-                        let high = _mm256_srl_epi16(half::<u8, 1>(w[r]), count);
-                        let high = _mm256_and_si256(high, mask);
-                        let low = _mm256_maddubs_epi16(low, half::<i8, 0>(&x[p]));
-                        let high = _mm256_maddubs_epi16(high, half::<i8, 1>(&x[p]));
-                        pairs = _mm256_add_epi16(pairs, _mm256_add_epi16(low, high));
+        for g in 0..planes / group_planes {
+            let mut acc = [[_mm256_setzero_si256(); 4]; T];
+            for r in 0..R {
+                let mut pairs = [_mm256_setzero_si256(); T];
+                for p in g * group_planes..(g + 1) * group_planes {
+                    let count = _mm_cvtsi32_si128((BITS * p) as i32);
+                    let low = _mm256_srl_epi16(half::<u8, 0>(w[r]), count);
+                    let low = _mm256_and_si256(low, mask);
+                    let high = _mm256_srl_epi16(half::<u8, 1>(w[r]), count);
+                    let high = _mm256_and_si256(high, mask);
+                    for t in 0..T {
+                        let low = _mm256_maddubs_epi16(low, half::<i8, 0>(&x[t][p]));
+                        let high = _mm256_maddubs_epi16(high, half::<i8, 1>(&x[t][p]));
+                        pairs[t] = _mm256_add_epi16(pairs[t], _mm256_add_epi16(low, high));
                     }
-                    acc[r] = _mm256_madd_epi16(pairs, one);
                 }
+                for t in 0..T {
+                    acc[t][r] = _mm256_madd_epi16(pairs[t], one);
+                }
+            }
+            for t in 0..T {
                 let eight = _mm256_hadd_epi32(
-                    _mm256_hadd_epi32(acc[0], acc[1]),
-                    _mm256_hadd_epi32(acc[2], acc[3]),
+                    _mm256_hadd_epi32(acc[t][0], acc[t][1]),
+                    _mm256_hadd_epi32(acc[t][2], acc[t][3]),
                 );
                 let four = _mm_add_epi32(
                     _mm256_castsi256_si128(eight),

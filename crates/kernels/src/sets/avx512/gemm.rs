@@ -5,14 +5,14 @@
 use std::arch::x86_64::*;
 
 use super::{Avx512, in_order, load, load_rows};
-use crate::body::gemm::panel::{Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
+use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
 
 impl Panels for Avx512 {
     type Unit = __m512i;
     const UNITS: usize = MAX_UNITS;
     const TOKENS: usize = 6;
-    const MANY: usize = 8;
-    const MANY_GROUPED: usize = 4;
+    const MANY: usize = 32;
+    const MANY_GROUPED: usize = 7;
     const WIDE_CODES: bool = true;
 
     #[inline(always)]
@@ -138,26 +138,35 @@ unsafe fn grouped_tile<const T: usize>(
     acc: &mut Tile<f32, T>,
 ) {
     let panel = panel.as_chunks::<MAX_UNITS>().0;
-    for (g, scales) in groups.scales.iter().enumerate() {
-        let fours = g * groups.fours..(g + 1) * groups.fours;
-        let scales = &scales[groups.unit..];
-        let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
-        for t in 0..T {
-            sums[t] = [_mm512_set1_epi32(-groups.offsets[t][g]); MAX_UNITS];
+    // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
+    unsafe {
+        let mut y = [[_mm512_setzero_ps(); MAX_UNITS]; T];
+        for (y, acc) in y.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+            *y = _mm512_loadu_ps(acc.as_ptr());
         }
-        // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
-        unsafe {
-            let x = x.map(|x| &x[fours.clone()]);
-            let sums = dots(&panel[fours.clone()], x, sums);
+        for g in 0..groups.count.min(GROUPS) {
+            let (start, len) = (g * groups.fours, groups.fours);
+            let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+            for t in 0..T {
+                sums[t] = [_mm512_set1_epi32(-groups.offsets[t][g]); MAX_UNITS];
+            }
+            let mut part = x;
+            for t in 0..T {
+                part[t] = &x[t][start..][..len];
+            }
+            let sums = dots(&panel[start..][..len], part, sums);
+            let scales = &groups.scales[g].as_chunks::<MAX_UNITS>().0[groups.unit / MAX_UNITS];
             for t in 0..T {
                 let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
-                for (u, scales) in scales.iter().take(MAX_UNITS).enumerate() {
-                    let factor = _mm512_mul_ps(_mm512_loadu_ps(scales.as_ptr()), multiplier);
+                for u in 0..MAX_UNITS {
+                    let factor = _mm512_mul_ps(_mm512_loadu_ps(scales[u].as_ptr()), multiplier);
                     let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][u]), factor);
-                    let old = _mm512_loadu_ps(acc[t][u].as_ptr());
-                    _mm512_storeu_ps(acc[t][u].as_mut_ptr(), _mm512_add_ps(old, product));
+                    y[t][u] = _mm512_add_ps(y[t][u], product);
                 }
             }
+        }
+        for (y, acc) in y.as_flattened().iter().zip(acc.as_flattened_mut()) {
+            _mm512_storeu_ps(acc.as_mut_ptr(), *y);
         }
     }
 }
