@@ -48,10 +48,8 @@ fn grouped(
 ) -> f32 {
     let mut y = 0.0f32;
     for start in (0..w.cols()).step_by(size) {
-        let mut sum = 0i64;
-        for k in start..w.cols().min(start + size) {
-            sum += i64::from(w.code(row, k)) * i64::from(x[k]);
-        }
+        let product = |k: usize| i64::from(w.code(row, k)) * i64::from(x[k]);
+        let sum: i64 = (start..w.cols().min(start + size)).map(product).sum();
         y += sum as f32 * (w.scale(row, start) * multiplier(start / size));
     }
     y

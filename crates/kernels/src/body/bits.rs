@@ -101,7 +101,7 @@ pub(crate) fn bits_grouped<S: Set>(
             let mut batch = [0.0; BATCH];
             for (a, (atom, x)) in atoms.iter().zip(x_row).enumerate() {
                 let first = a * MAX_GROUPS;
-                if first % BATCH == 0 {
+                if first.is_multiple_of(BATCH) {
                     batch = scales.batch(s, row, first);
                 }
                 let mask = if a + 1 == atoms.len() { &last } else { &full };

@@ -241,7 +241,7 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
         let mut scales = [[0.0; R]; BATCH];
         for a in 0..w_rows[0].len() {
             let first = a * Geometry::<BITS>::GROUPS;
-            if first % BATCH == 0 {
+            if first.is_multiple_of(BATCH) {
                 scales = self.scales_from::<R>(row, first);
             }
             let mut atoms = [&[0; 64]; R];
