@@ -168,7 +168,7 @@ impl Kernels {
     /// | layout | activations | arithmetic |
     /// |---|---|---|
     /// | T2, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
-    /// | I4, T2 and B1 with group scales | int8 | exact within a group, 16 lanes of `f32` across |
+    /// | I4, T2 and B1 with group scales | int8 | exact within a group, `f32` in their order across |
     /// | T2, B1 | int8 by groups | the same |
     /// | B1 | signs | as the same signs in int8 |
     /// | F16, BF16, F32 | f32 | 16 lanes of `f32`, multiply then add |

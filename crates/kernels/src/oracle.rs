@@ -38,7 +38,7 @@ pub fn product_i8(w: &MatrixRef<'_>, row: usize, x: &[i8], x_scale: f32) -> f32 
     }
 }
 
-/// Per group an exact sum in each lane, `k / 4 % 16`; between groups `f32`, in order.
+/// Per group an exact sum; between groups `f32`, in order.
 fn grouped(
     w: &MatrixRef<'_>,
     row: usize,
@@ -46,17 +46,13 @@ fn grouped(
     size: usize,
     multiplier: impl Fn(usize) -> f32,
 ) -> f32 {
-    let mut lanes = [0.0f32; 16];
+    let mut y = 0.0f32;
     for start in (0..w.cols()).step_by(size) {
-        let mut sums = [0i64; 16];
-        for k in start..w.cols().min(start + size) {
-            sums[k / 4 % 16] += i64::from(w.code(row, k)) * i64::from(x[k]);
-        }
-        for (lane, sum) in lanes.iter_mut().zip(sums) {
-            *lane += sum as f32 * (w.scale(row, start) * multiplier(start / size));
-        }
+        let product = |k: usize| i64::from(w.code(row, k)) * i64::from(x[k]);
+        let sum: i64 = (start..w.cols().min(start + size)).map(product).sum();
+        y += sum as f32 * (w.scale(row, start) * multiplier(start / size));
     }
-    tree_sum(lanes)
+    y
 }
 
 /// One element of a product with int8 activations that have a multiplier per group of 128 columns.

@@ -14,6 +14,10 @@ const PARTS_PER_THREAD: usize = 4;
 const STRIP: usize = 256;
 /// Columns are cut at multiples of this.
 const COLUMN_STEP: usize = 16;
+/// The same for many tokens: kernels unpack the weights of so many columns side by side.
+const TILE_STEP: usize = 64;
+/// How many tokens are many.
+const MANY_TOKENS: usize = 4;
 /// Bytes to work through, per part, below which cutting costs more than it saves.
 const MIN_PART_WORK: usize = 1 << 15;
 
@@ -69,7 +73,12 @@ impl Context<'_> {
         let parts = self
             .parts(weights.saturating_mul(tokens))
             .min(MAX_COLUMN_PARTS);
-        outputs.div_ceil(parts).next_multiple_of(COLUMN_STEP)
+        let step = if tokens < MANY_TOKENS {
+            COLUMN_STEP
+        } else {
+            TILE_STEP
+        };
+        outputs.div_ceil(parts).next_multiple_of(step)
     }
 }
 

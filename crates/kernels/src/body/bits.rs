@@ -8,19 +8,17 @@
 //! ```
 //!
 //! The last atom of a row goes through a mask, so padding takes no part whatever it holds. With group
-//! scales the 16 lanes of [`grouped`](super::grouped) are kept, so that the result has the same bits
-//! as that of the same signs as int8 codes.
+//! scales the exact sums of groups are added as in [`grouped`](super::grouped), so that the result has
+//! the same bits as that of the same signs as int8 codes.
 
 use onebit_format::{ATOM_BYTES, Layout, SIGN_GROUP, Scales};
 
-use super::grouped::{BATCH, GroupScales};
+use super::grouped::{BATCH, GroupScales, MAX_GROUPS};
 use super::{Block, Product, atoms_of, cover};
 use crate::input::BitRows;
-use crate::sets::{Set, Vector};
+use crate::sets::Set;
+use crate::sets::portable::differing_by_group;
 use crate::tiles::TileMut;
-
-/// Groups in an atom.
-const GROUPS: usize = 512 / SIGN_GROUP;
 
 /// The bits of an atom that are columns, where it holds `cols` of them: bit `p` of byte `j` is column
 /// `64p + j`.
@@ -99,32 +97,24 @@ pub(crate) fn bits_grouped<S: Set>(
         let atoms = atoms_of(w, row);
         for token in 0..x.tokens() {
             let x_row = x.row(token).as_chunks::<ATOM_BYTES>().0;
-            let mut acc = s.splat(0.0);
+            let mut y = 0.0;
             let mut batch = [0.0; BATCH];
-            for g in 0..groups {
-                if g % BATCH == 0 {
-                    batch = scales.batch(s, row, g);
+            for (a, (atom, x)) in atoms.iter().zip(x_row).enumerate() {
+                let first = a * MAX_GROUPS;
+                if first.is_multiple_of(BATCH) {
+                    batch = scales.batch(s, row, first);
                 }
-                let (a, shift) = (g / GROUPS, g % GROUPS * 2);
                 let mask = if a + 1 == atoms.len() { &last } else { &full };
-                let dot = columns(s, mask, shift) + s.xnor_lanes(&atoms[a], &x_row[a], mask, shift);
-                acc = acc + dot * s.splat(batch[g % BATCH]);
+                let differing = differing_by_group(atom, x, mask);
+                for g in first..groups.min(first + MAX_GROUPS) {
+                    let cols = SIGN_GROUP.min(w.cols() - g * SIGN_GROUP) as i32;
+                    let dot = cols - 2 * differing[g - first] as i32;
+                    y += dot as f32 * batch[g % BATCH];
+                }
             }
-            out.row(token)[row - rows.start] = acc.tree_sum() * (1.0 / x.scale(token));
+            out.row(token)[row - rows.start] = y * (1.0 / x.scale(token));
         }
     }
-}
-
-/// How many of the group's columns each lane has.
-#[inline(always)]
-fn columns<S: Set>(s: S, mask: &[u8; ATOM_BYTES], shift: usize) -> S::F {
-    let mut lanes = [0.0; 16];
-    for (lane, four) in lanes.iter_mut().zip(mask.as_chunks::<4>().0) {
-        for byte in four {
-            *lane += f32::from((byte >> shift) & 1) + f32::from((byte >> shift >> 1) & 1);
-        }
-    }
-    s.load(&lanes)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! Ternary and binary weights times int8 activations, where either side has a scale per 128 columns.
+//! Integer weights times int8 activations, where either side has a scale per group of columns:
+//! ternary and binary weights per 128, 4-bit weights per 64.
 //!
-//! As in [`int4`](super::int4): exact within a group, `f32` between groups, lane `l` of 16 owning
-//! bytes `4l..4l + 4` of the group's two planes:
+//! Within a group sums are exact integers; between groups they are `f32`, in the order of the groups:
 //!
 //! ```text
+//! y = 0
 //! for each group g, in order:
-//!     acc[l] += float(exact dot of the lane's eight columns) * (weight scale[g] * multiplier[g])
-//! y = tree_sum(acc) * (1 / s)
+//!     y += float(exact dot of the group) * (weight scale[g] * multiplier[g])
+//! y *= 1 / s
 //! ```
 //!
 //! Activations with one scale `s` per token have multipliers of 1; those with a multiplier per group
@@ -24,11 +25,14 @@ use crate::tiles::TileMut;
 /// Group scales that are converted together.
 pub(super) const BATCH: usize = 16;
 
-/// The two planes of a group.
-type Planes = [[i8; ATOM_BYTES]; SIGN_GROUP / ATOM_BYTES];
+/// Most groups in an atom.
+pub(crate) const MAX_GROUPS: usize = 4;
+
+/// Most groups in a row: a row has at most 65,536 columns.
+const MAX_ROW_GROUPS: usize = 65_536 / 64;
 
 /// Int8 activations with scales of either kind.
-trait Scaled: Rows {
+pub(super) trait Scaled: Rows + Copy {
     fn codes(&self, token: usize) -> &[i8];
     /// What the dots of a group are multiplied by.
     fn multiplier(&self, token: usize, group: usize) -> f32;
@@ -103,35 +107,86 @@ impl<'a> GroupScales<'a> {
     }
 }
 
+/// A layout of `BITS` bits per code as groups: the weight is `STEP * code - OFFSET`.
+pub(super) struct Geometry<const BITS: usize>;
+
+impl<const BITS: usize> Geometry<BITS> {
+    pub(super) const PLANES: usize = 8 / BITS;
+    /// Planes of 64 columns in a group.
+    pub(super) const GROUP_PLANES: usize = if BITS == 4 {
+        1
+    } else {
+        SIGN_GROUP / ATOM_BYTES
+    };
+    /// Groups in an atom.
+    pub(super) const GROUPS: usize = Self::PLANES / Self::GROUP_PLANES;
+    const STEP: i32 = if BITS == 1 { 2 } else { 1 };
+    const OFFSET: i32 = if BITS == 4 { 8 } else { 1 };
+}
+
 /// Products of a ternary or binary matrix with group scales, int8 activations scaled per token.
 #[inline(always)]
-pub(crate) fn grouped<S: Set>(set: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
-    product(set, job, out);
+pub(crate) fn grouped<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+    match job.w.layout() {
+        Layout::T2 => product::<S, _, 2>(s, job, out),
+        _ => product::<S, _, 1>(s, job, out),
+    }
 }
 
 /// Products of a ternary or binary matrix, int8 activations scaled per group.
 #[inline(always)]
 pub(crate) fn by_group<S: Set>(
-    set: S,
+    s: S,
     job: &Product<'_, I8GroupRows<'_>>,
     out: &mut TileMut<'_, f32>,
 ) {
-    product(set, job, out);
+    match job.w.layout() {
+        Layout::T2 => product::<S, _, 2>(s, job, out),
+        _ => product::<S, _, 1>(s, job, out),
+    }
+}
+
+/// Products of a 4-bit matrix, int8 activations scaled per token.
+#[inline(always)]
+pub(crate) fn i4<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+    product::<S, _, 4>(s, job, out);
 }
 
 #[inline(always)]
-fn product<S: Set, X: Scaled>(set: S, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
+pub(super) fn product<S: Set, X: Scaled, const BITS: usize>(
+    set: S,
+    job: &Product<'_, X>,
+    out: &mut TileMut<'_, f32>,
+) {
     let scales = GroupScales::of(job.w);
-    let (rows, tokens) = (job.rows.clone(), job.x.tokens());
-    match job.w.layout() {
-        Layout::T2 => {
-            let block = Groups::<S, X, 2> { set, job, scales };
-            cover(S::MANY_FLOATS, rows, tokens, &block, out);
+    let groups = job.w.cols().div_ceil(64 * Geometry::<BITS>::GROUP_PLANES);
+    let mut sums = [[0; MAX_ROW_GROUPS]; super::TOKENS];
+    for first in (0..job.x.tokens()).step_by(super::TOKENS) {
+        let tokens = super::TOKENS.min(job.x.tokens() - first);
+        for t in 0..tokens {
+            let planes = job.x.codes(first + t).as_chunks::<64>().0;
+            let parts = planes.chunks(Geometry::<BITS>::GROUP_PLANES);
+            for (sum, part) in sums[t][..groups].iter_mut().zip(parts) {
+                *sum = set.group_sum(part);
+            }
         }
-        _ => {
-            let block = Groups::<S, X, 1> { set, job, scales };
-            cover(S::MANY_FLOATS, rows, tokens, &block, out);
-        }
+        let block = Groups::<S, X, BITS> {
+            set,
+            job,
+            scales,
+            groups,
+            sums: &sums,
+            first,
+        };
+        // Tokens are counted from the first of the four whose sums stand ready.
+        let mut out = out.some_rows(first..first + tokens);
+        cover(
+            S::MANY_REGISTERS,
+            job.rows.clone(),
+            tokens,
+            &block,
+            &mut out,
+        );
     }
 }
 
@@ -139,6 +194,11 @@ struct Groups<'a, S, X, const BITS: usize> {
     set: S,
     job: &'a Product<'a, X>,
     scales: GroupScales<'a>,
+    /// Groups in a row.
+    groups: usize,
+    /// The sum of the activations of each group, for the tokens from `first` on.
+    sums: &'a [[i32; MAX_ROW_GROUPS]; super::TOKENS],
+    first: usize,
 }
 
 impl<S: Set, X: Scaled, const BITS: usize> Block<f32> for Groups<'_, S, X, BITS> {
@@ -152,64 +212,75 @@ impl<S: Set, X: Scaled, const BITS: usize> Block<f32> for Groups<'_, S, X, BITS>
         let Product { rows: range, x, .. } = self.job;
         let acc = self.accumulate::<R, T>(rows, token);
         for t in 0..T {
-            let factor = x.factor(token + t);
+            let factor = x.factor(self.first + token + t);
             let out = out.row(token + t);
             for r in 0..R {
-                out[rows[r] - range.start] = acc[r][t].tree_sum() * factor;
+                out[rows[r] - range.start] = acc[t][r] * factor;
             }
         }
     }
 }
 
 impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
-    /// Groups in an atom.
-    const GROUPS: usize = 8 * ATOM_BYTES / BITS / SIGN_GROUP;
-
-    /// The loop over the groups of a block.
+    /// The loop over the atoms of a block.
     #[inline(always)]
     fn accumulate<const R: usize, const T: usize>(
         &self,
         rows: [usize; R],
         token: usize,
-    ) -> [[S::F; T]; R] {
+    ) -> [[f32; R]; T] {
         let Product { w, x, .. } = self.job;
-        let groups = w.cols().div_ceil(SIGN_GROUP);
-        let mut acc = [[self.set.splat(0.0); T]; R];
+        let mut acc = [[0.0; R]; T];
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for r in 0..R {
             w_rows[r] = atoms_of(w, rows[r]);
         }
-        let mut x_rows: [&[Planes]; T] = [&[]; T];
+        let mut x_rows: [&[[i8; 64]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
-            *x_row = &x.codes(token + t).as_chunks().0.as_chunks().0[..groups];
+            *x_row = x.codes(self.first + token + t).as_chunks().0;
         }
-        let mut batch = [[0.0; BATCH]; R];
+        let mut scales = [[0.0; R]; BATCH];
         let mut ahead = Streams::new(w_rows);
-        for g in 0..groups {
-            if g % BATCH == 0 {
-                for r in 0..R {
-                    batch[r] = self.scales.batch(self.set, rows[r], g);
-                }
+        for a in 0..w_rows[0].len() {
+            let first = a * Geometry::<BITS>::GROUPS;
+            if first.is_multiple_of(BATCH) {
+                scales = self.scales_from::<R>(rows, first);
             }
-            let (a, shift) = (g / Self::GROUPS, g % Self::GROUPS * 2 * BITS);
-            let mut atom = [&[0; 64]; R];
-            let mut factors = [[0.0; T]; R];
+            let mut atoms = [&[0; 64]; R];
             for r in 0..R {
-                atom[r] = &w_rows[r][a];
+                atoms[r] = &w_rows[r][a];
+                ahead.request(self.set, r, 64 * a);
+            }
+            let planes = Geometry::<BITS>::PLANES;
+            let mut x_atoms: [&[[i8; 64]]; T] = [&[]; T];
+            for t in 0..T {
+                x_atoms[t] = &x_rows[t][a * planes..][..planes];
+            }
+            let dots = self.set.group_dots::<BITS, R, T>(atoms, x_atoms);
+            for g in first..self.groups.min(first + Geometry::<BITS>::GROUPS) {
                 for t in 0..T {
-                    factors[r][t] = batch[r][g % BATCH] * x.multiplier(token + t, g);
+                    let offset = Geometry::<BITS>::OFFSET * self.sums[token + t][g];
+                    let multiplier = x.multiplier(self.first + token + t, g);
+                    for r in 0..R {
+                        let dot = Geometry::<BITS>::STEP * dots[t][g - first][r] - offset;
+                        acc[t][r] += dot as f32 * (scales[g % BATCH][r] * multiplier);
+                    }
                 }
             }
-            if shift == 0 {
-                (0..R).for_each(|r| ahead.request(self.set, r, 64 * a));
-            }
-            let mut planes = [&[[0; 64]; 2]; T];
-            for t in 0..T {
-                planes[t] = &x_rows[t][g];
-            }
-            self.set
-                .signs::<BITS, R, T>(&mut acc, atom, shift, factors, planes);
         }
         acc
+    }
+
+    /// The scales of `R` rows for the next [`BATCH`] groups.
+    #[inline(always)]
+    fn scales_from<const R: usize>(&self, rows: [usize; R], first: usize) -> [[f32; R]; BATCH] {
+        let mut scales = [[0.0; R]; BATCH];
+        for r in 0..R {
+            let batch = self.scales.batch(self.set, rows[r], first);
+            for g in 0..BATCH {
+                scales[g][r] = batch[g];
+            }
+        }
+        scales
     }
 }

@@ -17,12 +17,16 @@ pub(crate) mod columns;
 pub(crate) mod decoded;
 pub(crate) mod elementwise;
 pub(crate) mod float;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod gemm;
 pub(crate) mod grouped;
 pub(crate) mod int;
-pub(crate) mod int4;
 pub(crate) mod limits;
 pub(crate) mod math;
 pub(crate) mod quantize;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use gemm::{columns as gemm_columns, grouped as gemm_grouped};
 
 /// A matrix product to be done: `rows` of `w` times every token of `x`, whose rows reach to the
 /// layout's padded columns.

@@ -11,10 +11,13 @@ use std::ops::{Add, Div, Mul, Sub};
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
+use crate::body::grouped::MAX_GROUPS;
 
+mod gemm;
+mod groups;
 mod products;
 
-crate::sets::kernel_set!("avx2", Avx2, target_feature(enable = "avx2,f16c"));
+crate::sets::kernel_set!("avx2", Avx2, panels, target_feature(enable = "avx2,f16c"));
 
 /// The features this CPU lacks.
 pub(crate) fn missing() -> Vec<&'static str> {
@@ -370,18 +373,19 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
-    fn signs<const BITS: usize, const R: usize, const T: usize>(
+    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
         self,
-        acc: &mut [[Lanes; T]; R],
         w: [&[u8; 64]; R],
-        shift: usize,
-        factors: [[f32; T]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        for r in 0..R {
-            // SAFETY: the token proves the features.
-            unsafe { products::signs::<BITS, T>(&mut acc[r], w[r], shift, factors[r], &x) }
-        }
+        x: [&[[i8; 64]]; T],
+    ) -> [[[i32; R]; MAX_GROUPS]; T] {
+        // SAFETY: the token proves the features.
+        unsafe { groups::dots::<BITS, R, T>(w, x) }
+    }
+
+    #[inline(always)]
+    fn group_sum(self, x: &[[i8; 64]]) -> i32 {
+        // SAFETY: the token proves the features.
+        unsafe { groups::sum(x) }
     }
 
     #[inline(always)]
@@ -393,22 +397,5 @@ impl Set for Avx2 {
     ) -> [[u32; T]; R] {
         // SAFETY: the token proves the features.
         unsafe { products::differing(w, x, mask) }
-    }
-
-    #[inline(always)]
-    fn i4<const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Lanes; T]; R],
-        w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        for r in 0..R {
-            // SAFETY: the token proves the features.
-            unsafe {
-                products::i4_group::<0, 0, T>(&mut acc[r], w[r], scales[r][0], &x);
-                products::i4_group::<1, 4, T>(&mut acc[r], w[r], scales[r][1], &x);
-            }
-        }
     }
 }

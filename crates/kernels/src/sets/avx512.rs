@@ -10,12 +10,16 @@ use std::ops::{Add, Div, Mul, Sub};
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
+use crate::body::grouped::MAX_GROUPS;
 
+mod gemm;
+mod groups;
 mod popcount;
 
 crate::sets::kernel_set!(
     "avx512",
     Avx512,
+    panels,
     target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")
 );
 
@@ -382,41 +386,24 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn signs<const BITS: usize, const R: usize, const T: usize>(
+    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
         self,
-        acc: &mut [[Lanes; T]; R],
         w: [&[u8; 64]; R],
-        shift: usize,
-        factors: [[f32; T]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
+        x: [&[[i8; 64]]; T],
+    ) -> [[[i32; R]; MAX_GROUPS]; T] {
+        // SAFETY: the token proves the features.
+        unsafe { groups::dots::<BITS, R, T>(w, x) }
+    }
+
+    #[inline(always)]
+    fn group_sum(self, x: &[[i8; 64]]) -> i32 {
         // SAFETY: the token proves the features.
         unsafe {
-            let count = _mm_cvtsi32_si128(shift as i32);
-            let mut codes = [[_mm512_setzero_si512(); 2]; R];
-            for (codes, w) in codes.iter_mut().zip(load_rows(w)) {
-                let w = _mm512_srl_epi16(w, count);
-                *codes = if BITS == 2 {
-                    let mask = _mm512_set1_epi8(3);
-                    let high = _mm512_and_si512(_mm512_srli_epi16::<2>(w), mask);
-                    [_mm512_and_si512(w, mask), high]
-                } else {
-                    let mask = _mm512_set1_epi8(2);
-                    let low = _mm512_and_si512(_mm512_add_epi8(w, w), mask);
-                    [low, _mm512_and_si512(w, mask)]
-                };
+            let mut sum = _mm512_setzero_si512();
+            for x in x {
+                sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), load(x));
             }
-            let (zero, one) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
-            for t in 0..T {
-                let (x0, x1) = (load(&x[t][0]), load(&x[t][1]));
-                let ones = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, one, x0), one, x1);
-                let offset = _mm512_sub_epi32(zero, ones);
-                for r in 0..R {
-                    let dot = _mm512_dpbusd_epi32(offset, codes[r][0], x0);
-                    let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(dot, codes[r][1], x1));
-                    acc[r][t] = acc[r][t] + Lanes(dot) * self.splat(factors[r][t]);
-                }
-            }
+            _mm512_reduce_add_epi32(sum)
         }
     }
 
@@ -433,37 +420,6 @@ impl Set for Avx512 {
         } else {
             // SAFETY: the token proves the features.
             unsafe { popcount::with_table(w, x, mask) }
-        }
-    }
-
-    #[inline(always)]
-    fn i4<const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Lanes; T]; R],
-        w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        // SAFETY: the token proves the features.
-        unsafe {
-            let mask = _mm512_set1_epi8(15);
-            let mut codes = load_rows(w);
-            for group in 0..2 {
-                for t in 0..T {
-                    let x = load(&x[t][group]);
-                    let zero = _mm512_setzero_si512();
-                    let eights = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(8), x);
-                    let offset = _mm512_sub_epi32(zero, eights);
-                    for r in 0..R {
-                        let code = _mm512_and_si512(codes[r], mask);
-                        let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offset, code, x));
-                        acc[r][t] = acc[r][t] + Lanes(dot) * self.splat(scales[r][group]);
-                    }
-                }
-                for code in &mut codes {
-                    *code = _mm512_srli_epi16::<4>(*code);
-                }
-            }
         }
     }
 }

@@ -14,6 +14,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
+use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, Codes};
 
 #[cfg(target_arch = "x86_64")]
@@ -26,7 +27,7 @@ pub(crate) mod neon;
 pub(crate) mod neon_dotprod;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_i8mm;
-mod portable;
+pub(crate) mod portable;
 pub(crate) mod registry;
 pub(crate) mod scalar;
 #[cfg(target_arch = "aarch64")]
@@ -44,7 +45,7 @@ fn lacking(features: &[(&'static str, bool)]) -> Vec<&'static str> {
 
 /// An instruction set. A value is proof that this CPU has it.
 ///
-/// The four products take one atom (64 bytes) of each of `R` rows and the activations of the atom's
+/// The products take one atom (64 bytes) of each of `R` rows and the activations of the atom's
 /// columns for `T` tokens, in planes of 64, and add the products to `acc[row][token]`.
 pub(crate) trait Set: Copy {
     /// 16 lanes of `f32`.
@@ -91,34 +92,31 @@ pub(crate) trait Set: Copy {
         w: [&[u8; 64]; R],
         x: [&[[i8; 64]; 1]; T],
     );
-    /// For each of the atom's two groups in turn adds `dot * scale` in lane `l`, where `dot` is the
-    /// exact sum of `w * x` over bytes `4l..4l + 4` of the group.
-    fn i4<const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Self::F; T]; R],
-        w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    );
-
-    /// Adds `dot * factors[row][token]` for a group of 128 ternary (`BITS` = 2) or binary (1) codes,
-    /// the first of whose two planes is at bit `shift` of each byte: lane `l` of `dot` is the exact
-    /// sum of `w * x` over bytes `4l..4l + 4` of both planes.
+    /// The exact sums of `code * x` of each group of an atom: `[token][group][row]`. Codes of 4 bits
+    /// have groups of one plane, those of 1 or 2 bits of two planes. As many planes of activations as
+    /// an atom has.
     #[inline(always)]
-    fn signs<const BITS: usize, const R: usize, const T: usize>(
+    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
         self,
-        acc: &mut [[Self::F; T]; R],
         w: [&[u8; 64]; R],
-        shift: usize,
-        factors: [[f32; T]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        for r in 0..R {
-            for t in 0..T {
-                let dots = self.load(&portable::sign_dots(BITS, w[r], shift, x[t]));
-                acc[r][t] = acc[r][t] + dots * self.splat(factors[r][t]);
+        x: [&[[i8; 64]]; T],
+    ) -> [[[i32; R]; MAX_GROUPS]; T] {
+        let mut dots = [[[0; R]; MAX_GROUPS]; T];
+        for t in 0..T {
+            for r in 0..R {
+                let groups = portable::group_dots::<BITS>(w[r], x[t]);
+                for g in 0..MAX_GROUPS {
+                    dots[t][g][r] = groups[g];
+                }
             }
         }
+        dots
+    }
+
+    /// The sum of the activations of a group.
+    #[inline(always)]
+    fn group_sum(self, x: &[[i8; 64]]) -> i32 {
+        x.as_flattened().iter().map(|x| i32::from(*x)).sum()
     }
 
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of
@@ -137,13 +135,6 @@ pub(crate) trait Set: Copy {
             }
         }
         counts
-    }
-
-    /// -2 times the bits that differ in the two planes at bit `shift` of each byte, under `mask`: lane
-    /// `l` has those of bytes `4l..4l + 4`.
-    #[inline(always)]
-    fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
-        self.load(&portable::xnor_lanes(w, x, mask, shift))
     }
 
     /// The sums that stand in the accumulators of a block. For sets whose [`t2`](Set::t2),
@@ -229,18 +220,25 @@ pub(crate) trait Vector:
 }
 
 /// Defines `TABLE`, the [`Kernels`](crate::Kernels) of a set: one wrapper per entry, compiled with
-/// the set's features, around the generic body.
+/// the set's features, around the generic body. A set that is listed with `panels` multiplies many
+/// tokens by [`gemm`](crate::body::gemm).
 macro_rules! kernel_set {
     ($name:literal, $token:ty, $features:meta) => {
+        $crate::sets::kernel_set! { @bodies $name, $token, $features; int, columns, grouped }
+    };
+    ($name:literal, $token:ty, panels, $features:meta) => {
+        $crate::sets::kernel_set! { @bodies $name, $token, $features; gemm, gemm_columns, gemm_grouped }
+    };
+    (@bodies $name:literal, $token:ty, $features:meta; $int:ident, $columns:ident, $grouped:ident) => {
         $crate::sets::kernel_set! { @table $name, $token, $features;
-            fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::t2;
-            fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::b1;
-            fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => int::i8;
-            fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => columns::t2_columns;
+            fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
+            fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
+            fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;
+            fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => $columns::t2_columns;
             fn t2_listed(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, list: &[u32], out: &mut $crate::TileMut<'_, i32>) => int::t2_listed;
-            fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => int4::i4;
-            fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::grouped;
-            fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => grouped::by_group;
+            fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::i4;
+            fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::grouped;
+            fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::by_group;
             fn bits(job: &$crate::body::Product<'_, $crate::BitRows<'_>>, out: &mut $crate::TileMut<'_, i32>) => bits::bits;
             fn bits_grouped(job: &$crate::body::Product<'_, $crate::BitRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => bits::bits_grouped;
             fn f16(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f16;

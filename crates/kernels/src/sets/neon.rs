@@ -9,6 +9,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::Set;
+use crate::body::grouped::MAX_GROUPS;
 
 pub(super) mod columns;
 mod lanes;
@@ -149,12 +150,6 @@ macro_rules! shared {
             // SAFETY: the token proves the features.
             unsafe { $crate::sets::neon::columns::t2_columns(strip, batch, sums) }
         }
-
-        #[inline(always)]
-        fn xnor_lanes(self, w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> Self::F {
-            // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::popcount::xnor_lanes(w, x, mask, shift) }
-        }
     };
 }
 pub(super) use shared;
@@ -221,31 +216,16 @@ impl Set for Neon {
     }
 
     #[inline(always)]
-    fn i4<const R: usize, const T: usize>(
+    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
         self,
-        acc: &mut [[Lanes; T]; R],
         w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
+        x: [&[[i8; 64]]; T],
+    ) -> [[[i32; R]; MAX_GROUPS]; T] {
+        let mut dots = [[[0; R]; MAX_GROUPS]; T];
         for r in 0..R {
             // SAFETY: the token proves the features.
-            unsafe { products::i4_atom(&mut acc[r], w[r], scales[r], &x) }
+            unsafe { products::group_dots::<BITS, R, T>(&mut dots, r, w[r], &x) }
         }
-    }
-
-    #[inline(always)]
-    fn signs<const BITS: usize, const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Lanes; T]; R],
-        w: [&[u8; 64]; R],
-        shift: usize,
-        factors: [[f32; T]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        for r in 0..R {
-            // SAFETY: the token proves the features.
-            unsafe { products::sign_group::<BITS, T>(&mut acc[r], w[r], shift, factors[r], &x) }
-        }
+        dots
     }
 }

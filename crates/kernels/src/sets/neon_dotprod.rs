@@ -8,8 +8,9 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::Set;
-use super::neon::products::{add_scaled, nibbles, sign_codes};
-use super::neon::{Lanes, quarter, quarter_i8};
+use super::neon::products::codes;
+use super::neon::{quarter, quarter_i8};
+use crate::body::grouped::MAX_GROUPS;
 
 crate::sets::kernel_set!(
     "neon-dotprod",
@@ -93,59 +94,37 @@ pub(super) unsafe fn planes<const P: usize, const BITS: i32, const R: usize, con
     }
 }
 
-/// Adds the scaled products of the two groups of 4-bit atoms.
+/// The sums of `code * x` of each group of an atom.
 ///
 /// # Safety
 /// The CPU must have `dotprod`.
 #[inline(always)]
-pub(super) unsafe fn i4_atoms<const R: usize, const T: usize>(
-    acc: &mut [[Lanes; T]; R],
+pub(super) unsafe fn group_dots<const BITS: usize, const R: usize, const T: usize>(
     w: [&[u8; 64]; R],
-    scales: [[f32; 2]; R],
-    x: [&[[i8; 64]; 2]; T],
-) {
+    x: [&[[i8; 64]]; T],
+) -> [[[i32; R]; MAX_GROUPS]; T] {
+    let (planes, group_planes) = (8 / BITS, if BITS == 4 { 1 } else { 2 });
+    let mut dots = [[[0; R]; MAX_GROUPS]; T];
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         for r in 0..R {
-            for group in 0..2 {
+            for g in 0..planes / group_planes {
+                let mut sums = [vdupq_n_s32(0); T];
                 for q in 0..4 {
-                    let codes = nibbles(w[r], q, group);
-                    for t in 0..T {
-                        let x = quarter_i8(&x[t][group], q);
-                        let dots = sdot(vdupq_n_s32(0), codes, x);
-                        add_scaled(&mut acc[r][t], q, dots, scales[r][group]);
+                    for p in g * group_planes..(g + 1) * group_planes {
+                        let codes = codes::<BITS>(w[r], q, p);
+                        for t in 0..T {
+                            sums[t] = sdot(sums[t], codes, quarter_i8(&x[t][p], q));
+                        }
                     }
                 }
-            }
-        }
-    }
-}
-
-/// Adds the scaled products of a group of 128 ternary or binary weights.
-///
-/// # Safety
-/// The CPU must have `dotprod`.
-#[inline(always)]
-pub(super) unsafe fn sign_groups<const BITS: usize, const R: usize, const T: usize>(
-    acc: &mut [[Lanes; T]; R],
-    w: [&[u8; 64]; R],
-    shift: usize,
-    factors: [[f32; T]; R],
-    x: [&[[i8; 64]; 2]; T],
-) {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        for r in 0..R {
-            for q in 0..4 {
-                let [a, b] = sign_codes::<BITS>(w[r], q, shift);
                 for t in 0..T {
-                    let dots = sdot(vdupq_n_s32(0), a, quarter_i8(&x[t][0], q));
-                    let dots = sdot(dots, b, quarter_i8(&x[t][1], q));
-                    add_scaled(&mut acc[r][t], q, dots, factors[r][t]);
+                    dots[t][g][r] = vaddvq_s32(sums[t]);
                 }
             }
         }
     }
+    dots
 }
 
 impl Set for NeonDotprod {
@@ -187,27 +166,12 @@ impl Set for NeonDotprod {
     }
 
     #[inline(always)]
-    fn i4<const R: usize, const T: usize>(
+    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
         self,
-        acc: &mut [[Lanes; T]; R],
         w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
+        x: [&[[i8; 64]]; T],
+    ) -> [[[i32; R]; MAX_GROUPS]; T] {
         // SAFETY: the token proves the features.
-        unsafe { i4_atoms(acc, w, scales, x) }
-    }
-
-    #[inline(always)]
-    fn signs<const BITS: usize, const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Lanes; T]; R],
-        w: [&[u8; 64]; R],
-        shift: usize,
-        factors: [[f32; T]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        // SAFETY: the token proves the features.
-        unsafe { sign_groups::<BITS, R, T>(acc, w, shift, factors, x) }
+        unsafe { group_dots::<BITS, R, T>(w, x) }
     }
 }

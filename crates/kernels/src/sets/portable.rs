@@ -1,22 +1,24 @@
 //! Bodies that need no instructions of a set: what a set has until it brings its own.
 
 use crate::body::columns::{Batch, STRIP, Strip};
+use crate::body::grouped::MAX_GROUPS;
 
-/// The 16 lane dots of a group of sign codes with `bits` bits each, the first plane at bit `shift` of
-/// each byte: codes of two bits are `w + 1`, of one bit `(w + 1) / 2`.
+/// The sums of `code * x` of each group of an atom with codes of `BITS` bits. The products of one byte
+/// of a group sum to less than 2^11.
 #[inline(always)]
-pub(crate) fn sign_dots(bits: usize, w: &[u8; 64], shift: usize, x: &[[i8; 64]; 2]) -> [f32; 16] {
-    let (mask, step) = ((1 << bits) - 1, if bits == 1 { 2 } else { 1 });
-    let mut sums = [0i16; 64];
-    for (p, x) in x.iter().enumerate() {
-        for j in 0..64 {
-            let code = i16::from((w[j] >> (shift + p * bits)) & mask);
-            sums[j] += (code * step - 1) * i16::from(x[j]);
+pub(crate) fn group_dots<const BITS: usize>(w: &[u8; 64], x: &[[i8; 64]]) -> [i32; MAX_GROUPS] {
+    let mask = (1 << BITS) - 1;
+    let group_planes = if BITS == 4 { 1 } else { 2 };
+    let mut dots = [0; MAX_GROUPS];
+    for (g, planes) in x.chunks(group_planes).enumerate() {
+        let mut sums = [0i16; 64];
+        for (p, x) in planes.iter().enumerate() {
+            let shift = (g * group_planes + p) * BITS;
+            for j in 0..64 {
+                sums[j] += i16::from((w[j] >> shift) & mask) * i16::from(x[j]);
+            }
         }
-    }
-    let mut dots = [0.0; 16];
-    for (dot, four) in dots.iter_mut().zip(sums.as_chunks::<4>().0) {
-        *dot = f32::from(four[0] + four[1] + four[2] + four[3]);
+        dots[g] = sums.iter().map(|sum| i32::from(*sum)).sum();
     }
     dots
 }
@@ -39,20 +41,25 @@ pub(crate) fn differing(w: &[[u8; 64]], x: &[[u8; 64]], mask: &[u8; 64]) -> u32 
     count
 }
 
-/// For each lane, -2 times the differing bits of its four bytes in the two planes at bit `shift`,
-/// under `mask`.
+/// How many bits of an atom differ under `mask`, by groups of two planes.
 #[inline(always)]
-pub(crate) fn xnor_lanes(w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64], shift: usize) -> [f32; 16] {
-    let mut counts = [0u8; 64];
-    for j in 0..64 {
-        let differ = ((w[j] ^ x[j]) & mask[j]) >> shift;
-        counts[j] = (differ & 1) + ((differ >> 1) & 1);
+pub(crate) fn differing_by_group(w: &[u8; 64], x: &[u8; 64], mask: &[u8; 64]) -> [u32; MAX_GROUPS] {
+    let mut counts = [0; MAX_GROUPS];
+    let eights = |bytes: &'_ [u8; 64]| -> [u64; 8] {
+        let mut eights = [0; 8];
+        for (eight, bytes) in eights.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *eight = u64::from_le_bytes(*bytes);
+        }
+        eights
+    };
+    let (w, x, mask) = (eights(w), eights(x), eights(mask));
+    for i in 0..8 {
+        let bits = (w[i] ^ x[i]) & mask[i];
+        for (g, count) in counts.iter_mut().enumerate() {
+            *count += (bits & (0x0303_0303_0303_0303 << (2 * g))).count_ones();
+        }
     }
-    let mut lanes = [0.0; 16];
-    for (lane, four) in lanes.iter_mut().zip(counts.as_chunks::<4>().0) {
-        *lane = -2.0 * f32::from(four[0] + four[1] + four[2] + four[3]);
-    }
-    lanes
+    counts
 }
 
 /// Bit `i` says whether code `i` of at most 64 is not 0.

@@ -249,24 +249,6 @@ impl Set for Scalar {
             }
         }
     }
-
-    #[inline(always)]
-    fn i4<const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Lanes; T]; R],
-        w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        for r in 0..R {
-            for t in 0..T {
-                for group in 0..2 {
-                    let dots = nibble_dots(w[r], 4 * group as u32, &x[t][group]);
-                    acc[r][t] = acc[r][t] + Lanes(dots) * self.splat(scales[r][group]);
-                }
-            }
-        }
-    }
 }
 
 /// The sum of `code * x` over the `P` planes of codes of `BITS` bits in an atom. The products of
@@ -282,18 +264,4 @@ fn planes<const P: usize, const BITS: u32>(w: &[u8; 64], x: &[[i8; 64]; P]) -> i
         }
     }
     sums.iter().map(|&s| i32::from(s)).sum()
-}
-
-/// The 16 dot products of four nibbles each, taken at bit `shift`, less 8.
-#[inline(always)]
-fn nibble_dots(w: &[u8; 64], shift: u32, x: &[i8; 64]) -> [f32; 16] {
-    let mut products = [0i16; 64];
-    for j in 0..64 {
-        products[j] = (i16::from((w[j] >> shift) & 15) - 8) * i16::from(x[j]);
-    }
-    let mut dots = [0.0; 16];
-    for (dot, four) in dots.iter_mut().zip(products.as_chunks::<4>().0) {
-        *dot = f32::from(four[0] + four[1] + four[2] + four[3]);
-    }
-    dots
 }

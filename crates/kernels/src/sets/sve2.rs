@@ -10,9 +10,9 @@
 use std::arch::aarch64::*;
 
 use super::Set;
-use super::neon::Lanes;
-use super::neon_dotprod::{i4_atoms, planes, sign_groups};
+use super::neon_dotprod::{group_dots, planes};
 use crate::body::ahead::Ahead;
+use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::Codes;
 
 mod popcount;
@@ -148,28 +148,13 @@ impl Set for Sve2 {
     }
 
     #[inline(always)]
-    fn i4<const R: usize, const T: usize>(
+    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
         self,
-        acc: &mut [[Lanes; T]; R],
         w: [&[u8; 64]; R],
-        scales: [[f32; 2]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
+        x: [&[[i8; 64]]; T],
+    ) -> [[[i32; R]; MAX_GROUPS]; T] {
         // SAFETY: the token proves the features.
-        unsafe { i4_atoms(acc, w, scales, x) }
-    }
-
-    #[inline(always)]
-    fn signs<const BITS: usize, const R: usize, const T: usize>(
-        self,
-        acc: &mut [[Lanes; T]; R],
-        w: [&[u8; 64]; R],
-        shift: usize,
-        factors: [[f32; T]; R],
-        x: [&[[i8; 64]; 2]; T],
-    ) {
-        // SAFETY: the token proves the features.
-        unsafe { sign_groups::<BITS, R, T>(acc, w, shift, factors, x) }
+        unsafe { group_dots::<BITS, R, T>(w, x) }
     }
 }
 

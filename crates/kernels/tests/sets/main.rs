@@ -6,6 +6,7 @@ mod elementwise;
 
 mod floats;
 mod integers;
+mod many;
 mod misuse;
 mod signs;
 mod sparse;

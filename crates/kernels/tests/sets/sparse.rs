@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
 
-const TOKENS: usize = 3;
+/// Enough for panels.
+const TOKENS: usize = 33;
 
 /// Activations of several tokens with a share of zeros.
 struct Activations {
@@ -40,7 +41,12 @@ impl Activations {
     }
 
     fn rows(&self) -> I8Rows<'_> {
-        I8Rows::new(&self.codes, self.stride, &self.scales, &self.sums)
+        self.first(TOKENS)
+    }
+
+    fn first(&self, tokens: usize) -> I8Rows<'_> {
+        let (scales, sums) = (&self.scales[..tokens], &self.sums[..tokens]);
+        I8Rows::new(&self.codes, self.stride, scales, sums)
     }
 }
 
@@ -87,18 +93,18 @@ fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) 
             rows - 1..rows,
             middle..middle,
         ] {
-            let mut out = vec![f32::NAN; TOKENS * outputs.len()];
-            let mut tile = TileMut::whole(&mut out, TOKENS, outputs.len());
-            set.matmul_transposed(&turned, outputs.clone(), x.rows(), &mut tile);
-            let expected: Vec<f32> = expected
-                .chunks(rows)
-                .flat_map(|row| row[outputs.clone()].to_vec())
-                .collect();
-            assert_same(
-                &out,
-                &expected,
-                format!("{} {rows} x {cols}, 1 in {one_in}, {outputs:?}", set.name()),
-            );
+            for tokens in [2, TOKENS] {
+                let mut out = vec![f32::NAN; tokens * outputs.len()];
+                let mut tile = TileMut::whole(&mut out, tokens, outputs.len());
+                set.matmul_transposed(&turned, outputs.clone(), x.first(tokens), &mut tile);
+                let expected: Vec<f32> = expected
+                    .chunks(rows)
+                    .take(tokens)
+                    .flat_map(|row| row[outputs.clone()].to_vec())
+                    .collect();
+                let what = format!("{rows} x {cols}, 1 in {one_in}, {outputs:?} x {tokens}");
+                assert_same(&out, &expected, format!("{} {what}", set.name()));
+            }
         }
     }
 }

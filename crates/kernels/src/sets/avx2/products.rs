@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, Sums, half};
+use super::{Sums, half};
 use crate::body::columns::{Batch, STRIP, Strip};
 
 /// The planes at bits `A` and `B` of half `H` of a strip: one 16-bit lane per output and pair of
@@ -63,7 +63,7 @@ pub(super) unsafe fn t2_columns<const H: usize, const A: i32, const B: i32>(
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-unsafe fn side_by_side(w: [__m256i; 4]) -> [__m256i; 4] {
+pub(super) unsafe fn side_by_side(w: [__m256i; 4]) -> [__m256i; 4] {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let low = _mm256_unpacklo_epi8(w[0], w[1]);
@@ -173,106 +173,6 @@ pub(super) unsafe fn i8_atom<const T: usize>(
                 *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(w, x));
             }
         }
-    }
-}
-
-/// Group `G` of a 4-bit atom, its nibbles at bit `SHIFT`: the offset of 8 is taken back in 16
-/// bits, before widening.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline(always)]
-pub(super) unsafe fn i4_group<const G: usize, const SHIFT: i32, const T: usize>(
-    acc: &mut [Lanes; T],
-    w: &[u8; 64],
-    scale: f32,
-    x: &[&[[i8; 64]; 2]; T],
-) {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let mask = _mm256_set1_epi8(15);
-        let low = _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(half::<u8, 0>(w)), mask);
-        let high = _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(half::<u8, 1>(w)), mask);
-        let scale = _mm256_set1_ps(scale);
-        for t in 0..T {
-            let (a, b) = (half::<i8, 0>(&x[t][G]), half::<i8, 1>(&x[t][G]));
-            let (a, b) = (nibble_dots(low, a), nibble_dots(high, b));
-            acc[t] = acc[t] + Lanes(_mm256_mul_ps(a, scale), _mm256_mul_ps(b, scale));
-        }
-    }
-}
-
-/// The sums of four products each of `code - 8` and `x`.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline(always)]
-unsafe fn nibble_dots(codes: __m256i, x: __m256i) -> __m256 {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let product = _mm256_maddubs_epi16(codes, x);
-        let eights = _mm256_maddubs_epi16(_mm256_set1_epi8(8), x);
-        let pairs = _mm256_sub_epi16(product, eights);
-        _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-    }
-}
-
-/// One group of sign codes of `BITS` bits at bit `shift`; see [`Set::signs`](crate::sets::Set::signs).
-/// Codes are 0, 1, 2 (0 and 2 for binary weights); the offset of 1 is taken back in 16 bits, where sums
-/// stay below 4 * 3 * 128.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline(always)]
-pub(super) unsafe fn signs<const BITS: usize, const T: usize>(
-    acc: &mut [Lanes; T],
-    w: &[u8; 64],
-    shift: usize,
-    factors: [f32; T],
-    x: &[&[[i8; 64]; 2]; T],
-) {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let count = _mm_cvtsi32_si128(shift as i32);
-        let halves = [half::<u8, 0>(w), half::<u8, 1>(w)];
-        let mut codes = [[_mm256_setzero_si256(); 2]; 2];
-        for h in 0..2 {
-            let w = _mm256_srl_epi16(halves[h], count);
-            codes[h] = if BITS == 2 {
-                let mask = _mm256_set1_epi8(3);
-                let high = _mm256_and_si256(_mm256_srli_epi16::<2>(w), mask);
-                [_mm256_and_si256(w, mask), high]
-            } else {
-                let mask = _mm256_set1_epi8(2);
-                let low = _mm256_and_si256(_mm256_add_epi8(w, w), mask);
-                [low, _mm256_and_si256(w, mask)]
-            };
-        }
-        for t in 0..T {
-            let a = sign_dots(codes[0], half::<i8, 0>(&x[t][0]), half::<i8, 0>(&x[t][1]));
-            let b = sign_dots(codes[1], half::<i8, 1>(&x[t][0]), half::<i8, 1>(&x[t][1]));
-            let factor = _mm256_set1_ps(factors[t]);
-            acc[t] = acc[t] + Lanes(_mm256_mul_ps(a, factor), _mm256_mul_ps(b, factor));
-        }
-    }
-}
-
-/// The sums of eight products each of `code - 1` and `x`, from two planes.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline(always)]
-unsafe fn sign_dots(codes: [__m256i; 2], x0: __m256i, x1: __m256i) -> __m256 {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let one = _mm256_set1_epi8(1);
-        let product = _mm256_add_epi16(
-            _mm256_maddubs_epi16(codes[0], x0),
-            _mm256_maddubs_epi16(codes[1], x1),
-        );
-        let ones = _mm256_add_epi16(_mm256_maddubs_epi16(one, x0), _mm256_maddubs_epi16(one, x1));
-        let pairs = _mm256_sub_epi16(product, ones);
-        _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Lanes, quarter};
+use super::quarter;
 
 /// [`Set::differing`](crate::sets::Set::differing). The four counts of a byte's place in an atom are
 /// at most 32 together; pairs of them are added in 16 bits, which hold the 64 of 1023 atoms, and a row
@@ -43,30 +43,5 @@ pub(in crate::sets) unsafe fn differing<const R: usize, const T: usize>(
             }
         }
         counts
-    }
-}
-
-/// [`Set::xnor_lanes`](crate::sets::Set::xnor_lanes).
-///
-/// # Safety
-/// The CPU must have NEON.
-#[inline(always)]
-pub(in crate::sets) unsafe fn xnor_lanes(
-    w: &[u8; 64],
-    x: &[u8; 64],
-    mask: &[u8; 64],
-    shift: usize,
-) -> Lanes {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let mut lanes = Lanes::splat(0.0);
-        for q in 0..4 {
-            let bits = vandq_u8(veorq_u8(quarter(w, q), quarter(x, q)), quarter(mask, q));
-            let bits = vshlq_u8(bits, vdupq_n_s8(-(shift as i8)));
-            let ones = vcntq_u8(vandq_u8(bits, vdupq_n_u8(3)));
-            let fours = vpaddlq_u16(vpaddlq_u8(ones));
-            lanes.0[q] = vmulq_f32(vcvtq_f32_u32(fours), vdupq_n_f32(-2.0));
-        }
-        lanes
     }
 }

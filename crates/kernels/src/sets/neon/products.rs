@@ -2,7 +2,8 @@
 
 use std::arch::aarch64::*;
 
-use super::{Lanes, quarter, quarter_i8};
+use super::{quarter, quarter_i8};
+use crate::body::grouped::MAX_GROUPS;
 
 /// A ternary atom. A 16-bit lane takes 8 products of each of 4 planes of at most 3 * 128:
 /// 12288 at most.
@@ -89,120 +90,53 @@ pub(super) unsafe fn i8_atom<const T: usize>(
     }
 }
 
-/// A 4-bit atom: its two groups, the second in the high nibbles.
+/// The sums of `code * x` of each group of an atom of row `r`. A 16-bit lane takes at most 16 products of
+/// 3 * 128 or 8 of 15 * 128: 15360 at most.
 ///
 /// # Safety
 /// The CPU must have NEON.
 #[inline(always)]
-pub(super) unsafe fn i4_atom<const T: usize>(
-    acc: &mut [Lanes; T],
+pub(super) unsafe fn group_dots<const BITS: usize, const R: usize, const T: usize>(
+    dots: &mut [[[i32; R]; MAX_GROUPS]; T],
+    r: usize,
     w: &[u8; 64],
-    scales: [f32; 2],
-    x: &[&[[i8; 64]; 2]; T],
+    x: &[&[[i8; 64]]; T],
 ) {
+    let (planes, group_planes) = (8 / BITS, if BITS == 4 { 1 } else { 2 });
     // SAFETY: the caller vouches for the instructions.
     unsafe {
-        for group in 0..2 {
+        for g in 0..planes / group_planes {
+            let mut sums = [vdupq_n_s16(0); T];
             for q in 0..4 {
-                let codes = nibbles(w, q, group);
-                for t in 0..T {
-                    let x = quarter_i8(&x[t][group], q);
-                    let low = vpaddlq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(x)));
-                    let high = vpaddlq_s16(vmull_high_s8(codes, x));
-                    add_scaled(&mut acc[t], q, vpaddq_s32(low, high), scales[group]);
+                for p in g * group_planes..(g + 1) * group_planes {
+                    let codes = codes::<BITS>(w, q, p);
+                    for t in 0..T {
+                        let x = quarter_i8(&x[t][p], q);
+                        sums[t] = vmlal_s8(sums[t], vget_low_s8(codes), vget_low_s8(x));
+                        sums[t] = vmlal_high_s8(sums[t], codes, x);
+                    }
                 }
             }
-        }
-    }
-}
-
-/// The 4-bit weights of a group in quarter `q`.
-///
-/// # Safety
-/// The CPU must have NEON.
-#[inline(always)]
-pub(in crate::sets) unsafe fn nibbles(w: &[u8; 64], q: usize, group: usize) -> int8x16_t {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let w = quarter(w, q);
-        let codes = match group {
-            0 => vandq_u8(w, vdupq_n_u8(15)),
-            _ => vshrq_n_u8::<4>(w),
-        };
-        vsubq_s8(vreinterpretq_s8_u8(codes), vdupq_n_s8(8))
-    }
-}
-
-/// `acc += dots * scale` in the lanes of quarter `q`, a product and then a sum.
-///
-/// # Safety
-/// The CPU must have NEON.
-#[inline(always)]
-pub(in crate::sets) unsafe fn add_scaled(acc: &mut Lanes, q: usize, dots: int32x4_t, scale: f32) {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let product = vmulq_f32(vcvtq_f32_s32(dots), vdupq_n_f32(scale));
-        acc.0[q] = vaddq_f32(acc.0[q], product);
-    }
-}
-
-/// A group of 128 ternary or binary weights, its two planes from bit `shift` on. A product is at most
-/// 2 * 128, so the two that meet in a 16-bit lane are at most 512.
-///
-/// # Safety
-/// The CPU must have NEON.
-#[inline(always)]
-pub(super) unsafe fn sign_group<const BITS: usize, const T: usize>(
-    acc: &mut [Lanes; T],
-    w: &[u8; 64],
-    shift: usize,
-    factors: [f32; T],
-    x: &[&[[i8; 64]; 2]; T],
-) {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        for q in 0..4 {
-            let [a, b] = sign_codes::<BITS>(w, q, shift);
             for t in 0..T {
-                let (x, y) = (quarter_i8(&x[t][0], q), quarter_i8(&x[t][1], q));
-                let low = vmull_s8(vget_low_s8(a), vget_low_s8(x));
-                let low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(y));
-                let high = vmlal_high_s8(vmull_high_s8(a, x), b, y);
-                let dots = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
-                add_scaled(&mut acc[t], q, dots, factors[t]);
+                dots[t][g][r] = vaddlvq_s16(sums[t]);
             }
         }
     }
 }
 
-/// The weights of both planes in quarter `q`: ternary -1 to 2, binary -1 or 1.
+/// The codes of plane `p` in quarter `q`.
 ///
 /// # Safety
 /// The CPU must have NEON.
 #[inline(always)]
-pub(in crate::sets) unsafe fn sign_codes<const BITS: usize>(
+pub(in crate::sets) unsafe fn codes<const BITS: usize>(
     w: &[u8; 64],
     q: usize,
-    shift: usize,
-) -> [int8x16_t; 2] {
+    p: usize,
+) -> int8x16_t {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
-        let w = vshlq_u8(quarter(w, q), vdupq_n_s8(-(shift as i8)));
-        let one = vdupq_n_s8(1);
-        if BITS == 2 {
-            let mask = vdupq_n_u8(3);
-            let (a, b) = (vandq_u8(w, mask), vandq_u8(vshrq_n_u8::<2>(w), mask));
-            [
-                vsubq_s8(vreinterpretq_s8_u8(a), one),
-                vsubq_s8(vreinterpretq_s8_u8(b), one),
-            ]
-        } else {
-            let mask = vdupq_n_u8(2);
-            let (a, b) = (vandq_u8(vaddq_u8(w, w), mask), vandq_u8(w, mask));
-            [
-                vsubq_s8(vreinterpretq_s8_u8(a), one),
-                vsubq_s8(vreinterpretq_s8_u8(b), one),
-            ]
-        }
+        let shifted = vshlq_u8(quarter(w, q), vdupq_n_s8(-((BITS * p) as i8)));
+        vreinterpretq_s8_u8(vandq_u8(shifted, vdupq_n_u8((1 << BITS) - 1)))
     }
 }

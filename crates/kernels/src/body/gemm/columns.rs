@@ -1,0 +1,115 @@
+//! Many tokens times a ternary matrix stored transposed.
+//!
+//! Four stored rows side by side are a panel's units already: four inputs of 16 outputs. Half a strip,
+//! two planes of 64 outputs, and 512 inputs are unpacked at a time, and then multiplied like any other
+//! panel. Nothing is left out, so where most activations are zero the loop that leaves them out is faster.
+
+use onebit_format::MatrixRef;
+
+use super::Add;
+use super::panel::{COLS, Panel, Panels, ROWS, UNIT, Unit, Unpack};
+use crate::body::columns::{self, Columns, STRIP};
+use crate::body::int;
+use crate::input::I8Rows;
+use crate::tiles::TileMut;
+
+/// Planes of an atom unpacked at once.
+const PLANES: usize = ROWS / 64;
+
+/// Of 100 activations, how many must not be zero for a panel to be faster.
+const NONZERO: usize = 40;
+
+/// Exact sums of a ternary matrix stored transposed.
+#[inline(always)]
+pub(crate) fn t2_columns<S: Panels>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, i32>) {
+    let (inputs, tokens) = (job.w.rows(), job.x.tokens());
+    if tokens < S::MANY_GROUPED
+        || inputs < 4
+        || nonzero(s, &job.x, inputs) < tokens * inputs * NONZERO / 100
+    {
+        return columns::t2_columns(s, job, out);
+    }
+    let mut panel = Panel::EMPTY;
+    let (range, whole) = (job.range.clone(), inputs / 4 * 4);
+    for part in range.start / ROWS..range.end.div_ceil(ROWS) {
+        let first = part * ROWS;
+        let outputs = range.start.max(first)..range.end.min(first + ROWS);
+        let mut out = out.columns(outputs.start - range.start..outputs.end - range.start);
+        for start in (0..whole).step_by(COLS) {
+            let end = whole.min(start + COLS);
+            unpack(s, job.w, first, start..end, &mut panel.0);
+            let add = Add {
+                panel: &panel.0,
+                x: job.x,
+                fours: start / 4..end / 4,
+                max: <int::T2 as Unpack<4>>::MAX,
+                offset: <int::T2 as Unpack<4>>::OFFSET,
+                skip: outputs.start - first,
+            };
+            add.run(s, &mut out);
+        }
+        for input in whole..inputs {
+            add_input(job, input, outputs.start, &mut out);
+        }
+    }
+}
+
+/// How many activations of all tokens are not zero.
+#[inline(always)]
+fn nonzero<S: Panels>(s: S, x: &I8Rows<'_>, inputs: usize) -> usize {
+    let mut count = 0;
+    for token in 0..x.tokens() {
+        for codes in x.row(token)[..inputs].chunks(64) {
+            count += s.nonzero(codes).count_ones() as usize;
+        }
+    }
+    count
+}
+
+/// The codes of an input for the strip that `output` is in.
+#[inline(always)]
+fn atom<'a>(w: &MatrixRef<'a>, output: usize, input: usize) -> &'a [u8; 64] {
+    &w.row_bytes_of(input).as_chunks().0[output / STRIP]
+}
+
+/// Unpacks some inputs, a multiple of 4, of the [`ROWS`] outputs from `first` on.
+#[inline(always)]
+fn unpack<S: Panels>(
+    s: S,
+    w: &MatrixRef<'_>,
+    first: usize,
+    inputs: std::ops::Range<usize>,
+    panel: &mut [Unit],
+) {
+    let (fours, plane) = (inputs.len() / 4, first % STRIP / 64);
+    for (four, input) in inputs.step_by(4).enumerate() {
+        let mut atoms = [&[0; 64]; 4];
+        for (i, place) in atoms.iter_mut().enumerate() {
+            *place = atom(w, first, input + i);
+            s.prefetch(place.as_ptr().wrapping_add(COLS * w.row_bytes()));
+        }
+        let packed = s.side_by_side(atoms);
+        for n in 0..4 {
+            for p in 0..PLANES {
+                // A plane has 64 outputs, so 4 units.
+                let u = p * (64 / UNIT) + n;
+                let tile = u / S::UNITS * S::UNITS * fours;
+                let codes = s.field::<2>(packed[n], plane + p);
+                s.store(codes, &mut panel[tile + four * S::UNITS + u % S::UNITS]);
+            }
+        }
+    }
+}
+
+/// Adds one input to the outputs from `first` on, all of one strip.
+#[inline(always)]
+fn add_input(job: &Columns<'_>, input: usize, first: usize, out: &mut TileMut<'_, i32>) {
+    let atom = atom(job.w, first, input);
+    for token in 0..job.x.tokens() {
+        let x = i32::from(job.x.row(token)[input]);
+        for (i, out) in out.row(token).iter_mut().enumerate() {
+            let (j, p) = ((first + i) % 64, (first + i) % STRIP / 64);
+            *out = out.wrapping_add(i32::from((atom[j] >> (2 * p)) & 3) * x);
+        }
+    }
+}

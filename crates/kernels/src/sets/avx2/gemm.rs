@@ -1,0 +1,333 @@
+//! Panels of unpacked weights: two registers are a unit, four columns of 16 rows. `vpmaddubsw` adds two
+//! products in 16 bits, and so many of these are added there as surely fit before `vpmaddwd` widens
+//! them. Where the CPU has AVX-VNNI, `vpdpbusd` adds four products in 32 bits.
+
+use std::arch::x86_64::*;
+
+use super::{Avx2, half};
+use crate::body::gemm::panel::{GROUPS, Groups, Panels, Tile, UNIT, Unit};
+
+impl Panels for Avx2 {
+    type Unit = [__m256i; 2];
+    const UNITS: usize = 1;
+    const TOKENS: usize = 5;
+    const MANY: usize = 24;
+    const MANY_GROUPED: usize = 3;
+    /// The sum of two products of codes up to 255 does not fit 16 bits.
+    const WIDE_CODES: bool = false;
+
+    #[inline(always)]
+    fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [Self::Unit; UNIT] {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let (upper, lower) = (&rows.as_chunks::<8>().0[0], &rows.as_chunks::<8>().0[1]);
+            let low = [transposed::<0>(upper), transposed::<0>(lower)];
+            let high = [transposed::<1>(upper), transposed::<1>(lower)];
+            let mut units = [low[0][0]; 2 * UNIT];
+            for c in 0..8 {
+                (units[2 * c], units[2 * c + 1]) = (low[0][c], low[1][c]);
+                (units[16 + 2 * c], units[17 + 2 * c]) = (high[0][c], high[1][c]);
+            }
+            let mut out = [[low[0][0]; 2]; UNIT];
+            out.copy_from_slice(units.as_chunks::<2>().0);
+            out
+        }
+    }
+
+    #[inline(always)]
+    fn side_by_side(self, atoms: [&[u8; 64]; 4]) -> [Self::Unit; 4] {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let low = super::products::side_by_side(atoms.map(|atom| half::<u8, 0>(atom)));
+            let high = super::products::side_by_side(atoms.map(|atom| half::<u8, 1>(atom)));
+            let [a, b] = in_order(low);
+            let [c, d] = in_order(high);
+            [a, b, c, d]
+        }
+    }
+
+    #[inline(always)]
+    fn field<const BITS: usize>(self, packed: Self::Unit, p: usize) -> Self::Unit {
+        let mut codes = packed;
+        for code in &mut codes {
+            // SAFETY: the token proves the features.
+            unsafe {
+                let mask = _mm256_set1_epi8(((1u16 << BITS) - 1) as i8);
+                let count = _mm_cvtsi32_si128((BITS * p) as i32);
+                *code = _mm256_and_si256(_mm256_srl_epi16(*code, count), mask);
+            }
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn flipped(self, bytes: Self::Unit) -> Self::Unit {
+        let mut flipped = bytes;
+        for bytes in &mut flipped {
+            // SAFETY: the token proves the features.
+            *bytes = unsafe { _mm256_xor_si256(*bytes, _mm256_set1_epi8(-128)) };
+        }
+        flipped
+    }
+
+    #[inline(always)]
+    fn doubled(self, bytes: Self::Unit) -> Self::Unit {
+        let mut doubled = bytes;
+        for bytes in &mut doubled {
+            // SAFETY: the token proves the features.
+            *bytes = unsafe { _mm256_add_epi8(*bytes, *bytes) };
+        }
+        doubled
+    }
+
+    #[inline(always)]
+    fn store(self, unit: Self::Unit, out: &mut Unit) {
+        // SAFETY: the token proves the features; each half is 32 bytes.
+        unsafe {
+            let out = out.as_mut_ptr().cast::<__m256i>();
+            _mm256_storeu_si256(out, unit[0]);
+            _mm256_storeu_si256(out.add(1), unit[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<const T: usize>(
+        self,
+        max: u8,
+        panel: &[Unit],
+        x: [&[[i8; 4]]; T],
+        sums: &mut Tile<i32, T>,
+    ) {
+        if is_x86_feature_detected!("avxvnni") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            unsafe { vnni::tile(max, panel, x, sums) }
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { plain::tile(max, panel, x, sums) }
+        }
+    }
+
+    #[inline(always)]
+    fn grouped_tile<const T: usize>(
+        self,
+        max: u8,
+        panel: &[Unit],
+        x: [&[[i8; 4]]; T],
+        groups: Groups<'_, T>,
+        acc: &mut Tile<f32, T>,
+    ) {
+        if is_x86_feature_detected!("avxvnni") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            unsafe { vnni::grouped_tile(max, panel, x, groups, acc) }
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { plain::grouped_tile(max, panel, x, groups, acc) }
+        }
+    }
+}
+
+/// Sums of the rows of a unit for `T` tokens.
+type Acc<const T: usize> = [[__m256i; 2]; T];
+
+/// The two tiles, compiled with `$features`, over the loop `$dots`.
+macro_rules! tiles {
+    ($module:ident, $features:literal, $dots:ident) => {
+        mod $module {
+            use super::*;
+
+            /// [`Panels::tile`].
+            ///
+            /// # Safety
+            /// The CPU must have the features.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn tile<const T: usize>(
+                max: u8,
+                panel: &[Unit],
+                x: [&[[i8; 4]]; T],
+                sums: &mut Tile<i32, T>,
+            ) {
+                // SAFETY: this function has the features; half a unit's sums are 32 bytes.
+                unsafe {
+                    let acc = $dots(max, panel, x, [[_mm256_setzero_si256(); 2]; T]);
+                    for t in 0..T {
+                        let out = sums[t][0].as_mut_ptr().cast::<__m256i>();
+                        _mm256_storeu_si256(out, acc[t][0]);
+                        _mm256_storeu_si256(out.add(1), acc[t][1]);
+                    }
+                }
+            }
+
+            /// [`Panels::grouped_tile`].
+            ///
+            /// # Safety
+            /// The CPU must have the features.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn grouped_tile<const T: usize>(
+                max: u8,
+                panel: &[Unit],
+                x: [&[[i8; 4]]; T],
+                groups: Groups<'_, T>,
+                acc: &mut Tile<f32, T>,
+            ) {
+                // SAFETY: this function has the features; half a unit's numbers are 32 bytes.
+                unsafe {
+                    let mut y = [[_mm256_setzero_ps(); 2]; T];
+                    for t in 0..T {
+                        let acc = acc[t][0].as_ptr();
+                        y[t] = [_mm256_loadu_ps(acc), _mm256_loadu_ps(acc.add(8))];
+                    }
+                    for g in 0..groups.count.min(GROUPS) {
+                        let (start, len) = (g * groups.fours, groups.fours);
+                        let mut offsets = [[_mm256_setzero_si256(); 2]; T];
+                        for t in 0..T {
+                            offsets[t] = [_mm256_set1_epi32(-groups.offsets[t][g]); 2];
+                        }
+                        let mut part = x;
+                        for t in 0..T {
+                            part[t] = &x[t][start..][..len];
+                        }
+                        let dots = $dots(max, &panel[start..][..len], part, offsets);
+                        let scales = groups.scales[g][groups.unit].as_ptr();
+                        let scales = [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))];
+                        for t in 0..T {
+                            let multiplier = _mm256_set1_ps(groups.multipliers[t][g]);
+                            for h in 0..2 {
+                                let factor = _mm256_mul_ps(scales[h], multiplier);
+                                let dots = _mm256_cvtepi32_ps(dots[t][h]);
+                                y[t][h] = _mm256_add_ps(y[t][h], _mm256_mul_ps(dots, factor));
+                            }
+                        }
+                    }
+                    for t in 0..T {
+                        let acc = acc[t][0].as_mut_ptr();
+                        _mm256_storeu_ps(acc, y[t][0]);
+                        _mm256_storeu_ps(acc.add(8), y[t][1]);
+                    }
+                }
+            }
+        }
+    };
+}
+
+tiles!(plain, "avx2", dots);
+tiles!(vnni, "avx2,avxvnni", dots_vnni);
+
+/// Adds the sums of `code * x` over the columns of a panel to `acc`. A 16-bit lane takes two products
+/// of at most `max * 128` per four columns.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn dots<const T: usize>(
+    max: u8,
+    panel: &[Unit],
+    x: [&[[i8; 4]]; T],
+    mut acc: Acc<T>,
+) -> Acc<T> {
+    let steps = i16::MAX as usize / (2 * 128 * usize::from(max));
+    let x = x.map(|x| &x[..panel.len()]);
+    let mut start = 0;
+    while start < panel.len() {
+        let end = panel.len().min(start + steps);
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let mut pairs = [[_mm256_setzero_si256(); 2]; T];
+            for k in start..end {
+                let codes = [half::<u8, 0>(&panel[k]), half::<u8, 1>(&panel[k])];
+                for t in 0..T {
+                    let x = _mm256_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                    for h in 0..2 {
+                        let product = _mm256_maddubs_epi16(codes[h], x);
+                        pairs[t][h] = _mm256_add_epi16(pairs[t][h], product);
+                    }
+                }
+            }
+            for t in 0..T {
+                for h in 0..2 {
+                    let wide = _mm256_madd_epi16(pairs[t][h], _mm256_set1_epi16(1));
+                    acc[t][h] = _mm256_add_epi32(acc[t][h], wide);
+                }
+            }
+        }
+        start = end;
+    }
+    acc
+}
+
+/// The same with `vpdpbusd`, which does not saturate.
+///
+/// # Safety
+/// The CPU must have AVX2 and AVX-VNNI.
+#[inline(always)]
+unsafe fn dots_vnni<const T: usize>(
+    _max: u8,
+    panel: &[Unit],
+    x: [&[[i8; 4]]; T],
+    mut acc: Acc<T>,
+) -> Acc<T> {
+    let x = x.map(|x| &x[..panel.len()]);
+    for (k, unit) in panel.iter().enumerate() {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let codes = [half::<u8, 0>(unit), half::<u8, 1>(unit)];
+            for t in 0..T {
+                let x = _mm256_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                for h in 0..2 {
+                    acc[t][h] = _mm256_dpbusd_avx_epi32(acc[t][h], codes[h], x);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// Transposes half `H` of eight atoms as 8 times 32 bits.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn transposed<const H: usize>(rows: &[&[u8; 64]; 8]) -> [__m256i; 8] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        // Of four rows, vector c gets column c of each 128-bit lane.
+        let mut fours = [[_mm256_setzero_si256(); 4]; 2];
+        for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+            let [a, b, c, d] = rows.map(|row| half::<u8, H>(row));
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            let (ab2, cd2) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            *four = [
+                _mm256_unpacklo_epi64(ab, cd),
+                _mm256_unpackhi_epi64(ab, cd),
+                _mm256_unpacklo_epi64(ab2, cd2),
+                _mm256_unpackhi_epi64(ab2, cd2),
+            ];
+        }
+        let mut out = [_mm256_setzero_si256(); 8];
+        for c in 0..4 {
+            out[c] = _mm256_permute2x128_si256::<0x20>(fours[0][c], fours[1][c]);
+            out[4 + c] = _mm256_permute2x128_si256::<0x31>(fours[0][c], fours[1][c]);
+        }
+        out
+    }
+}
+
+/// The two units that the vectors of `side_by_side` make.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn in_order(q: [__m256i; 4]) -> [[__m256i; 2]; 2] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        [
+            [
+                _mm256_permute2x128_si256::<0x20>(q[0], q[1]),
+                _mm256_permute2x128_si256::<0x20>(q[2], q[3]),
+            ],
+            [
+                _mm256_permute2x128_si256::<0x31>(q[0], q[1]),
+                _mm256_permute2x128_si256::<0x31>(q[2], q[3]),
+            ],
+        ]
+    }
+}

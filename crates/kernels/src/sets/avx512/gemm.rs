@@ -1,0 +1,205 @@
+//! Panels of unpacked weights: a register is a unit, four columns of 16 rows, and one `vpdpbusd`
+//! multiplies it with four activations of a token, broadcast. A tile of 4 units and 6 tokens keeps 24
+//! registers of sums, and loads 10 registers for 24 products.
+
+use std::arch::x86_64::*;
+
+use super::{Avx512, in_order, load, load_rows};
+use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
+
+impl Panels for Avx512 {
+    type Unit = __m512i;
+    const UNITS: usize = MAX_UNITS;
+    const TOKENS: usize = 6;
+    const MANY: usize = 32;
+    const MANY_GROUPED: usize = 7;
+    const WIDE_CODES: bool = true;
+
+    #[inline(always)]
+    fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [__m512i; UNIT] {
+        // SAFETY: the token proves the features.
+        unsafe { transposed(load_rows(rows)) }
+    }
+
+    #[inline(always)]
+    fn side_by_side(self, atoms: [&[u8; 64]; 4]) -> [__m512i; 4] {
+        // SAFETY: the token proves the features.
+        unsafe { in_order(super::side_by_side(load_rows(atoms))) }
+    }
+
+    #[inline(always)]
+    fn field<const BITS: usize>(self, packed: __m512i, p: usize) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let mask = _mm512_set1_epi8(((1u16 << BITS) - 1) as i8);
+            let count = _mm_cvtsi32_si128((BITS * p) as i32);
+            _mm512_and_si512(_mm512_srl_epi16(packed, count), mask)
+        }
+    }
+
+    #[inline(always)]
+    fn flipped(self, bytes: __m512i) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)) }
+    }
+
+    #[inline(always)]
+    fn doubled(self, bytes: __m512i) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_add_epi8(bytes, bytes) }
+    }
+
+    #[inline(always)]
+    fn store(self, unit: __m512i, out: &mut Unit) {
+        // SAFETY: the token proves the features; `out` is 64 bytes.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), unit) }
+    }
+
+    #[inline(always)]
+    fn tile<const T: usize>(
+        self,
+        _max: u8,
+        panel: &[Unit],
+        x: [&[[i8; 4]]; T],
+        sums: &mut Tile<i32, T>,
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { tile(panel, x, sums) }
+    }
+
+    #[inline(always)]
+    fn grouped_tile<const T: usize>(
+        self,
+        _max: u8,
+        panel: &[Unit],
+        x: [&[[i8; 4]]; T],
+        groups: Groups<'_, T>,
+        acc: &mut Tile<f32, T>,
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { grouped_tile(panel, x, groups, acc) }
+    }
+}
+
+/// Adds the sums of `code * x` over the columns of a panel to `acc`.
+///
+/// # Safety
+/// The CPU must have AVX-512 F and VNNI.
+#[inline(always)]
+unsafe fn dots<const T: usize>(
+    panel: &[[Unit; MAX_UNITS]],
+    x: [&[[i8; 4]]; T],
+    mut acc: [[__m512i; MAX_UNITS]; T],
+) -> [[__m512i; MAX_UNITS]; T] {
+    let x = x.map(|x| &x[..panel.len()]);
+    for (k, units) in panel.iter().enumerate() {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let mut codes = [_mm512_setzero_si512(); MAX_UNITS];
+            for u in 0..MAX_UNITS {
+                codes[u] = load(&units[u]);
+            }
+            for t in 0..T {
+                let x = _mm512_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                for u in 0..MAX_UNITS {
+                    acc[t][u] = _mm512_dpbusd_epi32(acc[t][u], codes[u], x);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// [`Panels::tile`].
+///
+/// # Safety
+/// The CPU must have this set's features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<const T: usize>(panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Tile<i32, T>) {
+    let zero = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+    // SAFETY: this function has the features; sums of a unit are 64 bytes.
+    unsafe {
+        let acc = dots(panel.as_chunks().0, x, zero);
+        for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+            _mm512_storeu_si512(sums.as_mut_ptr().cast(), *acc);
+        }
+    }
+}
+
+/// [`Panels::grouped_tile`].
+///
+/// # Safety
+/// The CPU must have this set's features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn grouped_tile<const T: usize>(
+    panel: &[Unit],
+    x: [&[[i8; 4]]; T],
+    groups: Groups<'_, T>,
+    acc: &mut Tile<f32, T>,
+) {
+    let panel = panel.as_chunks::<MAX_UNITS>().0;
+    // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
+    unsafe {
+        let mut y = [[_mm512_setzero_ps(); MAX_UNITS]; T];
+        for (y, acc) in y.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+            *y = _mm512_loadu_ps(acc.as_ptr());
+        }
+        for g in 0..groups.count.min(GROUPS) {
+            let (start, len) = (g * groups.fours, groups.fours);
+            let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+            for t in 0..T {
+                sums[t] = [_mm512_set1_epi32(-groups.offsets[t][g]); MAX_UNITS];
+            }
+            let mut part = x;
+            for t in 0..T {
+                part[t] = &x[t][start..][..len];
+            }
+            let sums = dots(&panel[start..][..len], part, sums);
+            let scales = &groups.scales[g].as_chunks::<MAX_UNITS>().0[groups.unit / MAX_UNITS];
+            for t in 0..T {
+                let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
+                for u in 0..MAX_UNITS {
+                    let factor = _mm512_mul_ps(_mm512_loadu_ps(scales[u].as_ptr()), multiplier);
+                    let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][u]), factor);
+                    y[t][u] = _mm512_add_ps(y[t][u], product);
+                }
+            }
+        }
+        for (y, acc) in y.as_flattened().iter().zip(acc.as_flattened_mut()) {
+            _mm512_storeu_ps(acc.as_mut_ptr(), *y);
+        }
+    }
+}
+
+/// Transposes 16 rows of 16 times 32 bits.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        // Of four rows, vector c gets column c of each 128-bit lane.
+        let mut fours = rows;
+        for four in fours.as_chunks_mut::<4>().0 {
+            let [a, b, c, d] = *four;
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab2, cd2) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            *four = [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab2, cd2),
+                _mm512_unpackhi_epi64(ab2, cd2),
+            ];
+        }
+        // Lane l of the four vectors c makes column 4 l + c.
+        let mut out = rows;
+        for c in 0..4 {
+            let lanes = in_order([fours[c], fours[4 + c], fours[8 + c], fours[12 + c]]);
+            for l in 0..4 {
+                out[4 * l + c] = lanes[l];
+            }
+        }
+        out
+    }
+}
