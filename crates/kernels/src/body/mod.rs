@@ -21,6 +21,8 @@ pub(crate) mod int;
 pub(crate) mod int4;
 pub(crate) mod math;
 pub(crate) mod quantize;
+#[cfg(any(test, target_arch = "x86_64"))]
+pub(crate) mod tiled;
 
 /// A matrix product to be done: `rows` of `w` times every token of `x`, whose rows reach to the
 /// layout's padded columns.
