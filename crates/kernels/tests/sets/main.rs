@@ -7,6 +7,7 @@ mod elementwise;
 mod floats;
 mod integers;
 mod misuse;
+mod prefill;
 mod signs;
 mod sparse;
 mod tiles;

@@ -11,51 +11,38 @@ use crate::sets::avx512;
 /// The features this CPU lacks.
 pub(crate) fn missing() -> Vec<&'static str> {
     let mut missing = avx512::missing();
-    let features = features();
-    missing.extend(
-        [
-            ("amx-tile", features.tile),
-            ("amx-int8", features.int8),
-            ("tiles of 16 x 64 bytes", features.palette),
-            ("tile state enabled by the kernel", features.state),
-        ]
-        .into_iter()
-        .filter(|(_, found)| !found)
-        .map(|(name, _)| name),
-    );
+    let extended = match __cpuid(0).eax {
+        0..7 => 0,
+        _ => __cpuid_count(7, 0).edx,
+    };
+    let (tile, int8) = (extended >> 24 & 1 == 1, extended >> 25 & 1 == 1);
+    for (name, found) in [
+        ("amx-tile", tile),
+        ("amx-int8", int8),
+        // What follows has no meaning on a CPU without tiles.
+        ("tiles of 16 x 64 bytes", !tile || whole_tiles()),
+        ("tiles enabled by the kernel", !tile || saved_tiles()),
+    ] {
+        if !found {
+            missing.push(name);
+        }
+    }
     missing
 }
 
-/// What CPUID says.
-#[derive(Default)]
-struct Features {
-    tile: bool,
-    int8: bool,
-    /// Palette 1 has 8 tiles of 16 rows of 64 bytes.
-    palette: bool,
-    /// The kernel saves and restores tiles.
-    state: bool,
+/// Whether palette 1 has 8 tiles of 16 rows of 64 bytes, on a CPU that has palettes.
+fn whole_tiles() -> bool {
+    let palette = __cpuid_count(0x1d, 1);
+    let (row_bytes, tiles) = (palette.ebx & 0xffff, palette.ebx >> 16);
+    (row_bytes, tiles, palette.ecx & 0xffff) == (64, 8, 16)
 }
 
-fn features() -> Features {
+/// Whether the kernel saves and restores the configuration and the data of tiles.
+fn saved_tiles() -> bool {
     const OSXSAVE: u32 = 1 << 27;
-    /// Components 17 and 18 of XCR0: the configuration of tiles, and their data.
     const TILE_STATE: u64 = 0b11 << 17;
-    let most = __cpuid(0).eax;
-    if most < 0x1d {
-        return Features::default();
-    }
-    let extended = __cpuid_count(7, 0).edx;
-    let (tile, int8) = (extended >> 24 & 1 == 1, extended >> 25 & 1 == 1);
-    let (palettes, palette) = (__cpuid_count(0x1d, 0).eax, __cpuid_count(0x1d, 1));
-    let xsave = __cpuid(1).ecx & OSXSAVE != 0;
-    Features {
-        tile,
-        int8,
-        palette: tile && palettes >= 1 && palette.ebx == 8 << 16 | 64 && palette.ecx & 0xffff == 16,
-        // SAFETY: the kernel has enabled XGETBV.
-        state: xsave && unsafe { xcr0() } & TILE_STATE == TILE_STATE,
-    }
+    // SAFETY: XGETBV exists where OSXSAVE is shown.
+    __cpuid(1).ecx & OSXSAVE != 0 && unsafe { xcr0() } & TILE_STATE == TILE_STATE
 }
 
 /// Which register state the kernel saves.
