@@ -92,3 +92,19 @@ fn ask() -> Result<(), String> {
 fn ask() -> Result<(), String> {
     Err("the use of tiles can only be asked for on Linux".to_owned())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_permits_no_tiles_where_there_are_none() {
+        if missing().contains(&"amx-tile") {
+            let refusal = permission().unwrap_err();
+            assert!(
+                refusal.starts_with("the kernel refuses tile data: "),
+                "{refusal}"
+            );
+        }
+    }
+}

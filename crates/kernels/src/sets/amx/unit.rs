@@ -261,3 +261,28 @@ unsafe fn transpose(rows: [&[u8; 64]; TILE]) -> [[u8; 64]; TILE] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_transposed() {
+        if !is_x86_feature_detected!("avx512f") {
+            return;
+        }
+        let mut rows = [[0; 64]; TILE];
+        for (j, row) in rows.iter_mut().enumerate() {
+            for (i, byte) in row.iter_mut().enumerate() {
+                *byte = (j * 16 + i / 4) as u8 ^ (i % 4 * 85) as u8;
+            }
+        }
+        // SAFETY: the CPU has AVX-512F.
+        let lines = unsafe { transpose(rows.each_ref()) };
+        for (n, line) in lines.iter().enumerate() {
+            for (j, word) in line.as_chunks::<4>().0.iter().enumerate() {
+                assert_eq!(word[..], rows[j][4 * n..][..4], "word {n} of row {j}");
+            }
+        }
+    }
+}
