@@ -89,7 +89,7 @@ impl<'a> I8Rows<'a> {
 
     /// The codes from the first of token `t` to the end of the last token.
     #[cfg(any(test, target_arch = "x86_64"))]
-    pub(crate) fn from_row(&self, t: usize) -> &'a [i8] {
+    pub(crate) fn rows_from(&self, t: usize) -> &'a [i8] {
         &self.data[t * self.stride..self.tokens() * self.stride]
     }
 

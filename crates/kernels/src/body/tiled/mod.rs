@@ -153,7 +153,7 @@ fn panel_sums<U: Unit, L: Weights<P>, const P: usize>(
         let right = &mut scratch.right[..block.len() * P];
         pack::pack::<U, L, P>(unit, &rows, block, next, right);
 
-        let left = |first: usize| &x.from_row(first)[start * P * STEP..];
+        let left = |first: usize| &x.rows_from(first)[start * P * STEP..];
         let mut first = tiles_of(panel.clone(), x.tokens());
         let tiles = panel.len().div_ceil(TILE);
         let (pairs, last) = scratch.sums[..tiles].as_chunks_mut::<2>();
