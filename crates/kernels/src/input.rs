@@ -87,6 +87,12 @@ impl<'a> I8Rows<'a> {
         &self.data[t * self.stride..][..self.stride]
     }
 
+    /// The codes from the first of token `t` to the end of the last token.
+    #[cfg(any(test, target_arch = "x86_64"))]
+    pub(crate) fn rows_from(&self, t: usize) -> &'a [i8] {
+        &self.data[t * self.stride..self.tokens() * self.stride]
+    }
+
     /// The scale of token `t`: codes are values times this.
     ///
     /// # Panics

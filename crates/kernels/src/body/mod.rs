@@ -24,6 +24,8 @@ pub(crate) mod int;
 pub(crate) mod limits;
 pub(crate) mod math;
 pub(crate) mod quantize;
+#[cfg(any(test, target_arch = "x86_64"))]
+pub(crate) mod tiled;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use gemm::{columns as gemm_columns, grouped as gemm_grouped};

@@ -451,7 +451,7 @@ unsafe fn side_by_side(w: [__m512i; 4]) -> [__m512i; 4] {
 /// # Safety
 /// The CPU must have AVX-512F.
 #[inline(always)]
-unsafe fn in_order(q: [__m512i; 4]) -> [__m512i; 4] {
+pub(super) unsafe fn in_order(q: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let a = _mm512_shuffle_i32x4::<0b01_00_01_00>(q[0], q[1]);

@@ -18,6 +18,8 @@ use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, Codes};
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;

@@ -9,44 +9,50 @@ struct Entry {
     table: &'static Kernels,
     /// What this CPU lacks.
     missing: fn() -> Vec<&'static str>,
+    /// Whether a CPU that lacks nothing may use it, and why not.
+    permission: fn() -> Result<(), String>,
+}
+
+impl Entry {
+    /// A set that needs instructions only.
+    const fn new(table: &'static Kernels, missing: fn() -> Vec<&'static str>) -> Self {
+        Self {
+            table,
+            missing,
+            permission: || Ok(()),
+        }
+    }
+
+    /// Why this machine cannot run the set.
+    fn obstacle(&self) -> Option<String> {
+        let missing = (self.missing)();
+        match missing.is_empty() {
+            true => (self.permission)().err(),
+            false => Some(format!("this CPU lacks {}", missing.join(", "))),
+        }
+    }
 }
 
 /// The sets of this architecture, worst first.
 static ENTRIES: &[Entry] = &[
-    Entry {
-        table: &super::scalar::TABLE,
-        missing: Vec::new,
-    },
+    Entry::new(&super::scalar::TABLE, Vec::new),
+    #[cfg(target_arch = "x86_64")]
+    Entry::new(&super::avx2::TABLE, super::avx2::missing),
+    #[cfg(target_arch = "x86_64")]
+    Entry::new(&super::avx512::TABLE, super::avx512::missing),
     #[cfg(target_arch = "x86_64")]
     Entry {
-        table: &super::avx2::TABLE,
-        missing: super::avx2::missing,
-    },
-    #[cfg(target_arch = "x86_64")]
-    Entry {
-        table: &super::avx512::TABLE,
-        missing: super::avx512::missing,
+        permission: super::amx::permission,
+        ..Entry::new(&super::amx::TABLE, super::amx::missing)
     },
     #[cfg(target_arch = "aarch64")]
-    Entry {
-        table: &super::neon::TABLE,
-        missing: super::neon::missing,
-    },
+    Entry::new(&super::neon::TABLE, super::neon::missing),
     #[cfg(target_arch = "aarch64")]
-    Entry {
-        table: &super::neon_dotprod::TABLE,
-        missing: super::neon_dotprod::missing,
-    },
+    Entry::new(&super::neon_dotprod::TABLE, super::neon_dotprod::missing),
     #[cfg(target_arch = "aarch64")]
-    Entry {
-        table: &super::neon_i8mm::TABLE,
-        missing: super::neon_i8mm::missing,
-    },
+    Entry::new(&super::neon_i8mm::TABLE, super::neon_i8mm::missing),
     #[cfg(target_arch = "aarch64")]
-    Entry {
-        table: &super::sve2::TABLE,
-        missing: super::sve2::missing,
-    },
+    Entry::new(&super::sve2::TABLE, super::sve2::missing),
 ];
 
 /// The sets of every architecture.
@@ -54,6 +60,7 @@ static NAMES: &[&str] = &[
     "scalar",
     "avx2",
     "avx512",
+    "amx",
     "neon",
     "neon-dotprod",
     "neon-i8mm",
@@ -65,7 +72,7 @@ impl Kernels {
     pub fn available() -> &'static [&'static Kernels] {
         static AVAILABLE: OnceLock<Vec<&'static Kernels>> = OnceLock::new();
         AVAILABLE.get_or_init(|| {
-            let runs = |entry: &&Entry| (entry.missing)().is_empty();
+            let runs = |entry: &&Entry| entry.obstacle().is_none();
             ENTRIES
                 .iter()
                 .filter(runs)
@@ -111,7 +118,6 @@ impl Kernels {
                 .contains(&name)
                 .then(|| "made for another architecture".to_owned());
         };
-        let missing = (entry.missing)();
-        (!missing.is_empty()).then(|| format!("this CPU lacks {}", missing.join(", ")))
+        entry.obstacle()
     }
 }

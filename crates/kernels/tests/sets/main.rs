@@ -8,6 +8,7 @@ mod floats;
 mod integers;
 mod many;
 mod misuse;
+mod prefill;
 mod signs;
 mod sparse;
 mod tiles;
