@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use onebit_format::{Layout, pack};
+use onebit_format::{ATOM_BYTES, Layout, pack};
 use rayon::prelude::*;
 
 use crate::blocks::blocks;
@@ -190,7 +190,7 @@ impl<'a> Ternary<'a> {
         mut take: impl FnMut(&[f32]),
     ) -> Result<()> {
         let layout = float_layout(weight)?;
-        let size = layout.bits() / 8;
+        let size = layout.dtype().bitsize() / 8;
         let read;
         let bytes = match &self.held {
             Some(held) => &held[rows.start * self.cols * size..rows.end * self.cols * size],
@@ -270,7 +270,7 @@ pub(crate) fn read_back(
     [rows, cols]: [usize; 2],
 ) -> Result<[u64; 3], (usize, usize)> {
     let row_bytes = packed.len() / rows.max(1);
-    let mut decoded = vec![0; row_bytes * (8 / layout.bits())];
+    let mut decoded = vec![0; row_bytes / ATOM_BYTES * layout.atom_cols()];
     let filler = if layout == Layout::B1 { -1 } else { 0 };
     let mut counts = [0; 3];
     for (row, (codes, packed)) in codes.chunks(cols).zip(packed.chunks(row_bytes)).enumerate() {

@@ -11,6 +11,7 @@ use std::ops::{Add, Div, Mul, Sub};
 use super::{Set, Vector};
 use crate::body::columns::{Batch, STRIP, Strip};
 
+mod dense;
 mod products;
 
 crate::sets::kernel_set!("avx2", Avx2, target_feature(enable = "avx2,f16c"));
@@ -297,6 +298,22 @@ impl Set for Avx2 {
             unsafe {
                 products::t2_half::<0, T>(&mut acc[r], w[r], &x);
                 products::t2_half::<1, T>(&mut acc[r], w[r], &x);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn t5<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 5]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                dense::add_half::<0, T>(&mut acc[r], w[r], &x);
+                dense::add_half::<1, T>(&mut acc[r], w[r], &x);
             }
         }
     }

@@ -2,6 +2,27 @@
 
 use crate::body::columns::{Batch, STRIP, Strip};
 
+/// The codes, 0 to 2, of an atom of [`Layout::T5`](onebit_format::Layout::T5), plane by plane.
+#[inline(always)]
+pub(crate) fn t5_planes(w: &[u8; 64]) -> [[u8; 64]; 5] {
+    let (mut rest, mut planes) = (*w, [[0; 64]; 5]);
+    for (plane, place) in planes.iter_mut().zip([85, 29, 9]) {
+        for (code, rest) in plane.iter_mut().zip(&mut rest) {
+            // Subtracting too much wraps to more than there was.
+            let once = rest.wrapping_sub(place);
+            let least = (*rest).min(once).min(rest.wrapping_sub(2 * place));
+            // A multiple of the place, which leaves 1 when divided by 4.
+            *code = (*rest - least) & 3;
+            *rest = least;
+        }
+    }
+    for j in 0..64 {
+        planes[3][j] = u8::from(rest[j] >= 3) + u8::from(rest[j] >= 6);
+        planes[4][j] = (rest[j] - 3 * planes[3][j]).min(2);
+    }
+    planes
+}
+
 /// The 16 lane dots of a group of sign codes with `bits` bits each, the first plane at bit `shift` of
 /// each byte: codes of two bits are `w + 1`, of one bit `(w + 1) / 2`.
 #[inline(always)]
