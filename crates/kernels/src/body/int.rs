@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! for each atom (64 bytes of each row):
-//!     prefetch R lines 4 KiB ahead, in the order in which they lie in memory
+//!     prefetch each row's stream 4 KiB ahead
 //!     for each bit plane p of the atom:           64 columns
 //!         codes[r] = (w[r] >> bits p) & mask      unpacked once, used for T tokens
 //!         acc[r][t] += codes[r] * x[t][plane]     16 lanes of i32
@@ -331,13 +331,12 @@ pub(crate) fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, co
     ahead: [*const u8; R],
     x_rows: [&[[[i8; 64]; P]]; T],
 ) -> [[S::I; T]; R] {
-    let mut ahead = Lines::new(ahead, w_rows[0].len());
     let mut acc = [[s.zero_sums(); T]; R];
     for a in 0..w_rows[0].len() {
         let mut w = [&[0; 64]; R];
         for r in 0..R {
             w[r] = &w_rows[r][a];
-            s.prefetch(ahead.next());
+            s.prefetch(ahead[r].wrapping_add(a * 64));
         }
         let mut x = [&[[0; 64]; P]; T];
         for t in 0..T {
