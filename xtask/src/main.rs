@@ -1,6 +1,7 @@
 //! Developer commands of the onebit workspace: `cargo xtask COMMAND`.
 
 mod arm;
+mod bench;
 mod check;
 mod package;
 mod process;
@@ -25,6 +26,8 @@ enum Command {
     Convert(ConvertArgs),
     /// Write a packed file of a real shape with random weights, to measure speed and memory with.
     Synth(synth::SynthArgs),
+    /// Measure on this machine, beside what its hardware allows.
+    Bench(bench::BenchArgs),
     /// Everything a change must pass: fmt, clippy, docs, tests, a short fuzz run.
     Check(check::CheckArgs),
     /// Build for 64-bit Arm and run tests on several emulated CPUs, with a toolchain from Debian packages.
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     onebit::finish(match cli.command {
         Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args).map(|()| Code::Success),
+        Command::Bench(args) => bench::run(&args).map(|()| Code::Success),
         Command::Check(args) => check::run(&args).map(|()| Code::Success),
         Command::Arm(args) => arm::run_all(&args).map(|()| Code::Success),
         Command::Package => package::run_all().map(|()| Code::Success),

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::activation::Activation;
 use crate::body::Product;
 use crate::body::columns::Columns;
+use crate::body::limits::MULTIPLIED;
 use crate::input::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, RowQuant};
 use crate::kv::{Attend, KvType};
 use crate::tiles::TileMut;
@@ -87,6 +88,8 @@ pub struct Kernels {
     pub(crate) exp: unsafe fn(&mut [f32]),
     pub(crate) store_f16: unsafe fn(&[f32], &mut [u8]),
     pub(crate) attend: unsafe fn(&Attend<'_>, &mut [f32]),
+    pub(crate) read: unsafe fn(&[u8]) -> u64,
+    pub(crate) multiply: unsafe fn(usize, bool) -> i32,
 }
 
 impl Kernels {
@@ -424,6 +427,29 @@ impl Kernels {
         a.check(out);
         // SAFETY: the registry offers this set only on a CPU that has its features.
         unsafe { (self.attend)(a, out) }
+    }
+
+    /// Reads `bytes` as fast as the set can, which is what products of one token are measured
+    /// against. Less than 256 bytes at the end may stay unread. The result only makes sure that the
+    /// rest is not.
+    pub fn read(&self, bytes: &[u8]) -> u64 {
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.read)(bytes) }
+    }
+
+    /// Multiplies bytes that stand in registers `rounds` times, as products of ternary (`ternary`) or
+    /// int8 weights do with 4 rows and 4 tokens, which is what products of many tokens are measured
+    /// against. Returns the number of multiplications.
+    pub fn multiply(&self, rounds: usize, ternary: bool) -> u64 {
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        std::hint::black_box(unsafe { (self.multiply)(rounds, ternary) });
+        Self::multiplications(rounds, ternary)
+    }
+
+    /// The number of multiplications that [`multiply`](Kernels::multiply) does.
+    pub fn multiplications(rounds: usize, ternary: bool) -> u64 {
+        let planes = if ternary { 4 } else { 1 };
+        rounds as u64 * planes * MULTIPLIED
     }
 }
 

@@ -9,8 +9,9 @@
 //! 2. A worker that sees an open epoch it has not served yet *joins*: one compare-exchange adds 1
 //!    to the count of joined workers, and succeeds only while the job is open. Workers that come
 //!    late simply do not take part; nobody waits for a thread that the system has not scheduled.
-//! 3. Every participant, the caller included, claims part numbers from an atomic counter until
-//!    none are left, then leaves (subtracts 1 from the count).
+//! 3. Every participant, the caller included, has a share of adjacent parts with an atomic counter.
+//!    It claims the parts of its own share in order, so that it reads on in memory where it stopped,
+//!    then those that are left in the shares of the others, then leaves (subtracts 1 from the count).
 //! 4. The caller *closes* the job, so that nobody can join any more, and waits until the count is
 //!    zero. Only then does `run` return: no thread holds the job's reference any more.
 //!
@@ -85,7 +86,7 @@ impl Pool {
             ));
         }
         let mut pool = Pool {
-            shared: Arc::default(),
+            shared: Arc::new(Shared::new(threads.max(1))),
             workers: Vec::new(),
             caller: Mutex::new(()),
         };
@@ -93,7 +94,7 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let worker = std::thread::Builder::new()
                 .name(format!("onebit-{index}"))
-                .spawn(move || shared.work())?;
+                .spawn(move || shared.work(index))?;
             pool.workers.push(worker);
         }
         Ok(pool)
@@ -143,10 +144,10 @@ struct Job {
 #[repr(align(128))]
 struct OwnLine<T>(T);
 
-#[derive(Default)]
 struct Shared {
     state: OwnLine<AtomicU64>,
-    next_part: OwnLine<AtomicUsize>,
+    /// The next part of each thread's share; the caller's is the first.
+    next_parts: Box<[OwnLine<AtomicUsize>]>,
     job: UnsafeCell<Option<Job>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     shutdown: AtomicBool,
@@ -180,6 +181,29 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    fn new(threads: usize) -> Self {
+        Self {
+            state: OwnLine::default(),
+            next_parts: (0..threads).map(|_| OwnLine::default()).collect(),
+            job: UnsafeCell::new(None),
+            panic: Mutex::default(),
+            shutdown: AtomicBool::default(),
+            parked: AtomicUsize::default(),
+            parking: Mutex::default(),
+            opened: Condvar::default(),
+            caller_waits: AtomicBool::default(),
+            leaving: Mutex::default(),
+            left: Condvar::default(),
+        }
+    }
+
+    /// The first part of the share of thread `index`; the share before it ends there.
+    fn share(&self, index: usize, parts: usize) -> usize {
+        // Whole parts first: `parts * index` could overflow.
+        let threads = self.next_parts.len();
+        parts / threads * index + parts % threads * index / threads
+    }
+
     /// Runs one job with whoever joins; returns the payload of a part that panicked.
     /// The caller holds `Pool::caller`.
     fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) -> Option<Box<dyn Any + Send>> {
@@ -190,32 +214,40 @@ impl Shared {
         // SAFETY: the last job is closed and nobody is joined (the end of the previous call, which
         // `Pool::caller` orders before this one), so no other thread reads the slot.
         unsafe { *self.job.get() = Some(Job { parts, run }) };
-        self.next_part.0.store(0, Ordering::Relaxed);
+        for (index, next) in self.next_parts.iter().enumerate() {
+            next.0.store(self.share(index, parts), Ordering::Relaxed);
+        }
         let epoch = (self.state.0.load(Ordering::Relaxed) & !(OPEN | JOINED)).wrapping_add(EPOCH);
         self.state.0.store(epoch | OPEN, Ordering::SeqCst);
         self.wake_workers(parts - 1);
 
-        self.participate(parts, job);
+        self.participate(0, parts, job);
         self.state.0.fetch_and(!OPEN, Ordering::SeqCst);
         self.wait_until_left();
         lock(&self.panic).take()
     }
 
-    /// Claims parts until none are left, catching panics.
-    fn participate(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+    /// Claims parts until none are left, those of thread `index` first, catching panics.
+    fn participate(&self, index: usize, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+        let threads = self.next_parts.len();
         IN_JOB.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let part = self.next_part.0.fetch_add(1, Ordering::Relaxed);
-                if part >= parts {
-                    break;
+            for share in (index..threads).chain(0..index) {
+                let end = self.share(share + 1, parts);
+                loop {
+                    let part = self.next_parts[share].0.fetch_add(1, Ordering::Relaxed);
+                    if part >= end {
+                        break;
+                    }
+                    job(part);
                 }
-                job(part);
             }
         }));
         IN_JOB.set(false);
         if let Err(payload) = result {
-            self.next_part.0.store(parts, Ordering::Relaxed);
+            for next in &self.next_parts {
+                next.0.store(parts, Ordering::Relaxed);
+            }
             match &mut *lock(&self.panic) {
                 slot @ None => *slot = Some(payload),
                 // Dropping a payload may panic again, and a worker has to survive.
@@ -257,8 +289,8 @@ impl Shared {
         }
     }
 
-    /// The life of a worker.
-    fn work(&self) {
+    /// The life of worker `index`.
+    fn work(&self, index: usize) {
         let mut served = 0;
         while let Some(epoch) = self.next_epoch(served) {
             served = epoch;
@@ -266,7 +298,7 @@ impl Shared {
                 // SAFETY: this worker is joined, so nobody writes the slot.
                 if let Some(job) = unsafe { *self.job.get() } {
                     // SAFETY: the closure outlives the job, which ends after `leave`.
-                    self.participate(job.parts, unsafe { &*job.run });
+                    self.participate(index, job.parts, unsafe { &*job.run });
                 }
                 self.leave();
             }

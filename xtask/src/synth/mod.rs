@@ -13,7 +13,7 @@ use clap::Args;
 use onebit::exit;
 use onebit_format::{ActivationMode, GenerationDefaults, Layout, Plan, Provenance, Writer};
 use onebit_model::{Activation, ModelSpec};
-use random::Random;
+pub(crate) use random::Random;
 use std::path::PathBuf;
 use weights::{Ballast, Encoding, Fill, write_matrix};
 

@@ -1,16 +1,16 @@
 //! Seeded random numbers, fast rather than good.
 
 /// A generator of the xorshift family.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The same seed gives the same numbers.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// 64 random bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -18,12 +18,12 @@ impl Random {
     }
 
     /// A number below `limit`.
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         ((u128::from(self.bits()) * limit as u128) >> 64) as usize
     }
 
     /// Fills `values` with numbers in -1..1.
-    pub(super) fn fill(&mut self, values: &mut [f32]) {
+    pub(crate) fn fill(&mut self, values: &mut [f32]) {
         for pair in values.chunks_mut(2) {
             let bits = self.bits();
             let unit = |bits: u64| (bits >> 8) as f32 / (1 << 23) as f32 - 1.0;
@@ -35,7 +35,7 @@ impl Random {
     }
 
     /// Fills `codes` with -1, 0 and 1, each as likely as the others.
-    pub(super) fn fill_ternary(&mut self, codes: &mut [i8]) {
+    pub(crate) fn fill_ternary(&mut self, codes: &mut [i8]) {
         for chunk in codes.chunks_mut(16) {
             let mut bits = self.bits();
             for code in chunk {
@@ -51,7 +51,7 @@ impl Random {
     }
 
     /// Fills `codes` with -1 and 1.
-    pub(super) fn fill_binary(&mut self, codes: &mut [i8]) {
+    pub(crate) fn fill_binary(&mut self, codes: &mut [i8]) {
         for chunk in codes.chunks_mut(64) {
             let bits = self.bits();
             for (place, code) in chunk.iter_mut().enumerate() {

@@ -55,15 +55,15 @@ impl<S: Set> Block<i32> for Xnor<'_, S> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
         out: &mut TileMut<'_, i32>,
     ) {
-        let Product { w, rows, x } = self.job;
+        let Product { w, rows: range, x } = self.job;
         let atoms = w.row_bytes() / ATOM_BYTES;
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for (r, w_row) in w_rows.iter_mut().enumerate() {
-            *w_row = atoms_of(w, row + r);
+            *w_row = atoms_of(w, rows[r]);
         }
         let mut x_rows: [&[[u8; 64]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
@@ -71,9 +71,9 @@ impl<S: Set> Block<i32> for Xnor<'_, S> {
         }
         let differing = self.set.differing(w_rows, x_rows, &self.mask);
         for t in 0..T {
-            let out = &mut out.row(token + t)[row - rows.start..][..R];
-            for (r, out) in out.iter_mut().enumerate() {
-                *out = w.cols() as i32 - 2 * differing[r][t] as i32;
+            let out = out.row(token + t);
+            for r in 0..R {
+                out[rows[r] - range.start] = w.cols() as i32 - 2 * differing[r][t] as i32;
             }
         }
     }

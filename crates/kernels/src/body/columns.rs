@@ -6,12 +6,12 @@
 //!
 //! ```text
 //! for each token:
-//!     for each group of up to 8 strips:              8 KiB of sums
+//!     for each group of up to 16 strips:             16 KiB of sums
 //!         next = the first 64 inputs that are not 0; prefetch their atoms of the group
 //!         while next is not empty:
 //!             now = next
 //!             next = the following 64 inputs that are not 0; prefetch theirs
-//!             for each strip of the group:
+//!             for each strip of the group:            asking for the lines of next meanwhile
 //!                 for each 4 inputs of now:           codes of 4 inputs side by side, then
 //!                     sums[256] += code * x           one byte product per output and plane
 //!         outputs = sums - sum(x)                     stored codes are w + 1
@@ -25,6 +25,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
+use super::ahead::Ahead;
 use crate::input::I8Rows;
 use crate::sets::Set;
 use crate::tiles::TileMut;
@@ -36,7 +37,7 @@ pub(crate) const STRIP: usize = 256;
 pub(crate) const BATCH: usize = 64;
 
 /// Strips whose sums are kept at once.
-const GROUP: usize = 8;
+const GROUP: usize = 16;
 
 /// The inputs of a batch: which, and their codes. The tail is filled up with codes of 0.
 pub(crate) struct Batch {
@@ -108,23 +109,51 @@ fn sum_strips<S: Set>(
 ) {
     let (mut from, mut now, mut next) = (0, Batch::EMPTY, Batch::EMPTY);
     from = next.fill(s, x, from);
-    prefetch(s, atoms, stride, &strips, &next);
     while next.len > 0 {
         std::mem::swap(&mut now, &mut next);
         from = next.fill(s, x, from);
-        prefetch(s, atoms, stride, &strips, &next);
+        let mut ahead = Pieces::new(&atoms[strips.start..], stride, strips.len(), &next);
         for (at, sums) in strips.clone().zip(sums.iter_mut()) {
-            s.t2_columns(Strip { atoms, stride, at }, &now, sums);
+            s.t2_columns(Strip { atoms, stride, at }, &now, sums, &mut ahead);
         }
     }
 }
 
-#[inline(always)]
-fn prefetch<S: Set>(s: S, atoms: &[[u8; 64]], stride: usize, strips: &Range<usize>, batch: &Batch) {
-    for input in &batch.inputs[..batch.len] {
-        let row = &atoms[*input as usize * stride..][..stride];
-        for atom in &row[strips.clone()] {
-            s.prefetch(atom.as_ptr());
+/// The lines of a group of strips in the rows of a batch, row by row.
+pub(crate) struct Pieces<'a> {
+    first: *const u8,
+    row_bytes: usize,
+    piece_bytes: usize,
+    rows: &'a [u32],
+    row: usize,
+    at: usize,
+}
+
+impl<'a> Pieces<'a> {
+    #[inline(always)]
+    fn new(atoms: &[[u8; 64]], stride: usize, strips: usize, batch: &'a Batch) -> Self {
+        Self {
+            first: atoms.as_ptr().cast(),
+            row_bytes: 64 * stride,
+            piece_bytes: 64 * strips,
+            rows: &batch.inputs[..batch.len],
+            row: 0,
+            at: 0,
+        }
+    }
+}
+
+impl Ahead for Pieces<'_> {
+    #[inline(always)]
+    fn request<S: Set>(&mut self, s: S, _row: usize, _offset: usize) {
+        if let Some(row) = self.rows.get(self.row) {
+            let offset = *row as usize * self.row_bytes + self.at;
+            s.prefetch_early(self.first.wrapping_add(offset));
+            self.at += 64;
+            if self.at == self.piece_bytes {
+                self.at = 0;
+                self.row += 1;
+            }
         }
     }
 }

@@ -9,9 +9,10 @@
 //! A lane's order is the order of `k`, so registers of any width, any block of rows and tokens, and
 //! any split of the rows give the same bits. Padding adds 0 * 0, which changes no sum.
 
+use super::ahead::{Ahead, Streams};
 use super::{Block, Product, cover};
 use crate::input::F32Rows;
-use crate::sets::{PREFETCH_BYTES, Set, Vector};
+use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
 
 /// A float format of which 16 values take `B` bytes.
@@ -103,15 +104,15 @@ impl<S: Set, W: Format<B>, const B: usize> Block<f32> for Floats<'_, S, W, B> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
-        let Product { w, rows, x } = self.job;
+        let Product { w, rows: range, x } = self.job;
         let chunks = w.row_bytes() / B;
         let mut w_rows: [&[[u8; B]]; R] = [&[]; R];
         for (r, w_row) in w_rows.iter_mut().enumerate() {
-            *w_row = w.row_bytes_of(row + r).as_chunks().0;
+            *w_row = w.row_bytes_of(rows[r]).as_chunks().0;
         }
         let mut x_rows: [&[[f32; 16]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
@@ -119,9 +120,9 @@ impl<S: Set, W: Format<B>, const B: usize> Block<f32> for Floats<'_, S, W, B> {
         }
         let acc = accumulate::<S, W, B, R, T>(self.set, chunks, w_rows, x_rows);
         for t in 0..T {
-            let out = &mut out.row(token + t)[row - rows.start..][..R];
-            for (r, out) in out.iter_mut().enumerate() {
-                *out = acc[r][t].tree_sum();
+            let out = out.row(token + t);
+            for r in 0..R {
+                out[rows[r] - range.start] = acc[r][t].tree_sum();
             }
         }
     }
@@ -136,11 +137,14 @@ fn accumulate<S: Set, W: Format<B>, const B: usize, const R: usize, const T: usi
     x_rows: [&[[f32; 16]]; T],
 ) -> [[S::F; T]; R] {
     let mut acc = [[s.splat(0.0); T]; R];
+    let mut ahead = Streams::new(w_rows);
     for c in 0..chunks {
         let mut w = [s.splat(0.0); R];
         for r in 0..R {
-            s.prefetch(w_rows[r][c].as_ptr().wrapping_add(PREFETCH_BYTES));
             w[r] = W::load(s, &w_rows[r][c]);
+        }
+        if (c * B).is_multiple_of(64) {
+            (0..R).for_each(|r| ahead.request(s, r, c * B));
         }
         for t in 0..T {
             let x = s.load(&x_rows[t][c]);

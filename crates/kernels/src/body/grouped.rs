@@ -15,9 +15,10 @@
 use half::f16;
 use onebit_format::{ATOM_BYTES, Layout, MatrixRef, SIGN_GROUP, Scales};
 
+use super::ahead::{Ahead, Streams};
 use super::{Block, Product, Rows, atoms_of, cover};
 use crate::input::{I8GroupRows, I8Rows};
-use crate::sets::{PREFETCH_BYTES, Set, Vector};
+use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
 
 /// Group scales that are converted together.
@@ -144,17 +145,17 @@ impl<S: Set, X: Scaled, const BITS: usize> Block<f32> for Groups<'_, S, X, BITS>
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
-        let Product { rows, x, .. } = self.job;
-        let acc = self.accumulate::<R, T>(row, token);
+        let Product { rows: range, x, .. } = self.job;
+        let acc = self.accumulate::<R, T>(rows, token);
         for t in 0..T {
             let factor = x.factor(token + t);
-            let out = &mut out.row(token + t)[row - rows.start..][..R];
-            for (r, out) in out.iter_mut().enumerate() {
-                *out = acc[r][t].tree_sum() * factor;
+            let out = out.row(token + t);
+            for r in 0..R {
+                out[rows[r] - range.start] = acc[r][t].tree_sum() * factor;
             }
         }
     }
@@ -168,7 +169,7 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
     #[inline(always)]
     fn accumulate<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
     ) -> [[S::F; T]; R] {
         let Product { w, x, .. } = self.job;
@@ -176,17 +177,18 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
         let mut acc = [[self.set.splat(0.0); T]; R];
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for r in 0..R {
-            w_rows[r] = atoms_of(w, row + r);
+            w_rows[r] = atoms_of(w, rows[r]);
         }
         let mut x_rows: [&[Planes]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = &x.codes(token + t).as_chunks().0.as_chunks().0[..groups];
         }
         let mut batch = [[0.0; BATCH]; R];
+        let mut ahead = Streams::new(w_rows);
         for g in 0..groups {
             if g % BATCH == 0 {
                 for r in 0..R {
-                    batch[r] = self.scales.batch(self.set, row + r, g);
+                    batch[r] = self.scales.batch(self.set, rows[r], g);
                 }
             }
             let (a, shift) = (g / Self::GROUPS, g % Self::GROUPS * 2 * BITS);
@@ -194,13 +196,12 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
             let mut factors = [[0.0; T]; R];
             for r in 0..R {
                 atom[r] = &w_rows[r][a];
-                if shift == 0 {
-                    let ahead = atom[r].as_ptr().wrapping_add(PREFETCH_BYTES);
-                    self.set.prefetch(ahead);
-                }
                 for t in 0..T {
                     factors[r][t] = batch[r][g % BATCH] * x.multiplier(token + t, g);
                 }
+            }
+            if shift == 0 {
+                (0..R).for_each(|r| ahead.request(self.set, r, 64 * a));
             }
             let mut planes = [&[[0; 64]; 2]; T];
             for t in 0..T {

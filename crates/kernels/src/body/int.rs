@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! for each atom (64 bytes of each row):
-//!     prefetch each row's stream 4 KiB ahead
+//!     ask for a later line of each row's stream
 //!     for each bit plane p of the atom:           64 columns
 //!         codes[r] = (w[r] >> bits p) & mask      unpacked once, used for T tokens
 //!         acc[r][t] += codes[r] * x[t][plane]     16 lanes of i32
@@ -23,9 +23,10 @@
 //! Nothing rounds, and wrapping addition is associative, so the result does not depend on the order
 //! or on R and T. Sums stay below 2^31 for every matrix of fewer than 2^17 columns.
 
+use super::ahead::{Ahead, Listed, Streams, request_row};
 use super::{Block, Product, atoms_of, cover, planes_of};
 use crate::input::I8Rows;
-use crate::sets::{PREFETCH_BYTES, Set};
+use crate::sets::Set;
 use crate::tiles::TileMut;
 
 /// A layout of integer codes with `P` planes of 64 columns in an atom.
@@ -38,13 +39,13 @@ pub(crate) trait Codes<const P: usize>: Sized {
     );
     /// The sums of `code * x` over whole rows; see [`Set::row_sums`].
     #[inline(always)]
-    fn rows<S: Set, const R: usize, const T: usize>(
+    fn rows<S: Set, A: Ahead, const R: usize, const T: usize>(
         s: S,
         w: [&[[u8; 64]]; R],
-        ahead: [*const u8; R],
+        ahead: A,
         x: [&[[[i8; 64]; P]]; T],
     ) -> [[i32; T]; R] {
-        s.row_sums::<Self, P, R, T>(w, ahead, x)
+        s.row_sums::<Self, A, P, R, T>(w, ahead, x)
     }
 
     /// The sum of `w * x` from the sum of `code * x` and the sum of `x`.
@@ -85,10 +86,10 @@ impl Codes<5> for T5 {
     }
 
     #[inline(always)]
-    fn rows<S: Set, const R: usize, const T: usize>(
+    fn rows<S: Set, A: Ahead, const R: usize, const T: usize>(
         s: S,
         w: [&[[u8; 64]]; R],
-        ahead: [*const u8; R],
+        ahead: A,
         x: [&[[[i8; 64]; 5]]; T],
     ) -> [[i32; T]; R] {
         s.t5_rows(w, ahead, x)
@@ -159,7 +160,7 @@ pub(crate) fn i8<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<
 }
 
 /// Blocks of four listed rows between the row in use and the row prefetched.
-const BLOCKS_AHEAD: usize = 2;
+const BLOCKS_AHEAD: usize = 4;
 
 /// Sums of the rows of a ternary matrix that `list` names, side by side in `out`.
 #[inline(always)]
@@ -194,6 +195,9 @@ fn listed<S: Set, L: Codes<P>, const P: usize>(
 ) {
     let (fours, rest) = list.as_chunks::<4>();
     for token in 0..job.x.tokens() {
+        for row in list.iter().take(4 * BLOCKS_AHEAD) {
+            request_row(s, job.w.row_bytes_of(*row as usize));
+        }
         for (block, rows) in fours.iter().enumerate() {
             let ahead = fours.get(block + BLOCKS_AHEAD).unwrap_or(rows);
             let out = &mut out.row(token)[4 * block..][..4];
@@ -224,7 +228,8 @@ fn some_listed<S: Set, L: Codes<P>, const P: usize, const R: usize>(
         next[r] = job.w.row_bytes_of(ahead[r] as usize).as_ptr();
     }
     let x = [planes_of::<P>(job.x.row(token), atoms)];
-    let sums = L::rows(s, w_rows, next, x);
+    let ahead = Listed::new(next, job.w.row_bytes());
+    let sums = L::rows(s, w_rows, ahead, x);
     for (out, [sum]) in out.iter_mut().zip(sums) {
         *out = L::finish::<S>(sum, job.x.sum(token));
     }
@@ -260,87 +265,56 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
         out: &mut TileMut<'_, i32>,
     ) {
-        let Product { w, rows, x } = self.job;
+        let Product { w, rows: range, x } = self.job;
         let atoms = w.row_bytes() / 64;
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for (r, w_row) in w_rows.iter_mut().enumerate() {
-            *w_row = atoms_of(w, row + r);
+            *w_row = atoms_of(w, rows[r]);
         }
         let mut x_rows: [&[[[i8; 64]; P]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = planes_of(x.row(token + t), atoms);
         }
-        let mut ahead = [std::ptr::null(); R];
-        for r in 0..R {
-            ahead[r] = w_rows[r].as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES);
-        }
+        let ahead = Streams::new(w_rows);
         let sums = L::rows(self.set, w_rows, ahead, x_rows);
         for t in 0..T {
-            let out = &mut out.row(token + t)[row - rows.start..][..R];
-            for (r, out) in out.iter_mut().enumerate() {
-                *out = L::finish::<S>(sums[r][t], x.sum(token + t));
+            let out = out.row(token + t);
+            for r in 0..R {
+                out[rows[r] - range.start] = L::finish::<S>(sums[r][t], x.sum(token + t));
             }
         }
     }
 }
 
-/// The lines of a block of `R` rows to prefetch, which lie at `ahead`: all of the first row, then all
-/// of the next. Where rows follow each other, as they do unless they are listed, that is one line
-/// after the other, which hardware prefetchers follow too.
-pub(crate) struct Lines<const R: usize> {
-    ahead: [*const u8; R],
-    atoms: usize,
-    row: usize,
-    atom: usize,
-}
-
-impl<const R: usize> Lines<R> {
-    /// Those of rows of `atoms` atoms.
-    #[inline(always)]
-    pub(crate) fn new(ahead: [*const u8; R], atoms: usize) -> Self {
-        Self {
-            ahead,
-            atoms,
-            row: 0,
-            atom: 0,
-        }
-    }
-
-    /// The next, at most `R` times `atoms` of them.
-    #[inline(always)]
-    pub(crate) fn next(&mut self) -> *const u8 {
-        let line = self.ahead[self.row].wrapping_add(self.atom * 64);
-        self.atom += 1;
-        if self.atom == self.atoms {
-            (self.row, self.atom) = (self.row + 1, 0);
-        }
-        line
-    }
-}
-
-/// The loop over the atoms of a block, of which every row has as many. Each row has a row that is
-/// needed later at `ahead`.
+/// The loop over the atoms of a block, of which every row has as many.
 #[inline(always)]
-pub(crate) fn accumulate<S: Set, L: Codes<P>, const P: usize, const R: usize, const T: usize>(
+pub(crate) fn accumulate<
+    S: Set,
+    L: Codes<P>,
+    A: Ahead,
+    const P: usize,
+    const R: usize,
+    const T: usize,
+>(
     s: S,
     w_rows: [&[[u8; 64]]; R],
-    ahead: [*const u8; R],
+    mut ahead: A,
     x_rows: [&[[[i8; 64]; P]]; T],
 ) -> [[S::I; T]; R] {
     let mut acc = [[s.zero_sums(); T]; R];
     for a in 0..w_rows[0].len() {
-        let mut w = [&[0; 64]; R];
-        for r in 0..R {
-            w[r] = &w_rows[r][a];
-            s.prefetch(ahead[r].wrapping_add(a * 64));
-        }
         let mut x = [&[[0; 64]; P]; T];
         for t in 0..T {
             x[t] = &x_rows[t][a];
+        }
+        let mut w = [&[0; 64]; R];
+        for r in 0..R {
+            w[r] = &w_rows[r][a];
+            ahead.request(s, r, 64 * a);
         }
         L::dot(s, &mut acc, w, x);
     }

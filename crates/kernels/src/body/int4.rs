@@ -15,9 +15,10 @@
 use half::f16;
 use onebit_format::Scales;
 
+use super::ahead::{Ahead, Streams};
 use super::{Block, Product, atoms_of, cover, planes_of};
 use crate::input::I8Rows;
-use crate::sets::{PREFETCH_BYTES, Set, Vector};
+use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
 
 /// Products of a 4-bit matrix, scaled.
@@ -56,17 +57,17 @@ impl<S: Set> Block<f32> for Grouped<'_, S> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
-        let Product { rows, x, .. } = self.job;
-        let acc = self.accumulate::<R, T>(row, token);
+        let Product { rows: range, x, .. } = self.job;
+        let acc = self.accumulate::<R, T>(rows, token);
         for t in 0..T {
             let factor = 1.0 / x.scale(token + t);
-            let out = &mut out.row(token + t)[row - rows.start..][..R];
-            for (r, out) in out.iter_mut().enumerate() {
-                *out = acc[r][t].tree_sum() * factor;
+            let out = out.row(token + t);
+            for r in 0..R {
+                out[rows[r] - range.start] = acc[r][t].tree_sum() * factor;
             }
         }
     }
@@ -77,7 +78,7 @@ impl<S: Set> Grouped<'_, S> {
     #[inline(always)]
     fn accumulate<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
     ) -> [[S::F; T]; R] {
         let Product { w, x, .. } = self.job;
@@ -86,14 +87,15 @@ impl<S: Set> Grouped<'_, S> {
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         let mut scale_rows: [&[f16]; R] = [&[]; R];
         for r in 0..R {
-            w_rows[r] = atoms_of(w, row + r);
-            scale_rows[r] = &self.scales[(row + r) * self.groups..][..self.groups];
+            w_rows[r] = atoms_of(w, rows[r]);
+            scale_rows[r] = &self.scales[rows[r] * self.groups..][..self.groups];
         }
         let mut x_rows: [&[[[i8; 64]; 2]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = planes_of(x.row(token + t), atoms);
         }
         let mut batch = [[[0.0; 2]; BATCH]; R];
+        let mut ahead = Streams::new(w_rows);
         for a in 0..atoms {
             if a % BATCH == 0 {
                 for r in 0..R {
@@ -104,10 +106,9 @@ impl<S: Set> Grouped<'_, S> {
             let mut scales = [[0.0; 2]; R];
             for r in 0..R {
                 atom[r] = &w_rows[r][a];
-                self.set
-                    .prefetch(atom[r].as_ptr().wrapping_add(PREFETCH_BYTES));
                 scales[r] = batch[r][a % BATCH];
             }
+            (0..R).for_each(|r| ahead.request(self.set, r, 64 * a));
             let mut planes = [&[[0; 64]; 2]; T];
             for t in 0..T {
                 planes[t] = &x_rows[t][a];

@@ -10,6 +10,7 @@ use onebit_format::MatrixRef;
 use crate::input::{BitRows, F32Rows, I8GroupRows, I8Rows};
 use crate::tiles::TileMut;
 
+pub(crate) mod ahead;
 pub(crate) mod attend;
 pub(crate) mod bits;
 pub(crate) mod columns;
@@ -19,6 +20,7 @@ pub(crate) mod float;
 pub(crate) mod grouped;
 pub(crate) mod int;
 pub(crate) mod int4;
+pub(crate) mod limits;
 pub(crate) mod math;
 pub(crate) mod quantize;
 
@@ -110,10 +112,10 @@ const TOKENS: usize = 4;
 
 /// A product in parts.
 trait Block<O> {
-    /// Computes `R` rows from `row` (of the matrix) for `T` tokens from `token`.
+    /// Computes `R` rows of the matrix for `T` tokens from `token`.
     fn run<const R: usize, const T: usize>(
         &self,
-        row: usize,
+        rows: [usize; R],
         token: usize,
         out: &mut TileMut<'_, O>,
     );
@@ -128,8 +130,9 @@ trait Block<O> {
 ///             for each 4 rows of the group
 /// ```
 ///
-/// A single token takes 4 rows at a time whatever the set; with several, a set of few registers
-/// takes rows one by one.
+/// One, two or four tokens read each row once, so there the rows of a block come from four quarters
+/// of the range. A single token takes 4 rows at a time whatever the set; with several, a set of few
+/// registers takes rows one by one.
 #[inline(always)]
 fn cover<O, B: Block<O>>(
     many_registers: bool,
@@ -139,6 +142,12 @@ fn cover<O, B: Block<O>>(
     out: &mut TileMut<'_, O>,
 ) {
     let four_rows = many_registers || tokens == 1;
+    match tokens {
+        1 => return quarters::<O, B, 1>(block, rows, out),
+        2 if four_rows => return quarters::<O, B, 2>(block, rows, out),
+        TOKENS if four_rows => return quarters::<O, B, TOKENS>(block, rows, out),
+        _ => {}
+    }
     for panel in (0..tokens).step_by(PANEL) {
         let end = tokens.min(panel + PANEL);
         for group in rows.clone().step_by(GROUP) {
@@ -159,6 +168,23 @@ fn cover<O, B: Block<O>>(
     }
 }
 
+/// All rows for `T` tokens, a row of each quarter at a time: four streams that run through memory.
+#[inline(always)]
+fn quarters<O, B: Block<O>, const T: usize>(
+    block: &B,
+    rows: Range<usize>,
+    out: &mut TileMut<'_, O>,
+) {
+    let quarter = rows.len() / 4;
+    for row in rows.start..rows.start + quarter {
+        let far = [row, row + quarter, row + 2 * quarter, row + 3 * quarter];
+        block.run::<4, T>(far, 0, out);
+    }
+    for row in rows.start + 4 * quarter..rows.end {
+        block.run::<1, T>([row], 0, out);
+    }
+}
+
 /// A group of rows for `T` tokens.
 #[inline(always)]
 fn row_blocks<O, B: Block<O>, const T: usize>(
@@ -170,11 +196,11 @@ fn row_blocks<O, B: Block<O>, const T: usize>(
 ) {
     let mut row = rows.start;
     while four_rows && rows.end - row >= 4 {
-        block.run::<4, T>(row, token, out);
+        block.run::<4, T>([row, row + 1, row + 2, row + 3], token, out);
         row += 4;
     }
     while row < rows.end {
-        block.run::<1, T>(row, token, out);
+        block.run::<1, T>([row], token, out);
         row += 1;
     }
 }

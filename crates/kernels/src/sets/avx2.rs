@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Set, Vector};
+use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 
 mod dense;
@@ -269,6 +270,12 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_early(self, line: *const u8) {
+        // SAFETY: a prefetch takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
+    #[inline(always)]
     fn zero_sums(self) -> Sums {
         // SAFETY: the token proves the features.
         Sums(unsafe { [_mm256_setzero_si256(); 2] })
@@ -333,7 +340,14 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
-    fn t2_columns(self, strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+    fn t2_columns(
+        self,
+        strip: Strip<'_>,
+        batch: &Batch,
+        sums: &mut [i32; STRIP],
+        ahead: &mut impl Ahead,
+    ) {
+        (0..batch.len).for_each(|i| ahead.request(self, i, 0));
         // SAFETY: the token proves the features.
         unsafe {
             products::t2_columns::<0, 0, 2>(strip, batch, sums);

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::{Set, Vector};
+use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
 
@@ -230,6 +231,12 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_early(self, line: *const u8) {
+        // SAFETY: a prefetch takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
+    #[inline(always)]
     fn zero_sums(self) -> Sums {
         // SAFETY: the token proves the features.
         Sums(unsafe { _mm512_setzero_si512() })
@@ -239,6 +246,26 @@ impl Set for Avx512 {
     fn sum(self, lanes: Sums) -> i32 {
         // SAFETY: the token proves the features.
         unsafe { _mm512_reduce_add_epi32(lanes.0) }
+    }
+
+    #[inline(always)]
+    fn block_sums<const R: usize, const T: usize>(self, acc: [[Sums; T]; R]) -> [[i32; T]; R] {
+        let mut sums = [[0; T]; R];
+        for t in 0..T {
+            if R == 4 {
+                // SAFETY: the token proves the features.
+                let four =
+                    unsafe { four_sums([acc[0][t].0, acc[1][t].0, acc[2][t].0, acc[3][t].0]) };
+                for r in 0..R {
+                    sums[r][t] = four[r];
+                }
+            } else {
+                for r in 0..R {
+                    sums[r][t] = self.sum(acc[r][t]);
+                }
+            }
+        }
+        sums
     }
 
     #[inline(always)]
@@ -271,17 +298,17 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn t5_rows<const R: usize, const T: usize>(
+    fn t5_rows<A: Ahead, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
-        ahead: [*const u8; R],
+        ahead: A,
         x: [&[[[i8; 64]; 5]]; T],
     ) -> [[i32; T]; R] {
         let acc = if is_x86_feature_detected!("avx512vbmi") {
             // SAFETY: the token proves the set's features, the line above the one more.
-            unsafe { dense::rows_by_table(w, ahead, x) }
+            unsafe { dense::rows_by_table(self, w, ahead, x) }
         } else {
-            int::accumulate::<Self, T5, 5, R, T>(self, w, ahead, x)
+            int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x)
         };
         self.block_sums(acc)
     }
@@ -299,13 +326,20 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn t2_columns(self, strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+    fn t2_columns(
+        self,
+        strip: Strip<'_>,
+        batch: &Batch,
+        sums: &mut [i32; STRIP],
+        ahead: &mut impl Ahead,
+    ) {
         // SAFETY: the token proves the features.
         unsafe {
             let mask = _mm512_set1_epi8(3);
             let mut acc = [_mm512_setzero_si512(); 16];
             for (inputs, codes) in batch.fours() {
                 let x = _mm512_set1_epi32(i32::from_le_bytes(codes.map(|code| code as u8)));
+                (0..4).for_each(|i| ahead.request(self, i, 0));
                 let rows = side_by_side(load_rows([
                     strip.atom(inputs[0]),
                     strip.atom(inputs[1]),
@@ -506,6 +540,32 @@ unsafe fn in_order(q: [__m512i; 4]) -> [__m512i; 4] {
     }
 }
 
+/// The sums of the lanes of each of four vectors.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn four_sums(acc: [__m512i; 4]) -> [i32; 4] {
+    // SAFETY: the caller vouches for the instructions; the array is 16 bytes.
+    unsafe {
+        let pair =
+            |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (ab, cd) = (pair(acc[0], acc[1]), pair(acc[2], acc[3]));
+        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        let half = _mm256_add_epi32(
+            _mm512_castsi512_si256(all),
+            _mm512_extracti64x4_epi64::<1>(all),
+        );
+        let quarter = _mm_add_epi32(
+            _mm256_castsi256_si128(half),
+            _mm256_extracti128_si256::<1>(half),
+        );
+        let mut sums = [0; 4];
+        _mm_storeu_si128(sums.as_mut_ptr().cast(), quarter);
+        sums
+    }
+}
+
 /// Loads an atom of each row.
 ///
 /// # Safety
@@ -525,6 +585,7 @@ unsafe fn load_rows<const R: usize>(w: [&[u8; 64]; R]) -> [__m512i; R] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::ahead::Streams;
 
     /// Five to a byte, with and without the table of 128 bytes: every byte in every place.
     #[test]
@@ -541,12 +602,11 @@ mod tests {
         let x: [[i8; 64]; 5] =
             std::array::from_fn(|p| std::array::from_fn(|j| ((p * 64 + j) * 77) as u8 as i8));
         let w = rows.each_ref().map(Vec::as_slice);
-        let ahead = w.map(|row| row.as_ptr().cast());
         // SAFETY: the features were asked for above.
         unsafe {
             let set = Avx512::assume();
-            let table = set.block_sums(dense::rows_by_table(w, ahead, [&[x; 4]]));
-            let taken = int::accumulate::<Avx512, T5, 5, 4, 1>(set, w, ahead, [&[x; 4]]);
+            let table = set.block_sums(dense::rows_by_table(set, w, Streams::new(w), [&[x; 4]]));
+            let taken = int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Streams::new(w), [&[x; 4]]);
             assert_eq!(table, set.block_sums(taken));
         }
     }

@@ -12,6 +12,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, Codes, T5};
 
@@ -64,6 +65,8 @@ pub(crate) trait Set: Copy {
     fn load_bf16(self, bytes: &[u8; 32]) -> Self::F;
     /// Asks for the cache line at `line`, which may be any address.
     fn prefetch(self, line: *const u8);
+    /// The same for a line that is needed so late that the first-level cache would not keep it.
+    fn prefetch_early(self, line: *const u8);
 
     fn zero_sums(self) -> Self::I;
     fn sum(self, lanes: Self::I) -> i32;
@@ -184,25 +187,25 @@ pub(crate) trait Set: Copy {
 
     /// [`row_sums`](Set::row_sums) of codes that stand five to a byte.
     #[inline(always)]
-    fn t5_rows<const R: usize, const T: usize>(
+    fn t5_rows<A: Ahead, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
-        ahead: [*const u8; R],
+        ahead: A,
         x: [&[[[i8; 64]; 5]]; T],
     ) -> [[i32; T]; R] {
-        self.block_sums(int::accumulate::<Self, T5, 5, R, T>(self, w, ahead, x))
+        self.block_sums(int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x))
     }
 
-    /// The sums of `code * x` over whole rows; what is needed later lies at `ahead`. For sets whose
-    /// accumulators are no Rust values.
+    /// The sums of `code * x` over whole rows; what is needed later is asked for by `ahead`. For sets
+    /// whose accumulators are no Rust values.
     #[inline(always)]
-    fn row_sums<L: Codes<P>, const P: usize, const R: usize, const T: usize>(
+    fn row_sums<L: Codes<P>, A: Ahead, const P: usize, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
-        ahead: [*const u8; R],
+        ahead: A,
         x: [&[[[i8; 64]; P]]; T],
     ) -> [[i32; T]; R] {
-        self.block_sums(int::accumulate::<Self, L, P, R, T>(self, w, ahead, x))
+        self.block_sums(int::accumulate::<Self, L, A, P, R, T>(self, w, ahead, x))
     }
 
     /// Bit `i` says whether code `i` of at most 64 is not 0.
@@ -211,9 +214,17 @@ pub(crate) trait Set: Copy {
         portable::nonzero(codes)
     }
 
-    /// Adds `code * x` of the batch's inputs, with `code = w + 1` in 0..=3, to the sums of a strip.
+    /// Adds `code * x` of the batch's inputs, with `code = w + 1` in 0..=3, to the sums of a strip, and
+    /// asks for as many lines as it reads.
     #[inline(always)]
-    fn t2_columns(self, strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP]) {
+    fn t2_columns(
+        self,
+        strip: Strip<'_>,
+        batch: &Batch,
+        sums: &mut [i32; STRIP],
+        ahead: &mut impl Ahead,
+    ) {
+        (0..batch.len).for_each(|i| ahead.request(self, i, 0));
         portable::t2_columns(strip, batch, sums);
     }
 
@@ -288,6 +299,8 @@ macro_rules! kernel_set {
             fn exp(x: &mut [f32]) => math::exp_slice;
             fn store_f16(x: &[f32], out: &mut [u8]) => quantize::store_f16;
             fn attend(a: &$crate::Attend<'_>, out: &mut [f32]) => attend::attend;
+            fn read(bytes: &[u8]) -> u64 => limits::read;
+            fn multiply(rounds: usize, ternary: bool) -> i32 => limits::multiply;
         }
     };
     (@table $name:literal, $token:ty, $features:meta;

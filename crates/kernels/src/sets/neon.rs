@@ -45,6 +45,15 @@ pub(super) fn prefetch(line: *const u8) {
     }
 }
 
+/// Asks for the cache line at `line`.
+#[inline(always)]
+pub(super) fn prefetch_early(line: *const u8) {
+    // SAFETY: a prefetch takes any address and changes nothing a program can see.
+    unsafe {
+        asm!("prfm pldl2keep, [{}]", in(reg) line, options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// 16 of 64 bytes.
 ///
 /// # Safety
@@ -108,6 +117,11 @@ macro_rules! shared {
         #[inline(always)]
         fn prefetch(self, line: *const u8) {
             $crate::sets::neon::prefetch(line);
+        }
+
+        #[inline(always)]
+        fn prefetch_early(self, line: *const u8) {
+            $crate::sets::neon::prefetch_early(line);
         }
 
         #[inline(always)]

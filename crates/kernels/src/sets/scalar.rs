@@ -191,6 +191,8 @@ impl Set for Scalar {
 
     #[inline(always)]
     fn prefetch(self, _line: *const u8) {}
+    #[inline(always)]
+    fn prefetch_early(self, _line: *const u8) {}
 
     #[inline(always)]
     fn zero_sums(self) -> i32 {

@@ -12,6 +12,7 @@ use std::arch::aarch64::*;
 use super::Set;
 use super::neon::Lanes;
 use super::neon_dotprod::{i4_atoms, planes, sign_groups};
+use crate::body::ahead::Ahead;
 use crate::body::int::Codes;
 
 mod popcount;
@@ -53,10 +54,10 @@ impl Set for Sve2 {
     super::neon::shared!();
 
     #[inline(always)]
-    fn row_sums<L: Codes<P>, const P: usize, const R: usize, const T: usize>(
+    fn row_sums<L: Codes<P>, A: Ahead, const P: usize, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
-        _ahead: [*const u8; R],
+        _ahead: A,
         x: [&[[[i8; 64]; P]]; T],
     ) -> [[i32; T]; R] {
         let mut sums = [[0; T]; R];

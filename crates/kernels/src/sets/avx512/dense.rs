@@ -9,8 +9,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Sums, load, load_rows};
-use crate::body::int::Lines;
+use super::{Avx512, Sums, load, load_rows};
+use crate::body::ahead::Ahead;
 
 /// `c1 + 4 c2 + 16 c3 + 64 c4` of what `c0` leaves.
 static FOUR_CODES: [[u8; 64]; 2] = four_codes();
@@ -127,16 +127,16 @@ pub(super) unsafe fn atoms<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have AVX-512 F, BW, VL, VNNI and VBMI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
-pub(super) unsafe fn rows_by_table<const R: usize, const T: usize>(
+pub(super) unsafe fn rows_by_table<A: Ahead, const R: usize, const T: usize>(
+    set: Avx512,
     w_rows: [&[[u8; 64]]; R],
-    ahead: [*const u8; R],
+    mut ahead: A,
     x_rows: [&[[[i8; 64]; 5]]; T],
 ) -> [[Sums; T]; R] {
     let atoms = w_rows[0].len();
-    let mut ahead = Lines::new(ahead, atoms);
     let mask = _mm512_set1_epi8(3);
     let mut acc = [[Sums(_mm512_setzero_si512()); T]; R];
-    // SAFETY: the caller vouches for the instructions; a prefetch takes any address.
+    // SAFETY: the caller vouches for the instructions.
     unsafe {
         let table = [load(&FOUR_CODES[0]), load(&FOUR_CODES[1])];
         for a in 0..atoms {
@@ -146,7 +146,7 @@ pub(super) unsafe fn rows_by_table<const R: usize, const T: usize>(
             }
             let (mut codes, mut rest) = ([_mm512_setzero_si512(); R], [_mm512_setzero_si512(); R]);
             for r in 0..R {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.next().cast());
+                ahead.request(set, r, 64 * a);
                 rest[r] = load(&w_rows[r][a]);
                 codes[r] = take::<85>(&mut rest[r]);
                 rest[r] = _mm512_permutex2var_epi8(table[0], rest[r], table[1]);

@@ -1,0 +1,247 @@
+//! `bench kernels`.
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use onebit_kernels::{Executor, Kernels};
+use onebit_runtime::{Pool, default_threads};
+use serde_json::json;
+
+use super::cases::{BATCHES, Case, DECODE, PREFILL};
+use super::series::Series;
+use super::work::{Weights, Work};
+
+#[derive(Debug, Args)]
+pub(super) struct KernelsArgs {
+    /// Kernel set (default: the best of this CPU)
+    #[arg(long, value_name = "NAME")]
+    kernels: Option<String>,
+    /// Threads (default: as for a model)
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Rounds; each runs every kernel once
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    rounds: usize,
+    /// Size of the weights; more than the caches hold
+    #[arg(long, value_name = "N", default_value_t = 320)]
+    mib: usize,
+    /// Only kernels whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the CPU does at best, and how long that took.
+struct Limit {
+    name: &'static str,
+    amount: f64,
+    times: Series,
+}
+
+/// One kernel.
+struct Row<'a> {
+    kind: &'static str,
+    case: Case,
+    work: Work<'a>,
+    times: Series,
+}
+
+/// Measures and prints.
+pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
+    ensure!(args.rounds > 0, "--rounds must be at least 1");
+    ensure!(
+        (1..=1 << 16).contains(&args.mib),
+        "--mib must be in 1..=65536"
+    );
+    let kernels = match &args.kernels {
+        Some(name) => Kernels::by_name(name)?,
+        None => Kernels::best(),
+    };
+    let pool = Pool::new(args.threads.unwrap_or_else(default_threads)).context("no threads")?;
+    let weights = Weights::random(args.mib << 20);
+    let mut limits = limits(&weights, pool.threads());
+    let mut rows = rows(args, &weights, kernels)?;
+    ensure!(!rows.is_empty(), "no kernel has this in its name");
+    for round in 0..=args.rounds {
+        for row in &mut rows {
+            let mut times = Series::default();
+            times.time(|| row.work.run(kernels, &pool));
+            // The first round faults pages in and wakes the threads.
+            if round > 0 {
+                row.times.add(times);
+            }
+        }
+        for (which, limit) in limits.iter_mut().enumerate() {
+            measure_limit(limit, which, &weights, kernels, &pool);
+        }
+    }
+    match args.json {
+        true => print_json(kernels, &pool, &limits, &rows),
+        false => print_table(kernels, &pool, &limits, &rows),
+    }
+    Ok(())
+}
+
+/// Rounds of multiplication in registers.
+const MULTIPLY_ROUNDS: usize = 1 << 18;
+
+fn limits(weights: &Weights, threads: usize) -> [Limit; 3] {
+    let limit = |name, amount| Limit {
+        name,
+        amount,
+        times: Series::default(),
+    };
+    let products = |ternary| {
+        let per_thread = Kernels::multiplications(MULTIPLY_ROUNDS, ternary);
+        2.0 * (per_thread * threads as u64) as f64
+    };
+    [
+        limit("memory read", weights.bytes().len() as f64),
+        limit("ternary x int8 in registers", products(true)),
+        limit("int8 x int8 in registers", products(false)),
+    ]
+}
+
+fn measure_limit(
+    limit: &mut Limit,
+    which: usize,
+    weights: &Weights,
+    kernels: &Kernels,
+    pool: &Pool,
+) {
+    limit.times.time(|| match which {
+        0 => {
+            // Large parts: a new part costs a few lines that were not prefetched.
+            let part = weights.bytes().len().div_ceil(4 * pool.threads());
+            let parts: Vec<&[u8]> = weights.bytes().chunks(part).collect();
+            pool.run(parts.len(), &|i| {
+                std::hint::black_box(kernels.read(parts[i]));
+            });
+        }
+        _ => pool.run(pool.threads(), &|_| {
+            kernels.multiply(MULTIPLY_ROUNDS, which == 1);
+        }),
+    });
+}
+
+fn rows<'a>(
+    args: &KernelsArgs,
+    weights: &'a Weights,
+    kernels: &Kernels,
+) -> anyhow::Result<Vec<Row<'a>>> {
+    let groups = [("decode", DECODE), ("batch", BATCHES), ("prefill", PREFILL)];
+    let mut rows = Vec::new();
+    for (kind, cases) in groups {
+        for case in cases {
+            let wanted = args.only.as_ref();
+            let name = format!("{kind} {}", case.name());
+            if wanted.is_none_or(|text| name.contains(text.as_str())) {
+                rows.push(Row {
+                    kind,
+                    case: *case,
+                    work: Work::new(*case, weights, kernels)?,
+                    times: Series::default(),
+                });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+impl Limit {
+    /// Per second, in the middle of the runs, as for the kernels that are compared with it.
+    fn rate(&self) -> f64 {
+        self.amount / self.times.median()
+    }
+}
+
+impl Row<'_> {
+    fn bytes_per_second(&self) -> f64 {
+        self.work.bytes() / self.times.median()
+    }
+
+    fn operations_per_second(&self) -> f64 {
+        2.0 * self.work.products() / self.times.median()
+    }
+}
+
+fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<'_>]) {
+    let [memory, ternary, int8] = limits;
+    let peak = ternary.rate().max(int8.rate());
+    println!(
+        "random weights of real shapes, kernels {}, threads {}\n",
+        kernels.name(),
+        pool.threads()
+    );
+    println!("{:<32} {:>10} {:>8}", "limit", "median", "spread");
+    println!(
+        "{:<32} {:>5.1} GB/s {:>6.0} %",
+        memory.name,
+        memory.rate() / 1e9,
+        memory.times.spread() * 100.0
+    );
+    for limit in [ternary, int8] {
+        println!(
+            "{:<32} {:>5.0} GOPS {:>6.0} %",
+            limit.name,
+            limit.rate() / 1e9,
+            limit.times.spread() * 100.0
+        );
+    }
+    println!(
+        "\n{:<8} {:<38} {:>13} {:>6} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7}",
+        "", "kernel", "rows x cols", "tokens", "ms", "spread", "GB/s", "share", "GOPS", "share"
+    );
+    for row in rows {
+        let (bytes, operations) = (row.bytes_per_second(), row.operations_per_second());
+        println!(
+            "{:<8} {:<38} {:>13} {:>6} {:>9.2} {:>5.0} % {:>7.1} {:>5.0} % {:>7.0} {:>5.0} %",
+            row.kind,
+            row.case.name(),
+            format!("{}x{}", row.case.rows, row.case.cols),
+            row.case.tokens,
+            row.times.median() * 1e3,
+            row.times.spread() * 100.0,
+            bytes / 1e9,
+            bytes / memory.rate() * 100.0,
+            operations / 1e9,
+            operations / peak * 100.0
+        );
+    }
+}
+
+fn print_json(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<'_>]) {
+    let [memory, ternary, int8] = limits;
+    let peak = ternary.rate().max(int8.rate());
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "kind": row.kind,
+                "kernel": row.case.name(),
+                "rows": row.case.rows,
+                "cols": row.case.cols,
+                "tokens": row.case.tokens,
+                "seconds": row.times.median(),
+                "spread": row.times.spread(),
+                "bytes_per_second": row.bytes_per_second(),
+                "memory_share": row.bytes_per_second() / memory.rate(),
+                "operations_per_second": row.operations_per_second(),
+                "peak_share": row.operations_per_second() / peak,
+            })
+        })
+        .collect();
+    let report = json!({
+        "kernels": kernels.name(),
+        "threads": pool.threads(),
+        "weights": "random",
+        "limits": {
+            "read_bytes_per_second": memory.rate(),
+            "ternary_operations_per_second": ternary.rate(),
+            "int8_operations_per_second": int8.rate(),
+        },
+        "rows": rows,
+    });
+    println!("{report}");
+}

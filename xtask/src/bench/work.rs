@@ -1,0 +1,253 @@
+//! Buffers for the products, and the products themselves on a pool of threads.
+
+use anyhow::Context;
+use half::f16;
+use onebit_format::{Layout, MatrixRef, Scales};
+use onebit_kernels::{
+    AlignedVec, BitRows, Claims, Cuts, Executor, F32Rows, Grid, I8GroupRows, I8Rows, Input,
+    Kernels, Tiles, padded_stride,
+};
+use onebit_runtime::Pool;
+
+use super::cases::{Activations, Case, Reads};
+use crate::synth::Random;
+
+/// Parts per thread, as the model cuts its products.
+const PARTS_PER_THREAD: usize = 4;
+/// Columns of an atom of a matrix stored transposed.
+const STRIP: usize = 256;
+
+/// Bytes that are used as the weights of every layout, and scales for them.
+pub(super) struct Weights {
+    bytes: AlignedVec<u8>,
+    groups: Vec<f16>,
+    rows: Vec<f32>,
+}
+
+impl Weights {
+    /// At least `len` random bytes. Read as 16-bit floats of either kind they are small and normal.
+    pub(super) fn random(len: usize) -> Self {
+        let mut bytes = AlignedVec::zeroed(len.next_multiple_of(64));
+        let mut random = Random::new(5);
+        for word in bytes.as_chunks_mut::<8>().0 {
+            let bits = random.bits() & 0x0fff_0fff_0fff_0fff | 0x3000_3000_3000_3000;
+            *word = bits.to_le_bytes();
+        }
+        Self {
+            groups: vec![f16::from_f32(0.02); len / 16],
+            rows: vec![0.01; len / 64],
+            bytes,
+        }
+    }
+
+    /// All bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// As many matrices of the case's shape as there is room for, or one with fewer rows.
+    fn matrices(&self, case: &Case) -> anyhow::Result<Vec<MatrixRef<'_>>> {
+        let row_bytes = case
+            .layout
+            .row_bytes(case.cols)
+            .context("shape overflows")?;
+        let rows = case.rows.min(self.bytes.len() / row_bytes);
+        let matrices = self.bytes.chunks_exact(rows * row_bytes).map(|bytes| {
+            let scales = self.scales(case, rows);
+            Ok(MatrixRef::new(case.layout, rows, case.cols, bytes, scales)?)
+        });
+        matrices.collect()
+    }
+
+    fn scales(&self, case: &Case, rows: usize) -> Scales<'_> {
+        let group = match case.layout {
+            Layout::I4 => case.layout.group().expect("4-bit layouts have groups"),
+            _ => case.group,
+        };
+        match case.layout {
+            layout if layout.is_float() => Scales::None,
+            _ if group > 0 => Scales::Groups {
+                size: group,
+                values: &self.groups[..rows * case.cols.div_ceil(group)],
+            },
+            Layout::I8 => Scales::Rows(&self.rows[..rows]),
+            _ => Scales::Tensor(0.02),
+        }
+    }
+}
+
+/// Activations of a case in every form.
+struct Inputs {
+    tokens: usize,
+    stride: usize,
+    codes: AlignedVec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+    multipliers: Vec<f32>,
+    bits: AlignedVec<u8>,
+    floats: Vec<f32>,
+}
+
+impl Inputs {
+    fn random(case: &Case, kernels: &Kernels) -> Self {
+        let (tokens, len) = (case.tokens, case.inputs());
+        let stride = padded_stride(len);
+        let mut random = Random::new(7);
+        let mut floats = vec![0.0; tokens * stride];
+        let mut inputs = Self {
+            tokens,
+            stride,
+            codes: AlignedVec::zeroed(tokens * stride),
+            scales: vec![0.0; tokens],
+            sums: vec![0; tokens],
+            multipliers: vec![1.0; tokens * len.div_ceil(128)],
+            bits: AlignedVec::zeroed(tokens * stride),
+            floats: Vec::new(),
+        };
+        for t in 0..tokens {
+            let row = &mut floats[t * stride..][..len];
+            random.fill(row);
+            if let Reads::Inputs(share) = case.reads {
+                row.iter_mut().for_each(|x| {
+                    if random.below(100) >= share {
+                        *x = 0.0;
+                    }
+                });
+            }
+            let codes = &mut inputs.codes[t * stride..][..stride];
+            let quant = kernels.quantize_i8(row, codes);
+            (inputs.scales[t], inputs.sums[t]) = (quant.scale, quant.sum);
+            let bits = &mut inputs.bits[t * stride..][..stride];
+            kernels.quantize_bits(row, bits);
+        }
+        inputs.floats = floats;
+        inputs
+    }
+
+    fn int8(&self) -> I8Rows<'_> {
+        I8Rows::new(&self.codes, self.stride, &self.scales, &self.sums)
+    }
+
+    fn input(&self, case: &Case) -> Input<'_> {
+        match case.activations {
+            Activations::Int8 => Input::I8(self.int8()),
+            Activations::Int8Groups => {
+                let groups = self.multipliers.len() / self.tokens;
+                Input::I8Groups(I8GroupRows::new(
+                    &self.codes,
+                    self.stride,
+                    &self.multipliers,
+                    groups,
+                ))
+            }
+            Activations::Bits => Input::Bits(BitRows::new(&self.bits, self.stride, &self.scales)),
+            Activations::Float => Input::F32(F32Rows::new(&self.floats, self.stride, self.tokens)),
+        }
+    }
+}
+
+/// A case ready to run.
+pub(super) struct Work<'a> {
+    case: Case,
+    matrices: Vec<MatrixRef<'a>>,
+    inputs: Inputs,
+    list: Vec<u32>,
+    out: Vec<f32>,
+    claims: Claims,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(case: Case, weights: &'a Weights, kernels: &Kernels) -> anyhow::Result<Self> {
+        let mut matrices = weights.matrices(&case)?;
+        if case.tokens > 16 {
+            matrices.truncate(1);
+        }
+        let rows = matrices[0].rows();
+        let outputs = match case.reads {
+            Reads::Inputs(_) => case.cols,
+            _ => rows,
+        };
+        let mut random = Random::new(9);
+        let list = match case.reads {
+            Reads::Rows(share) => (0..rows as u32)
+                .filter(|_| random.below(100) < share)
+                .collect(),
+            _ => Vec::new(),
+        };
+        Ok(Self {
+            inputs: Inputs::random(&case, kernels),
+            list,
+            out: vec![0.0; case.tokens * outputs],
+            claims: Claims::new(1024),
+            matrices,
+            case,
+        })
+    }
+
+    /// Bytes of weights and scales that one run reads.
+    pub(super) fn bytes(&self) -> f64 {
+        let w = &self.matrices[0];
+        let scales = match w.scales() {
+            Scales::Groups { values, .. } => size_of_val(values),
+            Scales::Rows(values) => size_of_val(values),
+            _ => 0,
+        };
+        (w.bytes().len() + scales) as f64 * self.share() * self.matrices.len() as f64
+    }
+
+    /// Multiplications with weights that one run does, zeros that are left out not counted.
+    pub(super) fn products(&self) -> f64 {
+        let w = &self.matrices[0];
+        (w.rows() * w.cols() * self.case.tokens) as f64 * self.share() * self.matrices.len() as f64
+    }
+
+    /// The share of the weights that is needed.
+    fn share(&self) -> f64 {
+        let w = &self.matrices[0];
+        match self.case.reads {
+            Reads::All => 1.0,
+            Reads::Rows(_) => self.list.len() as f64 / w.rows() as f64,
+            Reads::Inputs(_) => {
+                let codes = self.inputs.codes.iter().filter(|code| **code != 0).count();
+                codes as f64 / (w.rows() * self.case.tokens) as f64
+            }
+        }
+    }
+
+    /// Multiplies all matrices, one after the other, each on all threads.
+    pub(super) fn run(&mut self, kernels: &Kernels, pool: &Pool) {
+        let input = self.inputs.input(&self.case);
+        let width = match self.case.reads {
+            Reads::Rows(_) => self.list.len(),
+            _ => self.out.len() / self.case.tokens,
+        };
+        let step = match self.case.reads {
+            Reads::Inputs(_) => width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP,
+            _ => width
+                .div_ceil(PARTS_PER_THREAD * pool.threads())
+                .next_multiple_of(16),
+        };
+        let grid = Grid {
+            rows: self.case.tokens,
+            width,
+            stride: width,
+            tile_rows: self.case.tokens,
+            columns: Cuts::Every(step),
+        };
+        for w in &self.matrices {
+            let tiles = Tiles::new(&mut self.out, grid, &mut self.claims);
+            pool.run(tiles.tile_columns(), &|part| {
+                let (range, mut tile) = (tiles.columns_of(part), tiles.claim(0, part));
+                match self.case.reads {
+                    Reads::All => kernels.matmul(w, range, input, &mut tile),
+                    Reads::Rows(_) => {
+                        kernels.matmul_listed(w, &self.list[range], input, &mut tile);
+                    }
+                    Reads::Inputs(_) => {
+                        kernels.matmul_transposed(w, range, self.inputs.int8(), &mut tile);
+                    }
+                }
+            });
+        }
+    }
+}
