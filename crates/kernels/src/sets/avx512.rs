@@ -606,7 +606,8 @@ mod tests {
         unsafe {
             let set = Avx512::assume();
             let table = set.block_sums(dense::rows_by_table(set, w, Streams::new(w), [&[x; 4]]));
-            let taken = int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Streams::new(w), [&[x; 4]]);
+            let taken =
+                int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Streams::new(w), [&[x; 4]]);
             assert_eq!(table, set.block_sums(taken));
         }
     }
