@@ -126,12 +126,7 @@ fn logits(model: &Path, kernels: &str, out: &Path) -> Vec<u8> {
 #[test]
 fn dense_weights_give_the_bits_of_t2() {
     let folder = tempfile::tempdir().unwrap();
-    for checkpoint in [
-        "bitnet_packed",
-        "1bitllm",
-        "llama_rms_norm",
-        "onebit_ternary_ternary",
-    ] {
+    for checkpoint in ["bitnet_packed", "1bitllm", "llama_rms_norm", "falcon3"] {
         let source = fixture_arg(&format!("checkpoints/{checkpoint}"));
         let [two, dense] = ["t2", "dense"].map(|weights| {
             let out = folder.path().join(format!("{weights}.onebit"));
