@@ -61,6 +61,7 @@ impl Matrix {
             let (codes, values) = (&codes[r * cols..][..cols], &values[r * cols..][..cols]);
             match layout {
                 Layout::T2 => pack::ternary_row(codes, out),
+                Layout::T5 => pack::dense_row(codes, out),
                 Layout::B1 => {
                     let signs: Vec<i8> =
                         codes.iter().map(|&c| if c < 0 { -1 } else { 1 }).collect();
@@ -86,7 +87,7 @@ impl Matrix {
     /// The matrix as the kernels take it.
     pub fn view(&self) -> MatrixRef<'_> {
         let scales = match self.layout {
-            Layout::T2 | Layout::B1 => Scales::Tensor(0.02),
+            Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(0.02),
             Layout::I8 => Scales::Rows(&self.row_scales),
             Layout::I4 => Scales::Groups {
                 size: 64,

@@ -170,6 +170,7 @@ fn code_block(matrix: &Matrix<'_>, codes: &[i8], first: usize) -> Result<Block> 
     for (codes, out) in codes.chunks(cols).zip(bytes.chunks_mut(row_bytes)) {
         match matrix.layout {
             Layout::B1 => pack::binary_row(codes, out),
+            Layout::T5 => pack::dense_row(codes, out),
             _ => pack::ternary_row(codes, out),
         }
     }

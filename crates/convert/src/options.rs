@@ -39,6 +39,8 @@ pub enum WeightType {
     Auto,
     /// Ternary, two bits each; for models trained ternary or binary only.
     T2,
+    /// Ternary, five to a byte, 1.6 bits each; for models trained ternary with one scale per matrix only.
+    Dense,
     /// Binary, one bit each; for models trained binary only.
     B1,
     /// No change of any value or float type: as `Auto`, but floats stay floats.
@@ -104,17 +106,14 @@ impl FromStr for WeightType {
         match name {
             "auto" => Ok(Self::Auto),
             "t2" => Ok(Self::T2),
+            "dense" => Ok(Self::Dense),
             "b1" => Ok(Self::B1),
             "keep" => Ok(Self::Keep),
             "f16" => Ok(Self::F16),
             "q8" => Ok(Self::Q8),
             "q4" => Ok(Self::Q4),
-            "dense" => Err(ConvertError::unsupported(
-                format!("weight type {name}"),
-                "not written by this version yet",
-            )),
             _ => Err(ConvertError::Request(format!(
-                "unknown weight type `{name}`, expected auto, t2, b1, keep, f16, q8 or q4"
+                "unknown weight type `{name}`, expected auto, t2, dense, b1, keep, f16, q8 or q4"
             ))),
         }
     }

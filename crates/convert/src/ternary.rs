@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use onebit_format::{Layout, pack};
+use onebit_format::{ATOM_BYTES, Layout, pack};
 use rayon::prelude::*;
 
 use crate::blocks::blocks;
@@ -190,7 +190,7 @@ impl<'a> Ternary<'a> {
         mut take: impl FnMut(&[f32]),
     ) -> Result<()> {
         let layout = float_layout(weight)?;
-        let size = layout.bits() / 8;
+        let size = layout.dtype().bitsize() / 8;
         let read;
         let bytes = match &self.held {
             Some(held) => &held[rows.start * self.cols * size..rows.end * self.cols * size],
@@ -270,12 +270,13 @@ pub(crate) fn read_back(
     [rows, cols]: [usize; 2],
 ) -> Result<[u64; 3], (usize, usize)> {
     let row_bytes = packed.len() / rows.max(1);
-    let mut decoded = vec![0; row_bytes * (8 / layout.bits())];
+    let mut decoded = vec![0; row_bytes / ATOM_BYTES * layout.atom_cols()];
     let filler = if layout == Layout::B1 { -1 } else { 0 };
     let mut counts = [0; 3];
     for (row, (codes, packed)) in codes.chunks(cols).zip(packed.chunks(row_bytes)).enumerate() {
         match layout {
             Layout::B1 => pack::binary_codes(packed, &mut decoded),
+            Layout::T5 => pack::dense_codes(packed, &mut decoded),
             _ => pack::ternary_codes(packed, &mut decoded),
         }
         let (weights, padding) = decoded.split_at(cols);
@@ -324,6 +325,22 @@ mod tests {
         assert_eq!(check(&packed), Err((1, 262)));
         packed[128 + 70] ^= 1;
         packed[127] ^= 2;
+        assert_eq!(check(&packed), Err((0, 319)));
+    }
+
+    #[test]
+    fn what_differs_is_found_in_dense_rows() {
+        let codes: Vec<i8> = (0..600).map(|i| (i % 3) as i8 - 1).collect();
+        let mut packed = vec![0; 2 * 64];
+        for (codes, out) in codes.chunks(300).zip(packed.chunks_mut(64)) {
+            pack::dense_row(codes, out);
+        }
+        let check = |packed: &[u8]| read_back(Layout::T5, &codes, packed, [2, 300]);
+        assert_eq!(check(&packed), Ok([200; 3]));
+        packed[64 + 5] ^= 1;
+        assert_eq!(check(&packed).unwrap_err().0, 1);
+        packed[64 + 5] ^= 1;
+        packed[63] -= 1;
         assert_eq!(check(&packed), Err((0, 319)));
     }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::container::Container;
 use crate::contents::{Content, TensorKind, contents, layout_of};
+use crate::dense;
 use crate::error::FormatError;
 use crate::json;
 use crate::layout::{ATOM_BYTES, Layout};
@@ -143,8 +144,10 @@ impl Index {
     pub fn check_hashes(&self, bytes: &[u8]) -> Result<(), FormatError> {
         for (name, kind, range) in self.tensors() {
             let tensor = slice(bytes, range, name)?;
-            if kind == TensorKind::Matrix(Layout::T2) {
-                check_ternary(name, tensor)?;
+            match kind {
+                TensorKind::Matrix(Layout::T2) => check_ternary(name, tensor)?,
+                TensorKind::Matrix(Layout::T5) => check_dense(name, tensor)?,
+                _ => {}
             }
             let found = hex(&Sha256::digest(tensor));
             let expected = self.meta.sha256.get(name).cloned().unwrap_or_default();
@@ -263,6 +266,18 @@ fn check_ternary(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
             tensor,
             "codes 0, 1 and 2",
             format!("code 3 in byte {at}"),
+        )),
+    }
+}
+
+/// Refuses bytes that are no sum of five codes.
+fn check_dense(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
+    match bytes.iter().position(|byte| !dense::is_canonical(*byte)) {
+        None => Ok(()),
+        Some(at) => Err(FormatError::tensor(
+            tensor,
+            "bytes of five codes 0, 1 and 2",
+            format!("{} in byte {at}", bytes[at]),
         )),
     }
 }

@@ -29,6 +29,9 @@ pub enum Layout {
     /// column `64p + j`, and the stored code is `w + 1`. Code 3 is invalid; see
     /// [`MatrixRef::code`](crate::MatrixRef::code).
     T2,
+    /// Ternary weights, five to a byte: an atom is 320 columns, byte `j` holds columns `64p + j` for
+    /// `p` = 0 to 4 as `85 c0 + 29 c1 + 9 c2 + 3 c3 + c4` of the codes `w + 1`. One scale.
+    T5,
     /// Binary weights, one bit each: an atom is 512 columns, bit `p` of byte `j` holds column
     /// `64p + j`; 1 is +1 and 0 is -1.
     B1,
@@ -49,6 +52,7 @@ impl Layout {
     /// Every layout this version knows.
     pub const ALL: &'static [Layout] = &[
         Layout::T2,
+        Layout::T5,
         Layout::B1,
         Layout::I8,
         Layout::I4,
@@ -61,6 +65,7 @@ impl Layout {
     pub fn id(self) -> &'static str {
         match self {
             Layout::T2 => "t2.r1k256",
+            Layout::T5 => "t5.r1k320",
             Layout::B1 => "b1.r1k512",
             Layout::I8 => "i8.r1k64",
             Layout::I4 => "i4.r1k128",
@@ -74,6 +79,7 @@ impl Layout {
     pub fn name(self) -> &'static str {
         match self {
             Layout::T2 => "t2",
+            Layout::T5 => "t5",
             Layout::B1 => "b1",
             Layout::I8 => "q8",
             Layout::I4 => "q4",
@@ -98,18 +104,14 @@ impl Layout {
 
     /// Columns in one atom.
     pub fn atom_cols(self) -> usize {
-        ATOM_BYTES * 8 / self.bits()
-    }
-
-    /// Bits per stored column.
-    pub fn bits(self) -> usize {
         match self {
-            Layout::T2 => 2,
-            Layout::B1 => 1,
-            Layout::I8 => 8,
-            Layout::I4 => 4,
-            Layout::F16 | Layout::BF16 => 16,
-            Layout::F32 => 32,
+            Layout::T2 => 256,
+            Layout::T5 => 320,
+            Layout::B1 => 512,
+            Layout::I8 => 64,
+            Layout::I4 => 128,
+            Layout::F16 | Layout::BF16 => 32,
+            Layout::F32 => 16,
         }
     }
 
@@ -131,7 +133,7 @@ impl Layout {
     /// The element type of the stored tensor.
     pub fn dtype(self) -> Dtype {
         match self {
-            Layout::T2 | Layout::B1 | Layout::I4 => Dtype::U8,
+            Layout::T2 | Layout::T5 | Layout::B1 | Layout::I4 => Dtype::U8,
             Layout::I8 => Dtype::I8,
             Layout::F16 => Dtype::F16,
             Layout::BF16 => Dtype::BF16,
@@ -152,8 +154,13 @@ impl Layout {
         match self {
             Layout::I4 => Some(I4_GROUP),
             Layout::T2 | Layout::B1 => Some(SIGN_GROUP),
-            Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => None,
+            Layout::T5 | Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => None,
         }
+    }
+
+    /// Whether every weight is -1, 0 or 1 times a scale.
+    pub fn is_ternary(self) -> bool {
+        matches!(self, Layout::T2 | Layout::T5)
     }
 
     /// Whether the stored elements are floating-point numbers, which have no scales.

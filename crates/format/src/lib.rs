@@ -66,6 +66,7 @@ compile_error!("packed files are read in place and are little-endian: this host 
 mod bytes;
 mod container;
 mod contents;
+mod dense;
 mod error;
 mod file;
 mod index;

@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
+use crate::dense;
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
 
 /// What turns stored integers into weights: `weight = code * scale`.
@@ -193,7 +194,7 @@ impl<'a> MatrixRef<'a> {
     }
 
     /// The integer stored at row `r`, column `k`, padding included: -1, 0 or 1 in
-    /// [`Layout::T2`] (2 for the invalid code 3), -1 or 1 in [`Layout::B1`], -8 to 7 in
+    /// [`Layout::T2`] (2 for the invalid code 3) and [`Layout::T5`], -1 or 1 in [`Layout::B1`], -8 to 7 in
     /// [`Layout::I4`], -128 to 127 in [`Layout::I8`].
     ///
     /// # Panics
@@ -207,6 +208,7 @@ impl<'a> MatrixRef<'a> {
         let (j, p) = (k % ATOM_BYTES, k / ATOM_BYTES);
         match self.layout {
             Layout::T2 => i32::from((atom[j] >> (2 * p)) & 3) - 1,
+            Layout::T5 => i32::from(dense::code(atom[j], p)) - 1,
             Layout::B1 => i32::from((atom[j] >> p) & 1) * 2 - 1,
             Layout::I8 => i32::from(atom[j] as i8),
             Layout::I4 => i32::from((atom[j] >> (4 * p)) & 15) - 8,
@@ -260,6 +262,7 @@ impl<'a> MatrixRef<'a> {
             Layout::F32 => floats(row, out, f32::from_le_bytes),
             Layout::I8 => integers(row, out, |byte| f32::from(byte as i8), 8),
             Layout::T2 => integers(row, out, |byte| f32::from((byte & 3) as i8 - 1), 2),
+            Layout::T5 => dense_row(row, out),
             Layout::B1 => integers(row, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
             Layout::I4 => integers(row, out, |byte| f32::from((byte & 15) as i8 - 8), 4),
         }
@@ -304,6 +307,16 @@ fn integers(row: &[u8], out: &mut [f32], decode: impl Fn(u8) -> f32, bits: usize
     }
 }
 
+/// Decodes planes of 64 columns, five to an atom.
+fn dense_row(row: &[u8], out: &mut [f32]) {
+    for (plane, values) in out.chunks_mut(ATOM_BYTES).enumerate() {
+        let atom = &row[plane / 5 * ATOM_BYTES..][..ATOM_BYTES];
+        for (value, byte) in values.iter_mut().zip(atom) {
+            *value = f32::from(dense::code(*byte, plane % 5)) - 1.0;
+        }
+    }
+}
+
 fn multiply(values: &mut [f32], scale: f32) {
     for value in values {
         *value *= scale;
@@ -328,6 +341,7 @@ pub(crate) fn check_scales(
                     }
             ),
         ),
+        Layout::T5 => ("one scale", matches!(scales, Scales::Tensor(_))),
         Layout::I8 => ("row scales", matches!(scales, Scales::Rows(_))),
         Layout::I4 => (
             "group scales of 64 columns",

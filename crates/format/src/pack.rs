@@ -7,6 +7,7 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
+pub use crate::dense::{dense_codes, dense_row};
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout};
 
 /// A finite number that the target type can only store as infinity, or a number that is not finite.
@@ -64,7 +65,7 @@ fn codes(layout: Layout, row: &[u8], out: &mut [i8], decode: impl Fn(u8) -> i8) 
     {
         for (p, plane) in out.chunks_exact_mut(ATOM_BYTES).enumerate() {
             for (code, byte) in plane.iter_mut().zip(atom) {
-                *code = decode(byte >> (layout.bits() * p));
+                *code = decode(byte >> (field_bits(layout) * p));
             }
         }
     }
@@ -176,7 +177,7 @@ pub fn f32_row(x: &[f32], out: &mut [u8]) -> Result<(), NotFinite> {
 /// When `layout` stores integers or `out` is not exactly one row of `bytes`.
 pub fn raw_row(layout: Layout, bytes: &[u8], out: &mut [u8]) {
     assert!(layout.is_float(), "layout {layout} is packed, not copied");
-    check_len(layout, bytes.len() * 8 / layout.bits(), out);
+    check_len(layout, bytes.len() * 8 / layout.dtype().bitsize(), out);
     out[..bytes.len()].copy_from_slice(bytes);
     out[bytes.len()..].fill(0);
 }
@@ -190,11 +191,16 @@ fn check_len(layout: Layout, cols: usize, out: &[u8]) {
     );
 }
 
+/// Bits of a code where a byte is several of them side by side.
+fn field_bits(layout: Layout) -> usize {
+    8 * ATOM_BYTES / layout.atom_cols()
+}
+
 /// Spreads codes over the planes of each atom; `fill` is a byte of padding codes.
 fn planes(layout: Layout, codes: &[i8], out: &mut [u8], fill: u8, encode: impl Fn(i8) -> u8) {
     check_len(layout, codes.len(), out);
     out.fill(fill);
-    let (bits, per_atom) = (layout.bits(), layout.atom_cols());
+    let (bits, per_atom) = (field_bits(layout), layout.atom_cols());
     let mask = (1u8 << bits) - 1;
     for (atom, codes) in out.chunks_mut(ATOM_BYTES).zip(codes.chunks(per_atom)) {
         for (p, plane) in codes.chunks(ATOM_BYTES).enumerate() {

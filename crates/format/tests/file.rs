@@ -455,3 +455,29 @@ mod unix {
         }
     }
 }
+
+#[test]
+fn checking_finds_bytes_that_are_no_five_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dense.onebit");
+    common::write_dense(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let file = PackedFile::from_bytes(bytes.clone()).unwrap();
+    file.check_hashes().unwrap();
+    let name = name_of(Layout::T5);
+    let (_, _, range) = file
+        .index()
+        .tensors()
+        .find(|(tensor, ..)| *tensor == name)
+        .unwrap();
+    for wrong in [27, 113, 227, 255] {
+        let mut bytes = bytes.clone();
+        bytes[range.end - 1] = wrong;
+        let error = PackedFile::from_bytes(bytes).unwrap().check_hashes();
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(&name) && error.contains("five codes"),
+            "{error}"
+        );
+    }
+}

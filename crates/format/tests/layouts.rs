@@ -56,7 +56,7 @@ impl OwnedScales {
 
     fn get(&self) -> Scales<'_> {
         match self.layout {
-            Layout::T2 | Layout::B1 => Scales::Tensor(self.wide[0]),
+            Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(self.wide[0]),
             Layout::I8 => Scales::Rows(&self.wide),
             Layout::I4 => Scales::Groups {
                 size: 64,
@@ -73,6 +73,7 @@ fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> 
     let codes: Vec<i8> = values.iter().map(|value| *value as i8).collect();
     match layout {
         Layout::T2 => pack::ternary_row(&codes, out),
+        Layout::T5 => pack::dense_row(&codes, out),
         Layout::B1 => pack::binary_row(&codes, out),
         Layout::I8 => return vec![pack::quantize_i8_row(weights, out)],
         Layout::I4 => {
@@ -124,7 +125,11 @@ fn decoder_and_packer_agree_with_the_goldens() {
 
 #[test]
 fn padding_decodes_to_nothing() {
-    for layout in [Layout::T2, Layout::B1, Layout::I8, Layout::I4] {
+    for layout in Layout::ALL
+        .iter()
+        .copied()
+        .filter(|layout| !layout.is_float())
+    {
         let mut row = AlignedBytes::zeroed(layout.row_bytes(1).unwrap());
         let scales = OwnedScales::new(layout, pack_row(layout, &[1.0], &[1.0], &mut row));
         let scales = if scales.wide.is_empty() {
@@ -287,6 +292,24 @@ fn zeros_quantize_to_zero_scales() {
 }
 
 #[test]
+fn dense_weights_have_one_scale() {
+    let row = AlignedBytes::zeroed(64);
+    let values = [f16::ONE; 3];
+    let groups = Scales::Groups {
+        size: SIGN_GROUP,
+        values: &values,
+    };
+    let error = MatrixRef::new(Layout::T5, 1, 300, &row, groups).unwrap_err();
+    assert!(error.to_string().contains("takes one scale"), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "ternary codes")]
+fn other_dense_codes_than_ternary_panic() {
+    pack::dense_row(&[-2], &mut [0; 64]);
+}
+
+#[test]
 #[should_panic(expected = "ternary codes")]
 fn other_codes_than_ternary_panic() {
     pack::ternary_row(&[2], &mut [0; 64]);
@@ -315,6 +338,11 @@ proptest! {
         pack::ternary_row(&ternary, &mut row);
         let t2 = MatrixRef::new(Layout::T2, 1, ternary.len(), &row, Scales::Tensor(1.0)).unwrap();
         prop_assert!(ternary.iter().enumerate().all(|(k, w)| t2.code(0, k) == i32::from(*w)));
+
+        let mut row = vec![0xFF; Layout::T5.row_bytes(ternary.len()).unwrap()];
+        pack::dense_row(&ternary, &mut row);
+        let t5 = MatrixRef::new(Layout::T5, 1, ternary.len(), &row, Scales::Tensor(1.0)).unwrap();
+        prop_assert!(ternary.iter().enumerate().all(|(k, w)| t5.code(0, k) == i32::from(*w)));
 
         let signs: Vec<i8> = ternary.iter().map(|w| if *w > 0 { 1 } else { -1 }).collect();
         let mut row = vec![0xFF; Layout::B1.row_bytes(signs.len()).unwrap()];
@@ -397,7 +425,7 @@ proptest! {
                 prop_assert!((matrix.value(0, k) - x).abs() <= x.abs() * limit + tiny);
             }
             let mut copy = vec![0xAA; row.len()];
-            pack::raw_row(layout, &row[..x.len() * layout.bits() / 8], &mut copy);
+            pack::raw_row(layout, &row[..x.len() * layout.dtype().bitsize() / 8], &mut copy);
             prop_assert_eq!(&copy[..], &row[..]);
         }
     }
@@ -405,18 +433,24 @@ proptest! {
 
 #[test]
 fn whole_rows_decode_as_their_codes_do() {
-    for cols in [1, 64, 255, 256, 257, 700] {
-        let row_bytes = Layout::T2.row_bytes(cols).unwrap();
+    type Decode = fn(&[u8], &mut [i8]);
+    let decoders: [(Layout, Decode); 2] = [
+        (Layout::T2, pack::ternary_codes),
+        (Layout::T5, pack::dense_codes),
+    ];
+    let sizes = [1, 64, 255, 256, 257, 319, 320, 321, 700];
+    for ((layout, decode), cols) in decoders.into_iter().flat_map(|d| sizes.map(|n| (d, n))) {
+        let row_bytes = layout.row_bytes(cols).unwrap();
         let bytes: Vec<u8> = (0..row_bytes).map(|i| (i * 151 % 256) as u8).collect();
         let row = AlignedBytes::from(bytes);
-        let matrix = MatrixRef::new(Layout::T2, 1, cols, &row, Scales::Tensor(1.0)).unwrap();
+        let matrix = MatrixRef::new(layout, 1, cols, &row, Scales::Tensor(1.0)).unwrap();
         let mut codes = vec![0; matrix.padded_cols()];
-        pack::ternary_codes(&row, &mut codes);
+        decode(&row, &mut codes);
         for (k, code) in codes.iter().enumerate() {
             assert_eq!(
                 i32::from(*code),
                 matrix.code(0, k),
-                "{cols} columns, column {k}"
+                "{layout} {cols} columns, column {k}"
             );
         }
     }

@@ -173,7 +173,7 @@ fn seconds(
             size: SIGN_GROUP,
             values: &group_scales[..ROWS * COLS.div_ceil(SIGN_GROUP)],
         },
-        Layout::T2 | Layout::B1 => Scales::Tensor(0.5),
+        Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(0.5),
         _ => Scales::None,
     };
     let copies: Vec<MatrixRef<'_>> = bytes

@@ -25,10 +25,10 @@ impl Input<'_> {
     }
 }
 
-/// The stride of [`I8Rows`] and [`F32Rows`] that fits `cols` columns in every layout: the next
-/// multiple of 512.
+/// The stride of [`I8Rows`] and [`F32Rows`] that fits `cols` columns in every layout: a multiple of
+/// 512 with room for whole atoms of 320 columns too.
 pub const fn padded_stride(cols: usize) -> usize {
-    cols.next_multiple_of(512)
+    cols.next_multiple_of(320).next_multiple_of(512)
 }
 
 /// Quantized activations: codes, and per token the scale and the sum of the codes that

@@ -60,10 +60,12 @@ type FloatFn = unsafe fn(&Product<'_, F32Rows<'_>>, &mut TileMut<'_, f32>);
 pub struct Kernels {
     pub(crate) name: &'static str,
     pub(crate) t2: SumsFn,
+    pub(crate) t5: SumsFn,
     pub(crate) b1: SumsFn,
     pub(crate) i8: SumsFn,
     pub(crate) t2_columns: ColumnsFn,
     pub(crate) t2_listed: ListedFn,
+    pub(crate) t5_listed: ListedFn,
     pub(crate) i4: GroupedFn,
     pub(crate) grouped: GroupedFn,
     pub(crate) by_group: ByGroupFn,
@@ -167,12 +169,12 @@ impl Kernels {
     ///
     /// | layout | activations | arithmetic |
     /// |---|---|---|
-    /// | T2, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
+    /// | T2, T5, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
     /// | I4, T2 and B1 with group scales | int8 | exact within a group, `f32` in their order across |
     /// | T2, B1 | int8 by groups | the same |
     /// | B1 | signs | as the same signs in int8 |
     /// | F16, BF16, F32 | f32 | 16 lanes of `f32`, multiply then add |
-    /// | T2, B1, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
+    /// | T2, T5, B1, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
     ///
     /// # Panics
     /// When shapes do not fit, or the layout does not take these activations.
@@ -233,13 +235,18 @@ impl Kernels {
     ) {
         assert_eq!(out.rows(), x.tokens(), "output rows and tokens");
         assert_eq!(out.width(), list.len(), "output columns and listed rows");
-        match (w.layout(), w.scales(), x) {
-            (Layout::T2, Scales::Tensor(scale), Input::I8(x)) => {
+        let listed = match w.layout() {
+            Layout::T2 => Some(self.t2_listed),
+            Layout::T5 => Some(self.t5_listed),
+            _ => None,
+        };
+        match (listed, w.scales(), x) {
+            (Some(listed), Scales::Tensor(scale), Input::I8(x)) => {
                 let mut none = [0.0f32; 0];
                 let empty = TileMut::strided(&mut none, x.tokens(), 0, 0);
                 let job = Product::new(w, 0..0, x, &empty);
                 // SAFETY: the registry offers this set only on a CPU that has its features.
-                unsafe { (self.t2_listed)(&job, list, &mut out.as_sums()) };
+                unsafe { listed(&job, list, &mut out.as_sums()) };
                 scale_by(scale, x, out);
             }
             _ => {
@@ -318,7 +325,7 @@ impl Kernels {
         unsafe { kernel(job, out) }
     }
 
-    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, B1 or I8
+    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, T5, B1 or I8
     /// matrix: what [`matmul`](Kernels::matmul) scales. They wrap at 32 bits.
     ///
     /// # Panics
@@ -336,6 +343,7 @@ impl Kernels {
     fn exact_sums(&self, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
         let kernel = match job.w.layout() {
             Layout::T2 => self.t2,
+            Layout::T5 => self.t5,
             Layout::B1 => self.b1,
             Layout::I8 => self.i8,
             layout => panic!("layout {layout} has no integer sums with int8 activations"),

@@ -160,7 +160,7 @@ pub enum ModelError {
         /// What was asked for.
         asked: Activations,
     },
-    /// Int8 activations were asked for, and no weights are ternary or binary.
+    /// Int8 activations were asked for, and no weights are ternary or binary and multiplied with them.
     #[error(
         "int8 activations are not supported for dense weights: only for ternary and binary ones"
     )]

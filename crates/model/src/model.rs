@@ -110,8 +110,10 @@ impl Model {
         if asked != Activations::Auto && self.weights.trained().any(few) {
             return Err(ModelError::FixedActivations { asked });
         }
-        let dense = |(_, layout): (_, Layout)| layout.is_float();
-        if asked == Activations::Int8 && trained.all(dense) {
+        let floats = |(mode, layout): (_, Layout)| {
+            layout.is_float() || (layout == Layout::T5 && mode == ActivationMode::F32)
+        };
+        if asked == Activations::Int8 && trained.all(floats) {
             return Err(ModelError::DenseWeights);
         }
         Ok(())

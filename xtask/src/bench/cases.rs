@@ -109,6 +109,8 @@ pub(super) const DECODE: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).reads(Reads::Inputs(100)),
     Case::decode(Layout::T2, 6912, 2560).reads(Reads::Inputs(50)),
     Case::decode(Layout::T2, 6912, 2560).reads(Reads::Inputs(20)),
+    Case::decode(Layout::T5, 6912, 2560),
+    Case::decode(Layout::T5, 6912, 2560).reads(Reads::Rows(50)),
     Case::decode(Layout::T2, 6144, 2048).grouped(),
     Case::decode(Layout::B1, 5632, 2048),
     Case::decode(Layout::B1, 5632, 2048).with(Activations::Bits),
@@ -129,12 +131,14 @@ pub(super) const BATCHES: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(4),
     Case::decode(Layout::T2, 6912, 2560).batch(8),
     Case::decode(Layout::T2, 6912, 2560).batch(16),
+    Case::decode(Layout::T5, 6912, 2560).batch(4),
 ];
 
 /// Many tokens: bound by multiplication.
 pub(super) const PREFILL: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(512),
     Case::decode(Layout::T2, 2560, 6912).batch(512),
+    Case::decode(Layout::T5, 6912, 2560).batch(512),
     Case::decode(Layout::T2, 6912, 2560)
         .reads(Reads::Inputs(50))
         .batch(512),

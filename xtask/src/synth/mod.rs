@@ -26,8 +26,8 @@ pub(crate) struct SynthArgs {
     /// The packed file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Encoding of the decoder's matrices: t2, b1, f16, q8, q4 [default: f16 for tinyllama, b1 for bonsai, else t2]
-    #[arg(long, value_name = "HOW", value_parser = ["t2", "b1", "f16", "q8", "q4"], hide_possible_values = true)]
+    /// Encoding of the decoder's matrices: t2, dense, b1, f16, q8, q4 [default: f16 for tinyllama, b1 for bonsai, else t2]
+    #[arg(long, value_name = "HOW", value_parser = ["t2", "dense", "b1", "f16", "q8", "q4"], hide_possible_values = true)]
     weights: Option<String>,
     /// Encoding of embedding and head: keep, f16, q8, q4
     #[arg(long, value_name = "HOW", default_value = "keep", value_parser = ["keep", "f16", "q8", "q4"], hide_possible_values = true)]
@@ -58,7 +58,10 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
     }
     let weights = args.weights.as_deref().unwrap_or(shape.weights);
     let synth = Synth {
-        linear: Layout::from_name(weights).context("a layout of the command line")?,
+        linear: match weights {
+            "dense" => Layout::T5,
+            name => Layout::from_name(name).context("a layout of the command line")?,
+        },
         table: match args.head.as_str() {
             "keep" => shape.keep,
             name => Layout::from_name(name).context("a layout of the command line")?,
@@ -68,7 +71,13 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         by_columns: args.down == "columns",
         spec: shape.spec,
     };
-    if synth.by_columns && (synth.linear != Layout::T2 || synth.grouped) {
+    if synth.linear == Layout::T5 && synth.grouped {
+        return Err(exit::request(format!(
+            "--weights dense: {} has scales per 128 columns, dense weights one per matrix",
+            args.shape
+        )));
+    }
+    if synth.by_columns && (!synth.linear.is_ternary() || synth.grouped) {
         return Err(exit::request(
             "--down columns is for ternary matrices with one scale",
         ));
@@ -210,6 +219,8 @@ impl Synth {
     fn layout(&self, name: &str) -> Layout {
         if matches!(name, "embed" | "head") {
             self.table
+        } else if self.is_transposed(name) {
+            Layout::T2
         } else {
             self.linear
         }

@@ -93,6 +93,7 @@ pub(super) fn write_matrix(
     for row in 0..rows {
         match layout {
             Layout::T2 => pack::ternary_row(source.codes(row, random), &mut packed),
+            Layout::T5 => pack::dense_row(source.codes(row, random), &mut packed),
             Layout::B1 => pack::binary_row(source.codes(row, random), &mut packed),
             Layout::I8 => row_scales.push(pack::quantize_i8_row(
                 source.values(row, random),
@@ -113,7 +114,7 @@ pub(super) fn write_matrix(
             size,
             values: &group_scales,
         },
-        Layout::T2 | Layout::B1 => Scales::Tensor(source.scale()),
+        Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(source.scale()),
         Layout::I8 => Scales::Rows(&row_scales),
         _ => Scales::None,
     })?;
@@ -151,7 +152,7 @@ impl Rows<'_> {
 
     /// A row of -1, 0 and 1, or of -1 and 1.
     fn codes(&mut self, row: usize, random: &mut Random) -> &[i8] {
-        let ternary = self.encoding.layout == Layout::T2;
+        let ternary = self.encoding.layout.is_ternary();
         if ternary {
             random.fill_ternary(&mut self.codes);
         } else {

@@ -61,7 +61,7 @@ impl Matrix<'_> {
     /// take int8.
     pub(crate) fn activation(&self) -> ActivationMode {
         match self.layout {
-            Layout::T2 | Layout::B1 => self.trained,
+            Layout::T2 | Layout::T5 | Layout::B1 => self.trained,
             layout if layout.is_float() => ActivationMode::F32,
             _ => ActivationMode::I8Token,
         }
@@ -195,13 +195,16 @@ impl<'a> Plan<'a> {
                 shape[1],
             )?;
         }
-        let layout = self.linear_layout(&weights)?;
+        let mut layout = self.linear_layout(&weights)?;
         self.use_weights(&weights);
         if let Some(scale) = checkpoint.tensors.get(&linear::names(&module)[1]) {
             self.use_tensor(scale);
         }
         let trained = self.trained();
         let transposed = self.is_transposed(&name, &weights, layout);
+        if transposed {
+            layout = Layout::T2;
+        }
         let bias = format!("{name}.bias");
         let bias_factor = linear::bias_factor(&weights, config.quant.as_ref());
         self.items.push(Item::Matrix(Matrix {
@@ -256,7 +259,7 @@ impl<'a> Plan<'a> {
     /// Whether a matrix is stored by columns: `down` where that was asked for and kernels multiply it.
     fn is_transposed(&self, name: &str, weights: &Weights<'_>, layout: Layout) -> bool {
         let quantized = self.trained() != ActivationMode::F32;
-        let one_scale = layout == Layout::T2 && !matches!(weights, Weights::Grouped { .. });
+        let one_scale = layout.is_ternary() && !matches!(weights, Weights::Grouped { .. });
         let asked = match self.options.down {
             DownType::Rows => false,
             DownType::Columns => true,
@@ -281,12 +284,17 @@ impl<'a> Plan<'a> {
                 WeightType::F16 => Layout::F16,
                 WeightType::Q8 => Layout::I8,
                 WeightType::Q4 => Layout::I4,
-                WeightType::Auto | WeightType::Keep | WeightType::T2 | WeightType::B1 => *layout,
+                WeightType::Auto
+                | WeightType::Keep
+                | WeightType::T2
+                | WeightType::Dense
+                | WeightType::B1 => *layout,
             });
         }
         match (choice, weights.kind().unwrap_or(Kind::Ternary)) {
             (WeightType::Auto | WeightType::Keep, kind) => Ok(natural_layout(kind)),
             (WeightType::T2, _) => Ok(Layout::T2),
+            (WeightType::Dense, kind) => self.dense_layout(weights, kind),
             (WeightType::B1, Kind::Binary) => Ok(Layout::B1),
             (WeightType::B1, Kind::Ternary) => Err(ConvertError::Request(
                 "this model's weights are ternary: b1 has no zero, t2 holds them exactly in 2 bits"
@@ -305,9 +313,24 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The layout of five codes to a byte, where the kernels can multiply it as the model was trained.
+    fn dense_layout(&self, weights: &Weights<'_>, kind: Kind) -> Result<Layout> {
+        let why = match (kind, weights) {
+            (Kind::Binary, _) => "weights are binary: b1 holds them in 1 bit, dense takes 1.6",
+            (Kind::Ternary, Weights::Grouped { .. }) => {
+                "weights have a scale per 128 columns, dense has one per matrix: t2 holds them exactly"
+            }
+            (Kind::Ternary, _) if self.trained() == ActivationMode::F32 => {
+                "activations are floats, which t2 multiplies faster than dense"
+            }
+            (Kind::Ternary, _) => return Ok(Layout::T5),
+        };
+        Err(ConvertError::Request(format!("this model's {why}")))
+    }
+
     fn refuse_rounding(&self) -> Result<()> {
         let values = match self.options.weights {
-            WeightType::T2 => "-1, 0 and 1",
+            WeightType::T2 | WeightType::Dense => "-1, 0 and 1",
             WeightType::B1 => "-1 and 1",
             _ => return Ok(()),
         };

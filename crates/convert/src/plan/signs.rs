@@ -25,7 +25,7 @@ impl<'a> Plan<'a> {
     pub(super) fn find_signs(&mut self) -> Result<()> {
         let packs = matches!(
             self.options.weights,
-            WeightType::Auto | WeightType::T2 | WeightType::B1
+            WeightType::Auto | WeightType::T2 | WeightType::Dense | WeightType::B1
         );
         if !packs || self.config.quant.is_some() {
             return Ok(());

@@ -163,7 +163,7 @@ impl Checkpoint {
         for first in (0..count).step_by(piece).take_while(|_| a.shape == b.shape) {
             let len = piece.min((count - first) as usize);
             for ((tensor, layout), values) in [a, b].into_iter().zip(layouts).zip(&mut values) {
-                let size = layout.bits() / 8;
+                let size = layout.dtype().bitsize() / 8;
                 self.read(tensor, first * size as u64, &mut bytes[..len * size])?;
                 floats::decode(layout, &bytes[..len * size], &mut values[..len]);
             }

@@ -248,6 +248,45 @@ fn the_onebit_convention_says_what_was_trained() {
 }
 
 #[test]
+fn dense_holds_ternary_weights_with_one_scale() {
+    for activations in ["binary", "ternary", "int8"] {
+        let model = onebit("ternary", activations, Value::Null);
+        let (_a, _, two) = converted(&model, &options("t2"));
+        let (_b, report, dense) = converted(&model, &options("dense"));
+        for name in ["layers.0.q", "layers.1.down"] {
+            let (two, dense) = (two.matrix(name).unwrap(), dense.matrix(name).unwrap());
+            assert_eq!(dense.layout(), Layout::T5, "{report}");
+            for r in 0..two.rows() {
+                assert!((0..two.cols()).all(|k| two.value(r, k) == dense.value(r, k)));
+            }
+        }
+        dense.check_hashes().unwrap();
+    }
+    for (model, reason) in [
+        (onebit("binary", "int8", Value::Null), "binary"),
+        (onebit("ternary", "int8", json!(128)), "per 128 columns"),
+        (onebit("ternary", "float", Value::Null), "floats"),
+        (sign_llama(Dtype::F16, true), "per 128 columns"),
+        (dense_llama(Dtype::F16), "quantization-aware"),
+    ] {
+        let error = refused(&model, &options("dense"));
+        assert_eq!(error.kind(), ErrorKind::Request, "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_dense_down_by_columns_takes_two_bits() {
+    let mut asked = options("dense");
+    asked.down = onebit_convert::DownType::Columns;
+    let (_place, _, file) = converted(&packed_bitnet(), &asked);
+    let layout = |name: &str| file.matrix(name).unwrap().layout();
+    assert_eq!(layout("layers.0.down"), Layout::T2);
+    assert_eq!(layout("layers.0.up"), Layout::T5);
+    assert!(file.meta().matrices["layers.0.down"].transposed);
+}
+
+#[test]
 fn binary_weights_may_be_stored_as_ternary_ones() {
     let model = onebit("binary", "int8", Value::Null);
     let (_a, _, own) = converted(&model, &options("keep"));

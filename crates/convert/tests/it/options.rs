@@ -90,15 +90,9 @@ fn requests_that_cannot_be_served_are_refused() {
         assert!(error.to_string().contains(word), "{error}");
         assert_eq!(place.left_over(), [""; 0]);
     }
-    for (name, kind) in [
-        ("dense", ErrorKind::Unsupported),
-        ("dense", ErrorKind::Unsupported),
-        ("x", ErrorKind::Request),
-    ] {
-        let error = name.parse::<WeightType>().unwrap_err();
-        assert_eq!(error.kind(), kind);
-        assert!(error.to_string().contains(name), "{error}");
-    }
+    let error = "x".parse::<WeightType>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Request);
+    assert!(error.to_string().contains("`x`"), "{error}");
     assert_eq!(
         "x".parse::<FloatType>().unwrap_err().kind(),
         ErrorKind::Request

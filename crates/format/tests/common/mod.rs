@@ -9,6 +9,17 @@ use onebit_format::{
     SourceFile, Writer, pack,
 };
 
+/// The layouts of the sample, those of the first files there were.
+const LAYOUTS: [Layout; 7] = [
+    Layout::T2,
+    Layout::B1,
+    Layout::I8,
+    Layout::I4,
+    Layout::F16,
+    Layout::BF16,
+    Layout::F32,
+];
+
 pub(crate) const TERNARY_COLS: usize = 300;
 pub(crate) const ROWS: usize = 3;
 pub(crate) const BLOB: &[u8] = b"{\"version\": \"1.0\"}";
@@ -61,7 +72,7 @@ pub(crate) fn plan() -> Plan {
     };
     plan.chat_template = Some("{{ messages[0]['content'] }}".into());
     plan.vector("layers.0.attn_norm", 5);
-    for layout in Layout::ALL {
+    for layout in &LAYOUTS {
         let activation = match layout {
             Layout::T2 | Layout::B1 => ActivationMode::I8Token,
             _ => ActivationMode::F32,
@@ -81,6 +92,7 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
         let x = floats(TERNARY_COLS, r as u32);
         match layout {
             Layout::T2 => pack::ternary_row(&ternary(r as u32), &mut row),
+            Layout::T5 => pack::dense_row(&ternary(r as u32), &mut row),
             Layout::B1 => pack::binary_row(&signs(r as u32), &mut row),
             Layout::I8 => row_scales[r] = pack::quantize_i8_row(&x, &mut row),
             Layout::I4 => {
@@ -94,7 +106,7 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
         matrix.rows(&row)?;
     }
     matrix.finish(match layout {
-        Layout::T2 => Scales::Tensor(0.5),
+        Layout::T2 | Layout::T5 => Scales::Tensor(0.5),
         Layout::B1 => Scales::Tensor(0.125),
         Layout::I8 => Scales::Rows(&row_scales),
         Layout::I4 => Scales::Groups {
@@ -107,7 +119,7 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
 
 pub(crate) fn write_tensors(writer: &mut Writer) -> Result<(), FormatError> {
     writer.write_vector("layers.0.attn_norm", &floats(5, 7))?;
-    for layout in Layout::ALL {
+    for layout in &LAYOUTS {
         write_matrix(writer, *layout)?;
     }
     writer.write_blob("tokenizer.json", BLOB)
@@ -163,6 +175,27 @@ pub(crate) fn write_grouped(path: &Path) -> Result<u64, FormatError> {
             matrix.finish(scales)?;
         }
     }
+    writer.finish()
+}
+
+/// Writes a file with a dense ternary matrix.
+pub(crate) fn write_dense(path: &Path) -> Result<u64, FormatError> {
+    let provenance = Provenance {
+        source: "example/dense".into(),
+        converter: "onebit-format tests".into(),
+        ..Provenance::default()
+    };
+    let mut plan = Plan::new(serde_json::json!({"hidden": TERNARY_COLS}), provenance);
+    let name = name_of(Layout::T5);
+    plan.matrix(
+        name,
+        Layout::T5,
+        ROWS,
+        TERNARY_COLS,
+        ActivationMode::I8Token,
+    );
+    let mut writer = Writer::create(path, plan)?;
+    write_matrix(&mut writer, Layout::T5)?;
     writer.finish()
 }
 

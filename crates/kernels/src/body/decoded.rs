@@ -5,7 +5,7 @@ use onebit_format::{Layout, MatrixRef};
 
 use super::Product;
 use crate::input::F32Rows;
-use crate::sets::{Set, Vector};
+use crate::sets::{Set, Vector, portable};
 use crate::tiles::TileMut;
 
 /// Columns decoded at a time.
@@ -59,6 +59,7 @@ fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
     let bytes = w.row_bytes_of(row);
     match w.layout() {
         Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
+        Layout::T5 => dense(bytes, start, out),
         Layout::B1 => planes::<1>(bytes, start, out, |code| f32::from(code) * 2.0 - 1.0),
         Layout::I4 => planes::<4>(bytes, start, out, |code| f32::from(code) - 8.0),
         _ => {
@@ -71,6 +72,19 @@ fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
     for (g, out) in out.chunks_mut(group).enumerate() {
         let scale = w.scale(row, start + g * group);
         out.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
+/// Five codes to a byte from column `start` on.
+#[inline(always)]
+fn dense(bytes: &[u8], start: usize, out: &mut [f32]) {
+    let atoms = bytes.as_chunks::<64>().0;
+    for (p, out) in out.chunks_mut(64).enumerate() {
+        let plane = start / 64 + p;
+        let codes = portable::t5_planes(&atoms[plane / 5]);
+        for (out, code) in out.iter_mut().zip(&codes[plane % 5]) {
+            *out = f32::from(*code) - 1.0;
+        }
     }
 }
 

@@ -29,19 +29,31 @@ use crate::input::I8Rows;
 use crate::sets::Set;
 use crate::tiles::TileMut;
 
-/// A layout of integer codes with `P` planes of 64 columns in an atom, so of `8 / P` bits each.
-pub(crate) trait Codes<const P: usize> {
+/// A layout of integer codes with `P` planes of 64 columns in an atom.
+pub(crate) trait Codes<const P: usize>: Sized {
     fn dot<S: Set, const R: usize, const T: usize>(
         s: S,
         acc: &mut [[S::I; T]; R],
         w: [&[u8; 64]; R],
         x: [&[[i8; 64]; P]; T],
     );
+    /// The sums of `code * x` over whole rows; see [`Set::row_sums`].
+    #[inline(always)]
+    fn rows<S: Set, A: Ahead, const R: usize, const T: usize>(
+        s: S,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; P]]; T],
+    ) -> [[i32; T]; R] {
+        s.row_sums::<Self, A, P, R, T>(w, ahead, x)
+    }
+
     /// The sum of `w * x` from the sum of `code * x` and the sum of `x`.
     fn finish<S: Set>(sum: i32, x_sum: i32) -> i32;
 }
 
 pub(crate) struct T2;
+pub(crate) struct T5;
 pub(crate) struct B1;
 pub(crate) struct I8;
 
@@ -54,6 +66,33 @@ impl Codes<4> for T2 {
         x: [&[[i8; 64]; 4]; T],
     ) {
         s.t2(acc, w, x);
+    }
+
+    #[inline(always)]
+    fn finish<S: Set>(sum: i32, x_sum: i32) -> i32 {
+        sum.wrapping_sub(x_sum)
+    }
+}
+
+impl Codes<5> for T5 {
+    #[inline(always)]
+    fn dot<S: Set, const R: usize, const T: usize>(
+        s: S,
+        acc: &mut [[S::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 5]; T],
+    ) {
+        s.t5(acc, w, x);
+    }
+
+    #[inline(always)]
+    fn rows<S: Set, A: Ahead, const R: usize, const T: usize>(
+        s: S,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 5]]; T],
+    ) -> [[i32; T]; R] {
+        s.t5_rows(w, ahead, x)
     }
 
     #[inline(always)]
@@ -102,6 +141,12 @@ pub(crate) fn t2<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<
     sums::<S, T2, 4>(s, job, out);
 }
 
+/// Sums of a ternary matrix with five codes to a byte.
+#[inline(always)]
+pub(crate) fn t5<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    sums::<S, T5, 5>(s, job, out);
+}
+
 /// Sums of a binary matrix.
 #[inline(always)]
 pub(crate) fn b1<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
@@ -117,10 +162,32 @@ pub(crate) fn i8<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<
 /// Blocks of four listed rows between the row in use and the row prefetched.
 const BLOCKS_AHEAD: usize = 4;
 
-/// Sums of the rows of a ternary matrix that `list` names, side by side in `out`. The list says
-/// which rows come next, so they are prefetched however far away they lie.
+/// Sums of the rows of a ternary matrix that `list` names, side by side in `out`.
 #[inline(always)]
 pub(crate) fn t2_listed<S: Set>(
+    s: S,
+    job: &Product<'_, I8Rows<'_>>,
+    list: &[u32],
+    out: &mut TileMut<'_, i32>,
+) {
+    listed::<S, T2, 4>(s, job, list, out);
+}
+
+/// The same of a matrix with five codes to a byte.
+#[inline(always)]
+pub(crate) fn t5_listed<S: Set>(
+    s: S,
+    job: &Product<'_, I8Rows<'_>>,
+    list: &[u32],
+    out: &mut TileMut<'_, i32>,
+) {
+    listed::<S, T5, 5>(s, job, list, out);
+}
+
+/// Sums of listed rows. The list says which rows come next, so they are prefetched however far away
+/// they lie.
+#[inline(always)]
+fn listed<S: Set, L: Codes<P>, const P: usize>(
     s: S,
     job: &Product<'_, I8Rows<'_>>,
     list: &[u32],
@@ -134,18 +201,18 @@ pub(crate) fn t2_listed<S: Set>(
         for (block, rows) in fours.iter().enumerate() {
             let ahead = fours.get(block + BLOCKS_AHEAD).unwrap_or(rows);
             let out = &mut out.row(token)[4 * block..][..4];
-            some_listed::<S, 4>(s, job, token, *rows, *ahead, out);
+            some_listed::<S, L, P, 4>(s, job, token, *rows, *ahead, out);
         }
         for (i, row) in rest.iter().enumerate() {
             let out = &mut out.row(token)[4 * fours.len() + i..][..1];
-            some_listed::<S, 1>(s, job, token, [*row], [*row], out);
+            some_listed::<S, L, P, 1>(s, job, token, [*row], [*row], out);
         }
     }
 }
 
 /// The sums of `R` rows for one token.
 #[inline(always)]
-fn some_listed<S: Set, const R: usize>(
+fn some_listed<S: Set, L: Codes<P>, const P: usize, const R: usize>(
     s: S,
     job: &Product<'_, I8Rows<'_>>,
     token: usize,
@@ -160,11 +227,11 @@ fn some_listed<S: Set, const R: usize>(
         w_rows[r] = atoms_of(job.w, rows[r] as usize);
         next[r] = job.w.row_bytes_of(ahead[r] as usize).as_ptr();
     }
-    let x = [planes_of::<4>(job.x.row(token), atoms)];
+    let x = [planes_of::<P>(job.x.row(token), atoms)];
     let ahead = Listed::new(next, job.w.row_bytes());
-    let sums = s.row_sums::<T2, _, 4, R, 1>(w_rows, ahead, x);
+    let sums = L::rows(s, w_rows, ahead, x);
     for (out, [sum]) in out.iter_mut().zip(sums) {
-        *out = T2::finish::<S>(sum, job.x.sum(token));
+        *out = L::finish::<S>(sum, job.x.sum(token));
     }
 }
 
@@ -213,7 +280,7 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
             *x_row = planes_of(x.row(token + t), atoms);
         }
         let ahead = Streams::new(w_rows);
-        let sums = self.set.row_sums::<L, _, P, R, T>(w_rows, ahead, x_rows);
+        let sums = L::rows(self.set, w_rows, ahead, x_rows);
         for t in 0..T {
             let out = out.row(token + t);
             for r in 0..R {

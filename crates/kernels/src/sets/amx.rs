@@ -7,7 +7,7 @@
 
 use super::avx512;
 use crate::body::Product;
-use crate::body::int::{B1, I8, T2};
+use crate::body::int::{B1, I8, T2, T5};
 use crate::body::tiled::{self, pack::Weights};
 use crate::input::I8Rows;
 use crate::kernels::Kernels;
@@ -23,6 +23,7 @@ use unit::Amx;
 pub(crate) static TABLE: Kernels = Kernels {
     name: "amx",
     t2,
+    t5,
     b1,
     i8,
     ..avx512::TABLE
@@ -46,6 +47,7 @@ macro_rules! entry {
 }
 
 entry!(t2, T2, 4);
+entry!(t5, T5, 5);
 entry!(b1, B1, 8);
 entry!(i8, I8, 1);
 

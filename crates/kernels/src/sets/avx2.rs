@@ -13,6 +13,7 @@ use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 
+mod dense;
 mod gemm;
 mod groups;
 mod products;
@@ -307,6 +308,22 @@ impl Set for Avx2 {
             unsafe {
                 products::t2_half::<0, T>(&mut acc[r], w[r], &x);
                 products::t2_half::<1, T>(&mut acc[r], w[r], &x);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn t5<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 5]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                dense::add_half::<0, T>(&mut acc[r], w[r], &x);
+                dense::add_half::<1, T>(&mut acc[r], w[r], &x);
             }
         }
     }

@@ -11,7 +11,9 @@ use super::{Set, Vector};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
+use crate::body::int::{self, T5};
 
+mod dense;
 mod gemm;
 mod groups;
 mod popcount;
@@ -289,6 +291,33 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
+    fn t5<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 5]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { dense::atoms(acc, w, &x) }
+    }
+
+    #[inline(always)]
+    fn t5_rows<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 5]]; T],
+    ) -> [[i32; T]; R] {
+        let acc = if is_x86_feature_detected!("avx512vbmi") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            unsafe { dense::rows_by_table(self, w, ahead, x) }
+        } else {
+            int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x)
+        };
+        self.block_sums(acc)
+    }
+
+    #[inline(always)]
     fn nonzero(self, codes: &[i8]) -> u64 {
         match codes.first_chunk::<64>() {
             // SAFETY: the token proves the features.
@@ -506,5 +535,36 @@ unsafe fn load_rows<const R: usize>(w: [&[u8; 64]; R]) -> [__m512i; R] {
             rows[r] = load(w[r]);
         }
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::ahead::Streams;
+
+    /// Five to a byte, with and without the table of 128 bytes: every byte in every place.
+    #[test]
+    fn both_ways_to_take_a_byte_apart_agree() {
+        if !missing().is_empty() || !is_x86_feature_detected!("avx512vbmi") {
+            return;
+        }
+        let rows: [Vec<[u8; 64]>; 4] = std::array::from_fn(|r| {
+            let byte = |a: usize, j: usize| (a * 64 + j * 13 + r * 85) as u8;
+            (0..4)
+                .map(|a| std::array::from_fn(|j| byte(a, j)))
+                .collect()
+        });
+        let x: [[i8; 64]; 5] =
+            std::array::from_fn(|p| std::array::from_fn(|j| ((p * 64 + j) * 77) as u8 as i8));
+        let w = rows.each_ref().map(Vec::as_slice);
+        // SAFETY: the features were asked for above.
+        unsafe {
+            let set = Avx512::assume();
+            let table = set.block_sums(dense::rows_by_table(set, w, Streams::new(w), [&[x; 4]]));
+            let taken =
+                int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Streams::new(w), [&[x; 4]]);
+            assert_eq!(table, set.block_sums(taken));
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::ops::{Add, Div, Mul, Sub};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
-use crate::body::int::{self, Codes};
+use crate::body::int::{self, Codes, T5};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -80,6 +80,32 @@ pub(crate) trait Set: Copy {
         w: [&[u8; 64]; R],
         x: [&[[i8; 64]; 4]; T],
     );
+    /// Adds `code * x` of codes that stand five to a byte; see [`Layout::T5`](onebit_format::Layout::T5).
+    #[inline(always)]
+    fn t5<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::I; T]; R],
+        w: [&[u8; 64]; R],
+        x: [&[[i8; 64]; 5]; T],
+    ) {
+        // `i8` adds no more than the product.
+        const { assert!(Self::I8_BIAS == 0) };
+        let mut codes = [[[0; 64]; 5]; R];
+        for r in 0..R {
+            codes[r] = portable::t5_planes(w[r]);
+        }
+        for p in 0..5 {
+            let (mut w, mut plane) = ([&[0; 64]; R], [&[[0; 64]; 1]; T]);
+            for r in 0..R {
+                w[r] = &codes[r][p];
+            }
+            for t in 0..T {
+                plane[t] = &x[t].as_chunks::<1>().0[p];
+            }
+            self.i8(acc, w, plane);
+        }
+    }
+
     /// Adds `bit * x`.
     fn b1<const R: usize, const T: usize>(
         self,
@@ -150,6 +176,17 @@ pub(crate) trait Set: Copy {
             }
         }
         sums
+    }
+
+    /// [`row_sums`](Set::row_sums) of codes that stand five to a byte.
+    #[inline(always)]
+    fn t5_rows<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 5]]; T],
+    ) -> [[i32; T]; R] {
+        self.block_sums(int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x))
     }
 
     /// The sums of `code * x` over whole rows; what is needed later is asked for by `ahead`. For sets
@@ -234,10 +271,12 @@ macro_rules! kernel_set {
     (@bodies $name:literal, $token:ty, $features:meta; $int:ident, $columns:ident, $grouped:ident) => {
         $crate::sets::kernel_set! { @table $name, $token, $features;
             fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
+            fn t5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5;
             fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;
             fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => $columns::t2_columns;
             fn t2_listed(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, list: &[u32], out: &mut $crate::TileMut<'_, i32>) => int::t2_listed;
+            fn t5_listed(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, list: &[u32], out: &mut $crate::TileMut<'_, i32>) => int::t5_listed;
             fn i4(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::i4;
             fn grouped(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::grouped;
             fn by_group(job: &$crate::body::Product<'_, $crate::I8GroupRows<'_>>, out: &mut $crate::TileMut<'_, f32>) => $grouped::by_group;

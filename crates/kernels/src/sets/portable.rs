@@ -3,6 +3,27 @@
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 
+/// The codes, 0 to 2, of an atom of [`Layout::T5`](onebit_format::Layout::T5), plane by plane.
+#[inline(always)]
+pub(crate) fn t5_planes(w: &[u8; 64]) -> [[u8; 64]; 5] {
+    let (mut rest, mut planes) = (*w, [[0; 64]; 5]);
+    for (plane, place) in planes.iter_mut().zip([85, 29, 9]) {
+        for (code, rest) in plane.iter_mut().zip(&mut rest) {
+            // Subtracting too much wraps to more than there was.
+            let once = rest.wrapping_sub(place);
+            let least = (*rest).min(once).min(rest.wrapping_sub(2 * place));
+            // A multiple of the place, which leaves 1 when divided by 4.
+            *code = (*rest - least) & 3;
+            *rest = least;
+        }
+    }
+    for j in 0..64 {
+        planes[3][j] = u8::from(rest[j] >= 3) + u8::from(rest[j] >= 6);
+        planes[4][j] = (rest[j] - 3 * planes[3][j]).min(2);
+    }
+    planes
+}
+
 /// The sums of `code * x` of each group of an atom with codes of `BITS` bits. The products of one byte
 /// of a group sum to less than 2^11.
 #[inline(always)]

@@ -111,7 +111,7 @@ impl Matrix {
                 size,
                 values: &self.group_scales,
             },
-            (Layout::T2 | Layout::B1, None) => Scales::Tensor(0.75),
+            (Layout::T2 | Layout::T5 | Layout::B1, None) => Scales::Tensor(0.75),
             (Layout::I8, None) => Scales::Rows(&self.row_scales),
             _ => Scales::None,
         };

@@ -1,14 +1,14 @@
 //! Integer matrices times int8 activations.
 
 use onebit_format::Layout;
-use onebit_kernels::{I8Rows, Input, TileMut, oracle};
+use onebit_kernels::{I8Rows, Input, TileMut, oracle, padded_stride};
 use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
 
 /// Around every tile edge of every layout and set.
 const COLS: &[usize] = &[
-    1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 2560,
+    1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 319, 320, 321, 511, 512, 513, 2560,
 ];
 const ROWS: usize = 17;
 const TOKENS: usize = 9;
@@ -90,7 +90,10 @@ fn check(matrix: &Matrix, x: &Activations) {
 /// Checks the exact sums before scaling.
 fn check_sums(set: &onebit_kernels::Kernels, matrix: &Matrix, x: &Activations) {
     let w = matrix.view();
-    if !matches!(w.layout(), Layout::T2 | Layout::B1 | Layout::I8) {
+    if !matches!(
+        w.layout(),
+        Layout::T2 | Layout::T5 | Layout::B1 | Layout::I8
+    ) {
         return;
     }
     let mut out = vec![0; TOKENS * w.rows()];
@@ -166,11 +169,34 @@ fn long_rows_do_not_overflow() {
     let cols = 16384;
     let mut random = Random(4);
     for layout in integer_layouts() {
+        let stride = padded_stride(cols);
         let mut matrix = Matrix::random(layout, 9, cols, &mut random);
         matrix
             .bytes
             .fill(if layout == Layout::I8 { 0x80 } else { 0xaa });
-        check(&matrix, &Activations::new(cols, cols, 0, |_| -128));
+        check(&matrix, &Activations::new(cols, stride, 0, |_| -128));
+    }
+}
+
+#[test]
+fn every_byte_of_five_codes_is_the_same_everywhere() {
+    let mut random = Random(7);
+    for cols in [320, 65_536] {
+        let mut matrix = Matrix::random(Layout::T5, 256, cols, &mut random);
+        let row_bytes = matrix.bytes.len() / 256;
+        for (byte, row) in matrix.bytes.chunks_exact_mut(row_bytes).enumerate() {
+            row.fill(byte as u8);
+        }
+        let x = Activations::new(cols, padded_stride(cols), 0, |k| {
+            if cols > 320 {
+                -128
+            } else {
+                (k * 77) as u8 as i8
+            }
+        });
+        for set in sets() {
+            check_sums(set, &matrix, &x);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Recipe {
 
     /// The embedding or the head. Ternary and binary ones are trained as the linears are.
     fn table(&self, name: &str, layout: Layout) -> Tensor {
-        let signs = matches!(layout, Layout::T2 | Layout::B1);
+        let signs = matches!(layout, Layout::T2 | Layout::T5 | Layout::B1);
         Tensor::Matrix {
             name: name.into(),
             layout,
@@ -281,6 +281,7 @@ fn write_matrix(
         let x: Vec<f32> = (0..cols).map(|_| spread * rng.symmetric()).collect();
         match layout {
             Layout::T2 => pack::ternary_row(&codes, &mut out),
+            Layout::T5 => pack::dense_row(&codes, &mut out),
             Layout::B1 => pack::binary_row(&signs, &mut out),
             Layout::I8 => row_scales.push(pack::quantize_i8_row(&x, &mut out)),
             Layout::I4 => {
@@ -304,7 +305,9 @@ fn write_matrix(
             size: SIGN_GROUP,
             values: &group_scales,
         },
-        Layout::T2 | Layout::B1 => Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread),
+        Layout::T2 | Layout::T5 | Layout::B1 => {
+            Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread)
+        }
         Layout::I8 => Scales::Rows(&row_scales),
         Layout::I4 => Scales::Groups {
             size: I4_GROUP,

@@ -199,8 +199,13 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("llama int8", llama(Layout::I8)),
         ("llama 4-bit", llama(Layout::I4)),
         ("llama ternary", llama(Layout::T2)),
+        ("llama dense ternary", llama(Layout::T5)),
         ("llama binary", llama(Layout::B1)),
         ("llama ternary, float inputs", float_inputs(Layout::T2)),
+        (
+            "llama dense ternary, float inputs",
+            float_inputs(Layout::T5),
+        ),
         ("llama binary, float inputs", float_inputs(Layout::B1)),
         ("bonsai binary", bonsai(Layout::B1)),
         ("bonsai ternary", bonsai(Layout::T2)),

@@ -18,7 +18,7 @@ pub struct ConvertArgs {
     /// The packed file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Encoding of the decoder's matrices: auto, t2 (ternary in 2 bits), b1 (binary in 1 bit), keep, f16, q8, q4
+    /// Encoding of the decoder's matrices: auto, t2 (ternary in 2 bits), dense (ternary in 1.6 bits), b1 (binary in 1 bit), keep, f16, q8, q4
     #[arg(
         long, value_name = "HOW", default_value = "auto", hide_possible_values = true,
         value_parser = ["auto", "t2", "dense", "b1", "keep", "f16", "q8", "q4"]

@@ -92,11 +92,75 @@ fn what_cannot_be_converted_is_refused_and_leaves_nothing() {
         &["--weights", "t2"],
     )
     .refused(2, &["quantization-aware training"]);
-    convert(&fixture_arg(TINY.0), &["--weights", "dense"]).refused(4, &["dense"]);
+    convert(
+        &fixture_arg("checkpoints/onebit_binary_int8"),
+        &["--weights", "dense"],
+    )
+    .refused(2, &["binary", "b1"]);
     convert(&fixture_arg(TINY.0), &["--weights", "bogus"]).refused(2, &["bogus"]);
     let without_network = if cfg!(feature = "hub") { 3 } else { 4 };
     convert("user/name", &[]).refused(without_network, &["user/name"]);
     assert!(names(folder.path()).is_empty());
+}
+
+/// The logits of a packed file as bytes, computed by one kernel set.
+fn logits(model: &Path, kernels: &str, out: &Path) -> Vec<u8> {
+    let [model, out_arg] = [model, out].map(|path| path.to_str().unwrap());
+    let ids = "1,5,9,2,7,33,14,60,11";
+    onebit(&[
+        "score",
+        model,
+        "--ids",
+        ids,
+        "-b",
+        "4",
+        "--kernels",
+        kernels,
+        "--logits",
+        out_arg,
+    ])
+    .ok();
+    fs::read(out).unwrap()
+}
+
+#[test]
+fn dense_weights_give_the_bits_of_t2() {
+    let folder = tempfile::tempdir().unwrap();
+    for checkpoint in ["bitnet_packed", "1bitllm", "llama_rms_norm", "falcon3"] {
+        let source = fixture_arg(&format!("checkpoints/{checkpoint}"));
+        let [two, dense] = ["t2", "dense"].map(|weights| {
+            let out = folder.path().join(format!("{weights}.onebit"));
+            onebit(&[
+                "convert",
+                &source,
+                "-o",
+                out.to_str().unwrap(),
+                "--force",
+                "--weights",
+                weights,
+                "--verify",
+                "8",
+            ])
+            .ok();
+            out
+        });
+        let info = onebit(&["info", dense.to_str().unwrap(), "--json", "--check"]).json();
+        assert_eq!(
+            info["layouts"]["t2"],
+            serde_json::Value::Null,
+            "{checkpoint}"
+        );
+        assert!(info["layouts"]["t5"]["tensors"].as_u64().unwrap() >= 14);
+        let out = folder.path().join("logits.safetensors");
+        let expected = logits(&two, "scalar", &out);
+        for set in onebit_kernels::Kernels::available() {
+            assert!(
+                logits(&dense, set.name(), &out) == expected,
+                "{checkpoint} on {}",
+                set.name()
+            );
+        }
+    }
 }
 
 #[test]

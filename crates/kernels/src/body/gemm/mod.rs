@@ -36,6 +36,15 @@ pub(crate) fn t2<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
     }
 }
 
+/// Sums of a ternary matrix with five codes to a byte.
+#[inline(always)]
+pub(crate) fn t5<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    match job.x.tokens() < S::MANY {
+        true => int::t5(s, job, out),
+        false => sums::<S, int::T5, 5>(s, job, out),
+    }
+}
+
 /// Sums of a binary matrix.
 #[inline(always)]
 pub(crate) fn b1<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {

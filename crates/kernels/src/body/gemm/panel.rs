@@ -78,6 +78,8 @@ pub(crate) trait Panels: Set {
     fn flipped(self, bytes: Self::Unit) -> Self::Unit;
     /// Every byte added to itself.
     fn doubled(self, bytes: Self::Unit) -> Self::Unit;
+    /// The five codes, 0 to 2, of every byte of a [`Layout::T5`](onebit_format::Layout::T5).
+    fn dense(self, bytes: Self::Unit) -> [Self::Unit; 5];
     fn store(self, unit: Self::Unit, out: &mut Unit);
 
     /// Writes the sums of `code * x` over the columns of a panel of [`UNITS`](Panels::UNITS) units, with
@@ -115,6 +117,15 @@ impl Unpack<4> for int::T2 {
     #[inline(always)]
     fn planes<S: Panels>(s: S, packed: S::Unit) -> [S::Unit; 4] {
         fields::<S, 2, 4>(s, packed)
+    }
+}
+
+impl Unpack<5> for int::T5 {
+    const MAX: u8 = 2;
+    const OFFSET: i32 = 1;
+    #[inline(always)]
+    fn planes<S: Panels>(s: S, packed: S::Unit) -> [S::Unit; 5] {
+        s.dense(packed)
     }
 }
 

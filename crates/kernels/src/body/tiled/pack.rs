@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::{ROWS, TILE, Unit};
-use crate::body::int::{B1, I8, T2};
+use crate::body::int::{B1, I8, T2, T5};
 
 /// A tile of weights: 16 lines of 4 columns of 16 rows.
 pub(crate) type Right = [[i8; 64]; TILE];
@@ -27,6 +27,18 @@ impl Weights<4> for T2 {
     #[inline(always)]
     fn weight(byte: u8, plane: usize) -> i8 {
         (byte >> (2 * plane) & 3) as i8 - 1
+    }
+}
+
+impl Weights<5> for T5 {
+    #[inline(always)]
+    fn weight(byte: u8, plane: usize) -> i8 {
+        let mut rest = byte;
+        for place in [85, 29, 9, 3].into_iter().take(plane) {
+            rest -= place * (u8::from(rest >= place) + u8::from(rest >= 2 * place));
+        }
+        let place = [85, 29, 9, 3, 1][plane];
+        (u8::from(rest >= place) + u8::from(rest >= 2 * place)) as i8 - 1
     }
 }
 

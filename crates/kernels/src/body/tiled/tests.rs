@@ -3,7 +3,7 @@ use onebit_format::{Layout, MatrixRef, Scales};
 use super::pack::{Right, Weights};
 use super::*;
 use crate::AlignedVec;
-use crate::body::int::{B1, I8, T2};
+use crate::body::int::{B1, I8, T2, T5};
 
 /// A matrix unit in plain code.
 struct Model;
@@ -126,6 +126,7 @@ fn check_all<U: Unit>(unit: &U) {
     ] {
         let size = (rows, cols, tokens);
         check::<U, T2, 4>(unit, (Layout::T2, Scales::Tensor(1.0)), size.clone());
+        check::<U, T5, 5>(unit, (Layout::T5, Scales::Tensor(1.0)), size.clone());
         check::<U, B1, 8>(unit, (Layout::B1, Scales::Tensor(1.0)), size.clone());
         check::<U, I8, 1>(unit, (Layout::I8, Scales::Rows(&scales)), size);
     }

@@ -81,6 +81,22 @@ impl Panels for Avx2 {
     }
 
     #[inline(always)]
+    fn dense(self, bytes: Self::Unit) -> [Self::Unit; 5] {
+        // SAFETY: the token proves the features.
+        let halves = unsafe {
+            [
+                super::dense::planes(bytes[0]),
+                super::dense::planes(bytes[1]),
+            ]
+        };
+        let mut planes = [bytes; 5];
+        for (p, plane) in planes.iter_mut().enumerate() {
+            *plane = [halves[0][p], halves[1][p]];
+        }
+        planes
+    }
+
+    #[inline(always)]
     fn store(self, unit: Self::Unit, out: &mut Unit) {
         // SAFETY: the token proves the features; each half is 32 bytes.
         unsafe {

@@ -84,7 +84,7 @@ pub(super) unsafe fn side_by_side(w: [__m256i; 4]) -> [__m256i; 4] {
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-unsafe fn widen<const H: usize>(acc: &mut Sums, lanes: __m256i) {
+pub(super) unsafe fn widen<const H: usize>(acc: &mut Sums, lanes: __m256i) {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let wide = _mm256_madd_epi16(lanes, _mm256_set1_epi16(1));

@@ -50,6 +50,12 @@ impl Panels for Avx512 {
     }
 
     #[inline(always)]
+    fn dense(self, bytes: __m512i) -> [__m512i; 5] {
+        // SAFETY: the token proves the features.
+        unsafe { super::dense::planes(bytes) }
+    }
+
+    #[inline(always)]
     fn store(self, unit: __m512i, out: &mut Unit) {
         // SAFETY: the token proves the features; `out` is 64 bytes.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), unit) }
