@@ -300,6 +300,24 @@ impl<'a, T> TileMut<'a, T> {
         }
     }
 
+    /// Some rows, for a shorter time.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    pub fn some_rows(&mut self, rows: Range<usize>) -> TileMut<'_, T> {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.rows,
+            "rows {rows:?} of {}",
+            self.rows
+        );
+        TileMut {
+            data: self.data.wrapping_add(rows.start * self.stride),
+            rows: rows.len(),
+            borrow: PhantomData,
+            ..*self
+        }
+    }
+
     /// The same rectangle for a shorter time.
     pub fn reborrow(&mut self) -> TileMut<'_, T> {
         TileMut {

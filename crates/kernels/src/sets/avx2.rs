@@ -6,11 +6,13 @@
 //! 2 * 15 * 128 = 3840. Int8 weights are widened to 16 bits first.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, Div, Mul, Sub};
+use std::ops::{Add, Div, Mul, Range, Sub};
 
 use super::{Set, Vector};
 use crate::body::columns::{Batch, STRIP, Strip};
+use crate::kv::KV_BLOCK;
 
+mod attention;
 mod products;
 
 crate::sets::kernel_set!("avx2", Avx2, target_feature(enable = "avx2,f16c"));
@@ -379,6 +381,38 @@ impl Set for Avx2 {
     ) -> [[u32; T]; R] {
         // SAFETY: the token proves the features.
         unsafe { products::differing(w, x, mask) }
+    }
+
+    #[inline(always)]
+    fn i8_i16<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 32]; R],
+        x: [&[i16; 32]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe { attention::i8_i16(&mut acc[r], w[r], &x) }
+        }
+    }
+
+    #[inline(always)]
+    fn weighted_sums<const T: usize>(
+        self,
+        rows: &[u8],
+        stride: usize,
+        pairs: Range<usize>,
+        weights: &[[i16; KV_BLOCK]; T],
+        ahead: (*const u8, usize),
+    ) -> [[i32; 32]; T] {
+        let mut sums = [[0; 32]; T];
+        // SAFETY: the token proves the features.
+        unsafe {
+            attention::weighted::<0, T>(rows, stride, pairs.clone(), weights, ahead, &mut sums);
+            let (none, pairs) = ((ahead.0, 0), pairs);
+            attention::weighted::<16, T>(rows, stride, pairs, weights, none, &mut sums);
+        }
+        sums
     }
 
     #[inline(always)]
