@@ -89,6 +89,21 @@ pub(super) unsafe fn tree_sum_8(eight: __m256) -> f32 {
     }
 }
 
+/// The tree maximum from the level of eight lanes on.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn tree_max_8(eight: __m256) -> f32 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let high = _mm256_extractf128_ps::<1>(eight);
+        let four = _mm_max_ps(high, _mm256_castps256_ps128(eight));
+        let two = _mm_max_ps(_mm_movehl_ps(four, four), four);
+        _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(two), two))
+    }
+}
+
 impl Vector for Lanes {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -138,6 +153,12 @@ impl Vector for Lanes {
     fn tree_sum(self) -> f32 {
         // SAFETY: a vector exists only where the features do.
         unsafe { tree_sum_8(_mm256_add_ps(self.0, self.1)) }
+    }
+
+    #[inline(always)]
+    fn tree_max(self) -> f32 {
+        // SAFETY: a vector exists only where the features do.
+        unsafe { tree_max_8(_mm256_max_ps(self.1, self.0)) }
     }
 
     #[inline(always)]

@@ -117,6 +117,19 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
+    fn tree_max(self) -> f32 {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            let high = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b1110>(
+                _mm512_castps_pd(self.0),
+                _mm512_castps_pd(self.0),
+            ));
+            let (high, low) = (_mm512_castps512_ps256(high), _mm512_castps512_ps256(self.0));
+            super::avx2::tree_max_8(_mm256_max_ps(high, low))
+        }
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [f32; 16]) {
         // SAFETY: a vector exists only where the features do; `out` is 64 bytes.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), self.0) }

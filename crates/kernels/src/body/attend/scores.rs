@@ -123,9 +123,11 @@ pub(super) fn q8<S: Set, const T: usize>(
             }
         }
     }
+    let scales = &scales[used.clone()];
     for i in 0..T {
-        for j in used.clone() {
-            p[i][j] = dots[i][j] as f32 * (scales[j] * factors[i]);
+        let found = dots[i][used.clone()].iter().zip(scales);
+        for (p, (dot, scale)) in p[i][used.clone()].iter_mut().zip(found) {
+            *p = *dot as f32 * (scale * factors[i]);
         }
     }
 }
@@ -153,15 +155,23 @@ fn code_dots<S: Set, const R: usize, const T: usize>(
     for r in 0..R {
         keys[r] = &rows[r * stride..][..stride];
     }
+    let mut key_chunks: [&[[u8; 32]]; R] = [&[]; R];
+    for r in 0..R {
+        key_chunks[r] = &keys[r].as_chunks().0[..whole];
+    }
+    let mut code_chunks: [&[[i16; 32]]; T] = [&[]; T];
+    for t in 0..T {
+        code_chunks[t] = &codes[t][..whole];
+    }
     let mut acc = [[s.zero_sums(); T]; R];
     for c in 0..whole {
         let mut chunk = [&[0; 32]; R];
         let mut x = [&[0; 32]; T];
         for r in 0..R {
-            chunk[r] = &keys[r].as_chunks().0[c];
+            chunk[r] = &key_chunks[r][c];
         }
         for t in 0..T {
-            x[t] = &codes[t][c];
+            x[t] = &code_chunks[t][c];
         }
         s.i8_i16(&mut acc, chunk, x);
     }

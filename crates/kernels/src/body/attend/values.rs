@@ -172,8 +172,9 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         let mut codes = [[0i16; KV_BLOCK]; T];
         let mut factors = [0.0; T];
         for i in 0..T {
-            for j in used.clone() {
-                p[i][j] *= scales[j];
+            let weights = p[i][used.clone()].iter_mut();
+            for (weight, scale) in weights.zip(&scales[used.clone()]) {
+                *weight *= scale;
             }
             factors[i] = weight_codes(s, &p[i], &mut codes[i]);
         }

@@ -46,6 +46,7 @@ pub(super) unsafe fn weighted<const C: usize, const T: usize>(
     sums: &mut [[i32; 32]; T],
 ) {
     const { assert!(C + 16 <= 32) };
+    assert!(pairs.end <= KV_BLOCK / 2, "pairs of a block");
     // SAFETY: the caller vouches for the instructions; loads and stores are of 16 bytes of arrays of
     // that length, and of two halves of 16 sums.
     unsafe {
@@ -65,8 +66,7 @@ pub(super) unsafe fn weighted<const C: usize, const T: usize>(
             let low = _mm256_unpacklo_epi16(wide[0], wide[1]);
             let high = _mm256_unpackhi_epi16(wide[0], wide[1]);
             for t in 0..T {
-                let [a, b] = weights[t].as_chunks::<2>().0[pair];
-                let both = i32::from(a as u16) | (i32::from(b) << 16);
+                let both: i32 = bytemuck::cast(weights[t].as_chunks::<2>().0[pair]);
                 let weight = _mm256_set1_epi32(both);
                 acc[t][0] = _mm256_add_epi32(acc[t][0], _mm256_madd_epi16(low, weight));
                 acc[t][1] = _mm256_add_epi32(acc[t][1], _mm256_madd_epi16(high, weight));

@@ -46,6 +46,7 @@ pub(super) unsafe fn weighted<const T: usize>(
     ahead: (*const u8, usize),
 ) -> [[i32; 32]; T] {
     let mut sums = [[0; 32]; T];
+    assert!(pairs.end <= KV_BLOCK / 2, "pairs of a block");
     // SAFETY: the caller vouches for the instructions; loads are of arrays of 32 bytes, stores of two
     // halves of 16 sums.
     unsafe {
@@ -65,8 +66,8 @@ pub(super) unsafe fn weighted<const T: usize>(
             let low = _mm512_unpacklo_epi16(wide[0], wide[1]);
             let high = _mm512_unpackhi_epi16(wide[0], wide[1]);
             for t in 0..T {
-                let [a, b] = weights[t].as_chunks::<2>().0[pair];
-                let weight = _mm512_set1_epi32(i32::from(a as u16) | (i32::from(b) << 16));
+                let both: i32 = bytemuck::cast(weights[t].as_chunks::<2>().0[pair]);
+                let weight = _mm512_set1_epi32(both);
                 acc[t][0] = _mm512_dpwssd_epi32(acc[t][0], low, weight);
                 acc[t][1] = _mm512_dpwssd_epi32(acc[t][1], high, weight);
             }
