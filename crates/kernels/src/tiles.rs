@@ -304,7 +304,7 @@ impl<'a, T> TileMut<'a, T> {
     ///
     /// # Panics
     /// When they are not all there.
-    pub(crate) fn some_rows(&mut self, rows: Range<usize>) -> TileMut<'_, T> {
+    pub fn some_rows(&mut self, rows: Range<usize>) -> TileMut<'_, T> {
         assert!(
             rows.start <= rows.end && rows.end <= self.rows,
             "rows {rows:?} of {}",

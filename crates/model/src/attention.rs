@@ -1,13 +1,14 @@
 //! Causal self-attention with grouped queries.
 
-use onebit_kernels::{Attend, Cuts, Grid, Tiles};
+mod softmax;
 
-use crate::context::{Context, MAX_TOKEN_BLOCKS, by_tokens, row_work};
+use onebit_kernels::Tiles;
+
+use crate::context::{Context, by_tokens, row_work};
 use crate::inputs::{Norm, Source};
 use crate::kv_cache::KvCache;
 use crate::layer::LayerCall;
 use crate::linear::{project, project_add};
-use crate::step::Row;
 use crate::weights::LayerRef;
 use crate::workspace::{AttentionBuffers, Claimed, Scratch};
 
@@ -40,7 +41,7 @@ pub(crate) fn attention(
 
     rotate(ctx, call, weights, &mut buffers, claims);
     store(ctx, call, caches, &buffers);
-    attend(ctx, call, caches, &mut buffers, claims);
+    softmax::attend(ctx, call, caches, &mut buffers, claims);
 
     let source = Source::dense(buffers.attended, spec.q_width(), tokens);
     let [input] = slots.prepare(ctx, source, weights.attn_sub_norm.map(norm), [&weights.o]);
@@ -99,49 +100,4 @@ fn store(
     for (row, (k, v)) in call.rows.iter().zip(rows) {
         caches[row.sequence].store(ctx.kernels, call.index, row.position, k, v);
     }
-}
-
-/// Attention of every (row, kv head), in one region; long rows first within a head.
-fn attend(
-    ctx: &Context<'_>,
-    call: &LayerCall<'_>,
-    caches: &[&mut KvCache],
-    buffers: &mut AttentionBuffers<'_>,
-    claims: &mut Claimed,
-) {
-    let (spec, tokens) = (call.spec, call.rows.len());
-    let (head_dim, q_width, width) = (spec.head_dim, spec.q_width(), spec.group() * spec.head_dim);
-    let tile_rows = tokens.div_ceil(MAX_TOKEN_BLOCKS);
-    let grid = Grid {
-        rows: tokens,
-        width: q_width,
-        stride: q_width,
-        tile_rows,
-        columns: Cuts::Every(width),
-    };
-    let out = Tiles::new(buffers.attended, grid, &mut claims[0]);
-    let q = &*buffers.q;
-    let seen = |row: &Row| row.position + 1 - spec.first_visible(call.index, row.position);
-    let work = row_work(call.rows.iter().map(seen).sum(), 2 * q_width);
-    ctx.run(out.len(), work, &|part| {
-        let (kv_head, block) = (
-            part / out.tile_rows(),
-            out.tile_rows() - 1 - part % out.tile_rows(),
-        );
-        let mut tile = out.claim(block, kv_head);
-        for (i, t) in out.rows_of(block).enumerate() {
-            let row = call.rows[t];
-            let layer = caches[row.sequence].layer(call.index);
-            let queries = Attend {
-                q: &q[t * q_width + kv_head * width..][..width],
-                head_dim,
-                keys: layer.keys.head(kv_head),
-                values: layer.values.head(kv_head),
-                first: spec.first_visible(call.index, row.position),
-                last: row.position,
-                scale: call.score_scale,
-            };
-            ctx.kernels.attend(&queries, tile.row(i));
-        }
-    });
 }

@@ -8,6 +8,10 @@ use onebit_kernels::{Cuts, Executor, Grid, Kernels};
 pub(crate) const MAX_COLUMN_PARTS: usize = 1024;
 /// Most blocks that the tokens of one step are cut into.
 pub(crate) const MAX_TOKEN_BLOCKS: usize = 64;
+/// Most spans of positions that one token's attention is computed of at the same time.
+pub(crate) const SPANS_AT_ONCE: usize = 32;
+/// Most tokens of a part of attention: what a block of keys and values is read for.
+const QUERY_BLOCK: usize = 16;
 /// Parts per thread: enough for a late thread to be made up for.
 const PARTS_PER_THREAD: usize = 4;
 /// Outputs of a matrix stored transposed are cut at multiples of this: the columns of an atom.
@@ -66,6 +70,13 @@ impl Context<'_> {
     pub(crate) fn token_block(&self, tokens: usize, width: usize) -> usize {
         let parts = self.parts(row_work(tokens, width)).min(MAX_TOKEN_BLOCKS);
         tokens.div_ceil(parts).max(1)
+    }
+
+    /// Tokens per part of attention, where each token is `heads` parts.
+    pub(crate) fn query_block(&self, tokens: usize, heads: usize) -> usize {
+        let parts = PARTS_PER_THREAD * self.executor.threads().max(1);
+        let wanted = (tokens * heads).div_ceil(2 * parts).min(QUERY_BLOCK);
+        wanted.max(tokens.div_ceil(MAX_TOKEN_BLOCKS)).max(1)
     }
 
     /// Output columns per part of a product with `outputs` columns, for `tokens` tokens and `weights` bytes of weights.
@@ -140,6 +151,7 @@ mod tests {
             };
             for tokens in [1usize, 2, 63, 64, 65, 4097] {
                 assert!(tokens.div_ceil(ctx.token_block(tokens, 2560)) <= MAX_TOKEN_BLOCKS);
+                assert!(tokens.div_ceil(ctx.query_block(tokens, 5)) <= MAX_TOKEN_BLOCKS);
                 for outputs in [1usize, 15, 16, 17, 2560, 128_256] {
                     let block = ctx.column_block(outputs, outputs * 640, tokens);
                     assert!(block.is_multiple_of(COLUMN_STEP));

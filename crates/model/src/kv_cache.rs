@@ -1,6 +1,6 @@
 //! Keys and values of one sequence.
 
-use onebit_kernels::{AlignedVec, KV_BLOCK, Kernels, KvType, KvView};
+use onebit_kernels::{AlignedVec, KV_BLOCK, Kernels, KvType, KvView, KvViewMut};
 
 use crate::error::ModelError;
 use crate::spec::{MAX_POSITIONS, ModelSpec};
@@ -28,7 +28,7 @@ pub(crate) struct LayerKv {
     pub(crate) values: Plane,
 }
 
-/// The rows of all kv heads of one layer: `[kv head][slot][row]`, where position `p` lives in slot `p % slots`.
+/// The rows of all kv heads of one layer: per kv head a [`KvView`], where position `p` lives in slot `p % slots`.
 #[derive(Clone)]
 pub(crate) struct Plane {
     kind: KvType,
@@ -227,30 +227,30 @@ impl Plane {
     }
 
     fn store(&mut self, kernels: &Kernels, position: usize, row: &[f32]) {
-        let (kind, head_bytes, row_bytes) = (
-            self.kind,
-            self.head_bytes(),
-            self.kind.row_bytes(self.head_dim),
-        );
-        let offset = position % self.slots * row_bytes;
-        for (head, x) in self
-            .data
-            .chunks_exact_mut(head_bytes)
-            .zip(row.chunks_exact(self.head_dim))
-        {
-            kernels.store_kv(kind, x, &mut head[offset..][..row_bytes]);
+        let head_bytes = self.head_bytes();
+        let heads = self.data.chunks_exact_mut(head_bytes);
+        for (head, x) in heads.zip(row.chunks_exact(self.head_dim)) {
+            let mut view = KvViewMut::new(self.kind, head, self.slots, self.head_dim);
+            kernels.store_kv(&mut view, position, x);
         }
     }
 
     fn fork(&self, len: usize) -> Self {
         let mut data = AlignedVec::zeroed(self.data.len());
-        let head_bytes = self.head_bytes();
-        let used = len.min(self.slots) * self.kind.row_bytes(self.head_dim);
+        let (head_bytes, used) = (self.head_bytes(), len.min(self.slots));
+        let (row, all) = (
+            self.kind.stride(self.head_dim),
+            self.kind.row_bytes(self.head_dim),
+        );
         for (to, from) in data
             .chunks_exact_mut(head_bytes)
             .zip(self.data.chunks_exact(head_bytes))
         {
-            to[..used].copy_from_slice(&from[..used]);
+            let (to_rows, to_scales) = to.split_at_mut(self.slots * row);
+            let (rows, scales) = from.split_at(self.slots * row);
+            to_rows[..used * row].copy_from_slice(&rows[..used * row]);
+            let scales = &scales[..used * (all - row)];
+            to_scales[..scales.len()].copy_from_slice(scales);
         }
         Self { data, ..*self }
     }

@@ -2,7 +2,7 @@
 
 use onebit_kernels::{AlignedVec, Claims};
 
-use crate::context::{MAX_COLUMN_PARTS, MAX_TOKEN_BLOCKS};
+use crate::context::{MAX_COLUMN_PARTS, MAX_TOKEN_BLOCKS, SPANS_AT_ONCE};
 use crate::error::ModelError;
 use crate::forms::InputForms;
 use crate::linear::Slots;
@@ -40,6 +40,8 @@ pub(crate) struct AttentionBuffers<'a> {
     pub(crate) k: &'a mut [f32],
     pub(crate) v: &'a mut [f32],
     pub(crate) attended: &'a mut [f32],
+    /// Partial results: two per token, or those of [`SPANS_AT_ONCE`] spans and of the spans before them.
+    pub(crate) partials: &'a mut [f32],
     pub(crate) head: &'a mut [f32],
 }
 
@@ -164,7 +166,8 @@ impl Sizes {
         attention.max(mlp)
     }
 
-    fn attention(&self, rows: usize) -> [usize; 5] {
+    fn attention(&self, rows: usize) -> [usize; 6] {
+        let partial = self.q_width / self.head_dim * (self.head_dim + 2);
         let head = rows.min(MAX_TOKEN_BLOCKS) * self.head_dim;
         let q = rows * self.q_width.max(self.hidden);
         [
@@ -172,6 +175,7 @@ impl Sizes {
             rows * self.kv_width,
             rows * self.kv_width,
             rows * self.q_width,
+            (2 * rows).max(SPANS_AT_ONCE + 1) * partial,
             head,
         ]
     }
@@ -187,7 +191,8 @@ impl Scratch {
         &mut self,
         rows: usize,
     ) -> (&mut Slots, AttentionBuffers<'_>, &mut Claimed) {
-        let [q, k, v, attended, head] = split(&mut self.arena, self.sizes.attention(rows));
+        let [q, k, v, attended, partials, head] =
+            split(&mut self.arena, self.sizes.attention(rows));
         (
             &mut self.slots,
             AttentionBuffers {
@@ -195,6 +200,7 @@ impl Scratch {
                 k,
                 v,
                 attended,
+                partials,
                 head,
             },
             &mut self.claims,

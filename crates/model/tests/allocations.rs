@@ -38,9 +38,13 @@ fn a_forward_pass_allocates_nothing() {
         let model = recipe.model(8);
         let ids = tokens(&model, 40, 6);
         let executors: [&dyn Executor; 2] = [&Serial, &Backwards(4)];
-        for executor in executors {
+        for (executor, kind) in [
+            (executors[0], KvType::F16),
+            (executors[1], KvType::F16),
+            (executors[1], KvType::Q8),
+        ] {
             let mut runner = Runner::new(&model, Kernels::best(), executor);
-            let mut cache = runner.cache(KvType::F16);
+            let mut cache = runner.cache(kind);
             for (range, logits_for, hidden) in [
                 (0..38, &[37][..], true),
                 (38..39, &[0], false),

@@ -41,7 +41,7 @@ fn every_prefill_chunking() {
     for (name, recipe) in shapes::all() {
         let model = recipe.model(4);
         let ids = tokens(&model, 17, 2);
-        for kind in [KvType::F32, KvType::F16] {
+        for &kind in KvType::ALL {
             let mut runner = Runner::new(&model, Kernels::best(), &Backwards(2));
             let mut run = |chunk| {
                 let mut cache = runner.cache(kind);

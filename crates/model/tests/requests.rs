@@ -158,6 +158,10 @@ fn planned_sizes() {
         bytes(KvType::F32, KvType::F16, 65),
         Some(3 * 2 * 128 * 16 * (4 + 2))
     );
+    assert_eq!(
+        bytes(KvType::Q8, KvType::Q8, 64),
+        Some(3 * 2 * 64 * (16 + 4) * 2)
+    );
     assert_eq!(bytes(KvType::F16, KvType::F16, usize::MAX), None);
     let codes = InputForms {
         codes: true,

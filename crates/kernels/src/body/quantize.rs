@@ -1,4 +1,4 @@
-//! Floats to fewer bits: int8, ternary and binary activations, f16 cache rows.
+//! Floats to fewer bits: int8, ternary and binary activations, queries, cache rows.
 
 use onebit_format::SIGN_GROUP;
 
@@ -169,4 +169,43 @@ pub(crate) fn store_f16<S: Set>(s: S, x: &[f32], out: &mut [u8]) {
 #[inline(always)]
 fn saturate<S: Set>(s: S, x: S::F) -> S::F {
     s.splat(65504.0).min(s.splat(-65504.0).max(x))
+}
+
+/// Stores `x` as int8 and returns the multiplier that takes the codes back.
+#[inline(always)]
+pub(crate) fn store_q8<S: Set>(s: S, x: &[f32], out: &mut [u8]) -> f32 {
+    1.0 / quantize_i8(s, x, bytemuck::cast_slice_mut(out)).scale
+}
+
+/// `q = round_half_even(x * limit / absmax)`, zeros past `x`; returns the multiplier that takes the
+/// codes back, NaN for a row that holds an infinity or NaN.
+#[inline(always)]
+pub(crate) fn quantize_i16<S: Set>(s: S, x: &[f32], limit: f32, q: &mut [i16]) -> f32 {
+    q.fill(0);
+    let Some(absmax) = absmax(s, x) else {
+        return f32::NAN;
+    };
+    let absmax = absmax.max(MIN_MAGNITUDE);
+    let factor = s.splat(limit / absmax);
+    let (low, high) = (s.splat(-limit), s.splat(limit));
+    for (x, q) in x.chunks(16).zip(q.as_chunks_mut::<16>().0) {
+        let x = match x.first_chunk() {
+            Some(x) => s.load(x),
+            None => s.load_part(x),
+        };
+        round_i16(s, (x * factor).max(low).min(high), q);
+    }
+    absmax / limit
+}
+
+/// Rounds half to even; lanes must lie in -32768.5..32767.5.
+#[inline(always)]
+pub(crate) fn round_i16<S: Set>(_: S, x: S::F, q: &mut [i16; 16]) {
+    /// 1.5 * 2^23: a small number added to it stands in its low bits, rounded.
+    const ROUND: f32 = 12_582_912.0;
+    let mut lanes = [0.0; 16];
+    x.store(&mut lanes);
+    for (q, x) in q.iter_mut().zip(lanes) {
+        *q = (x + ROUND).to_bits() as i16;
+    }
 }

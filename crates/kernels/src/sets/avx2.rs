@@ -6,13 +6,15 @@
 //! 2 * 15 * 128 = 3840. Int8 weights are widened to 16 bits first.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, Div, Mul, Sub};
+use std::ops::{Add, Div, Mul, Range, Sub};
 
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
+use crate::kv::KV_BLOCK;
 
+mod attention;
 mod dense;
 mod gemm;
 mod groups;
@@ -92,6 +94,21 @@ pub(super) unsafe fn tree_sum_8(eight: __m256) -> f32 {
     }
 }
 
+/// The tree maximum from the level of eight lanes on.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn tree_max_8(eight: __m256) -> f32 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let high = _mm256_extractf128_ps::<1>(eight);
+        let four = _mm_max_ps(high, _mm256_castps256_ps128(eight));
+        let two = _mm_max_ps(_mm_movehl_ps(four, four), four);
+        _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(two), two))
+    }
+}
+
 impl Vector for Lanes {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -141,6 +158,12 @@ impl Vector for Lanes {
     fn tree_sum(self) -> f32 {
         // SAFETY: a vector exists only where the features do.
         unsafe { tree_sum_8(_mm256_add_ps(self.0, self.1)) }
+    }
+
+    #[inline(always)]
+    fn tree_max(self) -> f32 {
+        // SAFETY: a vector exists only where the features do.
+        unsafe { tree_max_8(_mm256_max_ps(self.1, self.0)) }
     }
 
     #[inline(always)]
@@ -414,5 +437,37 @@ impl Set for Avx2 {
     ) -> [[u32; T]; R] {
         // SAFETY: the token proves the features.
         unsafe { products::differing(w, x, mask) }
+    }
+
+    #[inline(always)]
+    fn i8_i16<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 32]; R],
+        x: [&[i16; 32]; T],
+    ) {
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe { attention::i8_i16(&mut acc[r], w[r], &x) }
+        }
+    }
+
+    #[inline(always)]
+    fn weighted_sums<const T: usize>(
+        self,
+        rows: &[u8],
+        stride: usize,
+        pairs: Range<usize>,
+        weights: &[[i16; KV_BLOCK]; T],
+        ahead: (*const u8, usize),
+    ) -> [[i32; 32]; T] {
+        let mut sums = [[0; 32]; T];
+        // SAFETY: the token proves the features.
+        unsafe {
+            attention::weighted::<0, T>(rows, stride, pairs.clone(), weights, ahead, &mut sums);
+            let (none, pairs) = ((ahead.0, 0), pairs);
+            attention::weighted::<16, T>(rows, stride, pairs, weights, none, &mut sums);
+        }
+        sums
     }
 }

@@ -5,14 +5,16 @@
 //! Signed int8 weights become unsigned by flipping their top bit, which adds 128 to each.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, Div, Mul, Sub};
+use std::ops::{Add, Div, Mul, Range, Sub};
 
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, T5};
+use crate::kv::KV_BLOCK;
 
+mod attention;
 mod dense;
 mod gemm;
 mod groups;
@@ -118,6 +120,19 @@ impl Vector for Lanes {
             ));
             let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_castps512_ps256(high));
             super::avx2::tree_sum_8(eight)
+        }
+    }
+
+    #[inline(always)]
+    fn tree_max(self) -> f32 {
+        // SAFETY: a vector exists only where the features do.
+        unsafe {
+            let high = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b1110>(
+                _mm512_castps_pd(self.0),
+                _mm512_castps_pd(self.0),
+            ));
+            let (high, low) = (_mm512_castps512_ps256(high), _mm512_castps512_ps256(self.0));
+            super::avx2::tree_max_8(_mm256_max_ps(high, low))
         }
     }
 
@@ -450,6 +465,76 @@ impl Set for Avx512 {
             // SAFETY: the token proves the features.
             unsafe { popcount::with_table(w, x, mask) }
         }
+    }
+
+    #[inline(always)]
+    fn i8_i16<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Sums; T]; R],
+        w: [&[u8; 32]; R],
+        x: [&[i16; 32]; T],
+    ) {
+        // SAFETY: the token proves the features.
+        unsafe { attention::i8_i16(acc, w, x) }
+    }
+
+    #[inline(always)]
+    fn sums<const R: usize, const T: usize>(self, acc: [[Sums; T]; R]) -> [[i32; R]; T] {
+        let mut sums = [[0; R]; T];
+        if R == 4 && T == 4 {
+            // SAFETY: the token proves the features; the sums are 64 bytes.
+            unsafe {
+                let mut v = [[_mm512_setzero_ps(); 4]; 4];
+                for i in 0..16 {
+                    v[i / 4][i % 4] = _mm512_castsi512_ps(acc[i / 4 % R][i % 4 % T].0);
+                }
+                let found = attention::four_by_four::<true>(v);
+                _mm512_storeu_ps(sums.as_mut_ptr().cast(), found);
+            }
+        } else {
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = self.sum(acc[r][t]);
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn tree_sums<const R: usize, const T: usize>(self, acc: [[Lanes; T]; R]) -> [[f32; R]; T] {
+        let mut sums = [[0.0; R]; T];
+        if R == 4 && T == 4 {
+            // SAFETY: the token proves the features; the sums are 64 bytes.
+            unsafe {
+                let mut v = [[_mm512_setzero_ps(); 4]; 4];
+                for i in 0..16 {
+                    v[i / 4][i % 4] = acc[i / 4 % R][i % 4 % T].0;
+                }
+                let found = attention::four_by_four::<false>(v);
+                _mm512_storeu_ps(sums.as_mut_ptr().cast(), found);
+            }
+        } else {
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = acc[r][t].tree_sum();
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn weighted_sums<const T: usize>(
+        self,
+        rows: &[u8],
+        stride: usize,
+        pairs: Range<usize>,
+        weights: &[[i16; KV_BLOCK]; T],
+        ahead: (*const u8, usize),
+    ) -> [[i32; 32]; T] {
+        // SAFETY: the token proves the features.
+        unsafe { attention::weighted(rows, stride, pairs, weights, ahead) }
     }
 }
 

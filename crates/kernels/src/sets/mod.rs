@@ -10,12 +10,13 @@
 //! operations are those of IEEE 754, one rounding each, and the bodies fix their order: 16 virtual
 //! lanes whatever the register width, multiply and add always separate, one reduction tree.
 
-use std::ops::{Add, Div, Mul, Sub};
+use std::ops::{Add, Div, Mul, Range, Sub};
 
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, Codes, T5};
+use crate::kv::KV_BLOCK;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -221,6 +222,53 @@ pub(crate) trait Set: Copy {
         portable::t2_columns(strip, batch, sums);
     }
 
+    /// Adds `w * x` of 32 columns, `w` being signed bytes.
+    fn i8_i16<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[Self::I; T]; R],
+        w: [&[u8; 32]; R],
+        x: [&[i16; 32]; T],
+    );
+
+    /// The sums of accumulators of [`i8_i16`](Set::i8_i16).
+    #[inline(always)]
+    fn sums<const R: usize, const T: usize>(self, acc: [[Self::I; T]; R]) -> [[i32; R]; T] {
+        let mut sums = [[0; R]; T];
+        for t in 0..T {
+            for r in 0..R {
+                sums[t][r] = self.sum(acc[r][t]);
+            }
+        }
+        sums
+    }
+
+    /// The tree sums of many vectors.
+    #[inline(always)]
+    fn tree_sums<const R: usize, const T: usize>(self, acc: [[Self::F; T]; R]) -> [[f32; R]; T] {
+        let mut sums = [[0.0; R]; T];
+        for t in 0..T {
+            for r in 0..R {
+                sums[t][r] = acc[r][t].tree_sum();
+            }
+        }
+        sums
+    }
+
+    /// For each of `T` rows of weights the exact sums, over the rows `2 pairs.start..2 pairs.end` of
+    /// signed bytes that lie `stride` apart, of weight times each of the row's first 32 bytes. Asks for
+    /// `ahead.1` cache lines from `ahead.0` on per pair of rows.
+    #[inline(always)]
+    fn weighted_sums<const T: usize>(
+        self,
+        rows: &[u8],
+        stride: usize,
+        pairs: Range<usize>,
+        weights: &[[i16; KV_BLOCK]; T],
+        _ahead: (*const u8, usize),
+    ) -> [[i32; 32]; T] {
+        portable::weighted_sums(rows, stride, pairs, weights)
+    }
+
     /// Loads fewer than 16 values and zeros after them.
     #[inline(always)]
     fn load_part(self, x: &[f32]) -> Self::F {
@@ -248,6 +296,21 @@ pub(crate) trait Vector:
     fn round_i8(self, out: &mut [i8; 16]);
     /// Rounds half to even; lanes must be finite in f16, or NaN.
     fn store_f16(self, out: &mut [u8; 32]);
+
+    /// Lanes `(l, l + 8)`, then `(l, l + 4)`, `(l, l + 2)`, `(l, l + 1)`: the larger, where one is a
+    /// NaN the first.
+    #[inline(always)]
+    fn tree_max(self) -> f32 {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        for half in [8, 4, 2, 1] {
+            for l in 0..half {
+                let other = lanes[l + half];
+                lanes[l] = if other > lanes[l] { other } else { lanes[l] };
+            }
+        }
+        lanes[0]
+    }
 
     /// Stores the first lanes.
     #[inline(always)]
@@ -298,9 +361,12 @@ macro_rules! kernel_set {
             fn rope(head: &mut [f32], cos: &[f32], sin: &[f32]) => elementwise::rope;
             fn exp(x: &mut [f32]) => math::exp_slice;
             fn store_f16(x: &[f32], out: &mut [u8]) => quantize::store_f16;
-            fn attend(a: &$crate::Attend<'_>, out: &mut [f32]) => attend::attend;
             fn read(bytes: &[u8]) -> u64 => limits::read;
             fn multiply(rounds: usize, ternary: bool) -> i32 => limits::multiply;
+            fn store_q8(x: &[f32], out: &mut [u8]) -> f32 => quantize::store_q8;
+            fn attend_span(a: &$crate::Attend<'_>, span: usize, second: usize, tile: &mut $crate::TileMut<'_, f32>) => attend::attend_span;
+            fn merge(head_dim: usize, into: &mut [f32], from: &[f32]) => attend::merge;
+            fn finish(head_dim: usize, partial: &[f32], out: &mut [f32]) => attend::finish;
         }
     };
     (@table $name:literal, $token:ty, $features:meta;

@@ -11,6 +11,7 @@ use std::arch::asm;
 use super::Set;
 use crate::body::grouped::MAX_GROUPS;
 
+pub(super) mod attention;
 pub(super) mod columns;
 mod lanes;
 pub(super) mod popcount;
@@ -136,6 +137,30 @@ macro_rules! shared {
         fn sum(self, lanes: Self::I) -> i32 {
             // SAFETY: the token proves the features.
             unsafe { std::arch::aarch64::vaddvq_s32(lanes) }
+        }
+
+        #[inline(always)]
+        fn i8_i16<const R: usize, const T: usize>(
+            self,
+            acc: &mut [[Self::I; T]; R],
+            w: [&[u8; 32]; R],
+            x: [&[i16; 32]; T],
+        ) {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::attention::i8_i16(acc, w, x) }
+        }
+
+        #[inline(always)]
+        fn weighted_sums<const T: usize>(
+            self,
+            rows: &[u8],
+            stride: usize,
+            pairs: std::ops::Range<usize>,
+            weights: &[[i16; $crate::KV_BLOCK]; T],
+            ahead: (*const u8, usize),
+        ) -> [[i32; 32]; T] {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::attention::weighted(rows, stride, pairs, weights, ahead) }
         }
 
         #[inline(always)]

@@ -1,7 +1,10 @@
 //! Bodies that need no instructions of a set: what a set has until it brings its own.
 
+use std::ops::Range;
+
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
+use crate::kv::KV_BLOCK;
 
 /// The codes, 0 to 2, of an atom of [`Layout::T5`](onebit_format::Layout::T5), plane by plane.
 #[inline(always)]
@@ -103,4 +106,24 @@ pub(crate) fn t2_columns(strip: Strip<'_>, batch: &Batch, sums: &mut [i32; STRIP
             }
         }
     }
+}
+
+/// For each row of weights the sums of weight times the first 32 signed bytes of rows `stride` apart.
+#[inline(always)]
+pub(crate) fn weighted_sums<const T: usize>(
+    rows: &[u8],
+    stride: usize,
+    pairs: Range<usize>,
+    weights: &[[i16; KV_BLOCK]; T],
+) -> [[i32; 32]; T] {
+    let mut sums = [[0; 32]; T];
+    for j in 2 * pairs.start..2 * pairs.end {
+        let row = &rows[j * stride..][..32];
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += i32::from(*value as i8) * i32::from(weights[j]);
+            }
+        }
+    }
+    sums
 }

@@ -249,6 +249,22 @@ impl Set for Scalar {
             }
         }
     }
+
+    #[inline(always)]
+    fn i8_i16<const R: usize, const T: usize>(
+        self,
+        acc: &mut [[i32; T]; R],
+        w: [&[u8; 32]; R],
+        x: [&[i16; 32]; T],
+    ) {
+        for r in 0..R {
+            for t in 0..T {
+                for (&w, &x) in w[r].iter().zip(x[t]) {
+                    acc[r][t] += i32::from(w as i8) * i32::from(x);
+                }
+            }
+        }
+    }
 }
 
 /// The sum of `code * x` over the `P` planes of codes of `BITS` bits in an atom. The products of

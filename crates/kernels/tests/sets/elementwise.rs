@@ -1,7 +1,7 @@
 //! Quantization, norms, activations, rotation, cache rows, and the exponential.
 
 use half::f16;
-use onebit_kernels::{Activation, KvType, oracle};
+use onebit_kernels::{Activation, AlignedVec, KV_BLOCK, Kernels, KvType, KvViewMut, oracle};
 use proptest::prelude::*;
 
 use crate::common::{Random, agreed, assert_same, sets};
@@ -208,8 +208,7 @@ fn store_kv_saturates() {
         ]);
         x.extend((0..64).map(|i| f16::from_bits(i * 997).to_f32() * (1.0 + 4.9e-4)));
         for set in sets() {
-            let mut out = vec![0; 2 * x.len()];
-            set.store_kv(KvType::F16, &x, &mut out);
+            let out = stored(set, KvType::F16, &x);
             for (&x, bytes) in x.iter().zip(out.as_chunks::<2>().0) {
                 let expected = f16::from_f32_const(if x.is_nan() {
                     x
@@ -222,13 +221,38 @@ fn store_kv_saturates() {
                     "{x:e}"
                 );
             }
-            let mut out = vec![0; 4 * x.len()];
-            set.store_kv(KvType::F32, &x, &mut out);
+            let out = stored(set, KvType::F32, &x);
             for (&x, bytes) in x.iter().zip(out.as_chunks::<4>().0) {
                 assert_eq!(f32::from_le_bytes(*bytes).to_bits(), x.to_bits());
             }
         }
     }
+}
+
+#[test]
+fn int8_cache_rows() {
+    for n in [1, 16, 31, 100, 128] {
+        let x = Random(n as u64).floats(n);
+        let (codes, quant) = oracle::quantize_i8(&x);
+        for set in sets() {
+            let out = stored(set, KvType::Q8, &x);
+            let rows: &[i8] = bytemuck::cast_slice(&out[..n]);
+            assert_eq!(rows, codes, "{}", set.name());
+            let scale: f32 = bytemuck::pod_read_unaligned(&out[KV_BLOCK * n..][..4]);
+            assert_eq!(scale.to_bits(), (1.0 / quant.scale).to_bits());
+        }
+    }
+}
+
+/// A cache of one block whose first row is `x`.
+fn stored(set: &Kernels, kind: KvType, x: &[f32]) -> AlignedVec<u8> {
+    let mut data = AlignedVec::zeroed(KV_BLOCK * kind.row_bytes(x.len()));
+    set.store_kv(
+        &mut KvViewMut::new(kind, &mut data, KV_BLOCK, x.len()),
+        0,
+        x,
+    );
+    data
 }
 
 /// Distance from the exact result in units of its last place (of the smallest denormal below the

@@ -59,7 +59,7 @@ impl KvArg {
         match self {
             Self::Known(kind) => Ok(kind),
             Self::NotYet(name) => Err(exit::unsupported(format!(
-                "--kv {name} is not supported yet; known types are f32 and f16"
+                "--kv {name} is not supported yet; known types are f32, f16 and q8"
             ))),
         }
     }
@@ -74,12 +74,12 @@ pub fn parse_kv(text: &str) -> Result<KvArg, String> {
         return Ok(KvArg::Known(known));
     }
     Ok(match text {
-        "q8" | "q8_0" | "int8" => KvArg::NotYet("q8"),
+        "q8_0" | "int8" => KvArg::Known(KvType::Q8),
         "q4" | "q4_0" | "int4" => KvArg::NotYet("q4"),
         "q2" | "int2" => KvArg::NotYet("q2"),
         "b1" | "int1" => KvArg::NotYet("b1"),
         "auto" => KvArg::NotYet("auto"),
-        _ => return Err("known types are f32 and f16".to_owned()),
+        _ => return Err("known types are f32, f16 and q8".to_owned()),
     })
 }
 
@@ -95,7 +95,7 @@ pub struct EngineArgs {
     /// Prompt tokens computed at once
     #[arg(short, long, value_name = "N", default_value = "256", value_parser = positive, help_heading = "Engine")]
     pub batch_size: usize,
-    /// Type of the key/value cache: f32, f16 [default: f16]
+    /// Type of the key/value cache: f32, f16, q8 [default: f16]
     #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
     pub kv: Option<KvArg>,
     /// Type of the keys, where it differs from --kv

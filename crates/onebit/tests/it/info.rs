@@ -48,6 +48,46 @@ fn json_describes_file_kernels_and_memory() {
 }
 
 #[test]
+fn the_plan_knows_the_size_of_every_cache_type() {
+    let kv_bytes = |kind: &str| {
+        let args = [
+            "info",
+            &fixture_arg(TINY.0),
+            "--json",
+            "-c",
+            "64",
+            "--kv",
+            kind,
+        ];
+        let info = onebit(&args).json();
+        let items = info["memory"]["items"].as_array().unwrap().clone();
+        let kv = items
+            .iter()
+            .find(|item| item["name"] == "kv cache")
+            .unwrap();
+        let (spec, name) = (&info["spec"], info["memory"]["kv"].clone());
+        let number = |key: &str| spec[key].as_u64().unwrap();
+        let rows = 2 * number("layers") * number("kv_heads") * 64;
+        (
+            name,
+            kv["bytes"].as_u64().unwrap(),
+            rows,
+            number("head_dim"),
+        )
+    };
+    for (kind, name, element, scale) in [
+        ("f32", "f32", 4, 0),
+        ("f16", "f16", 2, 0),
+        ("q8", "q8", 1, 4),
+        ("int8", "q8", 1, 4),
+    ] {
+        let (found, bytes, rows, head_dim) = kv_bytes(kind);
+        assert_eq!(found, name);
+        assert_eq!(bytes, rows * (head_dim * element + scale), "{kind}");
+    }
+}
+
+#[test]
 fn the_text_names_what_matters() {
     let text = onebit(&["info", &fixture_arg(TINY.0)]).ok();
     for part in [

@@ -1,0 +1,299 @@
+//! Attention over a ring of keys and values, by blocks and spans of positions.
+//!
+//! A query's softmax is taken on line: keys come in blocks of 64, and each block rescales what the
+//! blocks before it left. Blocks are gathered in spans of 512; every span starts afresh, and the
+//! spans' results are merged in order. Blocks and spans lie at multiples of their size in absolute
+//! positions.
+//!
+//! ```text
+//! for each span:
+//!     m = -inf, l = 0, out = 0
+//!     for each block of the span:
+//!         p[j]  = q . k[j] * scale, -inf outside first..=last
+//!         m'    = max(m, max p);  c = exp(m - m')
+//!         p[j]  = exp(p[j] - m')
+//!         l     = l * c + tree_sum(p in 16 lanes)
+//!         out   = out * c + sum over j of p[j] v[j]
+//!     the first span's (m, l, out) is (M, L, O); any other is merged:
+//!         M' = max(M, m);  a = exp(M - M');  b = exp(m - M')
+//!         L  = L * a + l * b;  O = O * a + out * b
+//! O * (1 / L)
+//! ```
+//!
+//! So the result is a function of the query and of the positions it sees: the same in decode and in
+//! prefill, whatever shares the batch, wherever the ring wraps, and whichever thread takes which span.
+//!
+//! A block of keys and values is read once for all queries at hand: up to 64 heads of consecutive
+//! positions. The scores are in [`scores`], the weighted sums in [`values`].
+
+mod scores;
+mod softmax;
+mod values;
+
+use std::ops::Range;
+
+use crate::kv::{Attend, KV_BLOCK, KV_SPAN, KvBlock, KvType, MAX_HEAD_DIM};
+use crate::sets::Set;
+use crate::tiles::TileMut;
+use scores::Codes;
+pub(crate) use softmax::{finish, merge};
+
+/// Blocks per span.
+const SPAN_BLOCKS: usize = KV_SPAN / KV_BLOCK;
+/// Most query heads that pass a block together.
+const MAX_ROWS: usize = 64;
+/// Most elements of theirs that are kept as codes.
+const MAX_CODES: usize = 1 << 14;
+/// Enough for the heads of one query in most models.
+const FEW_CODES: usize = 1 << 10;
+const _: () = assert!(MAX_HEAD_DIM <= MAX_CODES);
+
+/// Scores, then weights, of the positions of a block.
+type Block = [f32; KV_BLOCK];
+
+/// Where the results of the query heads at hand are collected: for query `t`, at `base(t)` of row `t`,
+/// first the sums of all heads, then each head's largest score and total weight.
+struct Partials<'a, 'b> {
+    tile: &'a mut TileMut<'b, f32>,
+    /// Where the spans after a query's first one go.
+    second: usize,
+    heads: usize,
+    head_dim: usize,
+}
+
+impl Partials<'_, '_> {
+    /// The sum of head `h` of query `t`, and its largest score and total weight.
+    #[inline(always)]
+    fn head(&mut self, base: usize, t: usize, h: usize) -> (&mut [f32], &mut [f32; 2]) {
+        let row = &mut self.tile.row(t)[base..][..self.heads * (self.head_dim + 2)];
+        let (sums, states) = row.split_at_mut(self.heads * self.head_dim);
+        (
+            &mut sums[h * self.head_dim..][..self.head_dim],
+            &mut states.as_chunks_mut().0[h],
+        )
+    }
+}
+
+/// One span of the queries that see it: row `t` of `tile` takes what query `t` finds, at `second` where
+/// the query has seen spans before.
+#[inline(always)]
+pub(crate) fn attend_span<S: Set>(
+    s: S,
+    a: &Attend<'_>,
+    span: usize,
+    second: usize,
+    tile: &mut TileMut<'_, f32>,
+) {
+    let mut partials = Partials {
+        tile,
+        second,
+        heads: a.heads,
+        head_dim: a.head_dim,
+    };
+    let heads_at_once = (MAX_CODES / a.padded_dim()).min(MAX_ROWS).min(a.heads);
+    let at_once = (MAX_CODES / (a.padded_dim() * heads_at_once))
+        .min(MAX_ROWS / heads_at_once)
+        .max(1);
+    let sees = |t: &usize| a.spans(*t).contains(&span);
+    let Some(start) = (0..a.tokens).find(sees) else {
+        return;
+    };
+    let end = (start..a.tokens).find(|t| !sees(t)).unwrap_or(a.tokens);
+    for first in (start..end).step_by(at_once) {
+        for head in (0..a.heads).step_by(heads_at_once) {
+            let queries = Queries {
+                a,
+                tokens: first..end.min(first + at_once),
+                heads: head..a.heads.min(head + heads_at_once),
+                span,
+            };
+            // Clearing room for many queries would take long for a single one.
+            let (mut few, mut many);
+            let room: &mut [i16] = match (a.keys.kind, queries.codes()) {
+                (KvType::F32 | KvType::F16, _) => &mut [],
+                (KvType::Q8, 0..=FEW_CODES) => {
+                    few = [0; FEW_CODES];
+                    &mut few
+                }
+                (KvType::Q8, _) => {
+                    many = [0; MAX_CODES];
+                    &mut many
+                }
+            };
+            queries.run(s, room, &mut partials);
+        }
+    }
+}
+
+/// Some heads of some consecutive queries, all of which see the span.
+struct Queries<'a> {
+    a: &'a Attend<'a>,
+    tokens: Range<usize>,
+    heads: Range<usize>,
+    span: usize,
+}
+
+impl Queries<'_> {
+    /// Elements of all of them, padded.
+    fn codes(&self) -> usize {
+        self.tokens.len() * self.heads.len() * self.a.padded_dim()
+    }
+
+    /// The positions of the block at `start` that query `t` sees, counted from there.
+    #[inline(always)]
+    fn used(&self, t: usize, start: usize) -> Range<usize> {
+        let first = self.a.first(t).saturating_sub(start);
+        first..(self.a.last(t) + 1).saturating_sub(start).min(KV_BLOCK)
+    }
+
+    /// Where query `t` collects this span.
+    #[inline(always)]
+    fn base(&self, t: usize, partials: &Partials<'_, '_>) -> usize {
+        match *self.a.spans(t).start() == self.span {
+            true => 0,
+            false => partials.second,
+        }
+    }
+
+    #[inline(always)]
+    fn run<S: Set>(&self, s: S, room: &mut [i16], partials: &mut Partials<'_, '_>) {
+        for t in self.tokens.clone() {
+            let base = self.base(t, partials);
+            for h in self.heads.clone() {
+                let (sums, state) = partials.head(base, t, h);
+                sums.fill(0.0);
+                *state = [f32::NEG_INFINITY, 0.0];
+            }
+        }
+        let codes = Codes::new(s, self.a, &self.tokens, &self.heads, room);
+        let last = self.a.last(self.tokens.end - 1) / KV_BLOCK;
+        let first = self.a.first(self.tokens.start) / KV_BLOCK;
+        let span = self.span * SPAN_BLOCKS;
+        for block in first.max(span)..=last.min(span + SPAN_BLOCKS - 1) {
+            self.block(s, block, &codes, partials);
+        }
+    }
+
+    /// One block: queries that see all of it pass together, others one by one.
+    #[inline(always)]
+    fn block<S: Set>(
+        &self,
+        s: S,
+        block: usize,
+        codes: &Codes<'_>,
+        partials: &mut Partials<'_, '_>,
+    ) {
+        let rows = [self.a.keys.block(block), self.a.values.block(block)];
+        let next = self.a.keys.block(block + 1);
+        let mut t = self.tokens.start;
+        let mut fresh = true;
+        while t < self.tokens.end {
+            let used = self.used(t, block * KV_BLOCK);
+            let mut end = t + 1;
+            while used.len() == KV_BLOCK
+                && end < self.tokens.end
+                && self.used(end, block * KV_BLOCK) == used
+            {
+                end += 1;
+            }
+            if !used.is_empty() {
+                let pass = Pass {
+                    queries: self,
+                    rows,
+                    ahead: [rows[1].rows, next.rows],
+                    codes,
+                    used,
+                };
+                pass.rows(s, t..end, &mut fresh, partials);
+            }
+            t = end;
+        }
+    }
+}
+
+/// Queries that see the same positions of a block.
+struct Pass<'a> {
+    queries: &'a Queries<'a>,
+    /// Keys and values.
+    rows: [KvBlock<'a>; 2],
+    /// What the first heads ask for while they take the scores, and the sums.
+    ahead: [&'a [u8]; 2],
+    codes: &'a Codes<'a>,
+    used: Range<usize>,
+}
+
+impl Pass<'_> {
+    /// All heads of queries `tokens`. The first of them are `fresh`: they find the block in memory.
+    #[inline(always)]
+    fn rows<S: Set>(
+        &self,
+        s: S,
+        tokens: Range<usize>,
+        fresh: &mut bool,
+        partials: &mut Partials<'_, '_>,
+    ) {
+        let heads = self.queries.heads.len();
+        let (mut row, end) = (0, tokens.len() * heads);
+        while row < end {
+            let at = |i: usize| {
+                let (t, h) = ((row + i) / heads, (row + i) % heads);
+                (tokens.start + t, self.queries.heads.start + h)
+            };
+            row += match end - row {
+                4.. => self.some::<S, 4>(s, std::array::from_fn(at), *fresh, partials),
+                2.. => self.some::<S, 2>(s, std::array::from_fn(at), *fresh, partials),
+                _ => self.some::<S, 1>(s, std::array::from_fn(at), *fresh, partials),
+            };
+            *fresh = false;
+        }
+    }
+
+    /// The block's share of `T` query heads; returns `T`.
+    #[inline(always)]
+    fn some<S: Set, const T: usize>(
+        &self,
+        s: S,
+        at: [(usize, usize); T],
+        fresh: bool,
+        partials: &mut Partials<'_, '_>,
+    ) -> usize {
+        let [keys, values] = &self.rows;
+        let [for_scores, for_sums] = match fresh {
+            true => self.ahead,
+            false => [&[][..]; 2],
+        };
+        let mut p = [[f32::NEG_INFINITY; KV_BLOCK]; T];
+        let a = self.queries.a;
+        match a.keys.kind {
+            KvType::F32 => scores::f32(s, a, at, keys, self.used.clone(), for_scores, &mut p),
+            KvType::F16 => scores::f16(s, a, at, keys, self.used.clone(), for_scores, &mut p),
+            KvType::Q8 => scores::q8(
+                s,
+                self.codes,
+                at,
+                keys,
+                self.used.clone(),
+                for_scores,
+                &mut p,
+            ),
+        }
+        let mut rescale = [0.0; T];
+        for i in 0..T {
+            let base = self.queries.base(at[i].0, partials);
+            let (_, state) = partials.head(base, at[i].0, at[i].1);
+            rescale[i] = softmax::soften(s, &mut p[i], state);
+        }
+        let sums = values::Sums {
+            queries: self.queries,
+            at,
+            rescale,
+            partials,
+        };
+        match a.values.kind {
+            KvType::F32 => sums.f32(s, values, self.used.clone(), for_sums, &p),
+            KvType::F16 => sums.f16(s, values, self.used.clone(), for_sums, &p),
+            KvType::Q8 => sums.q8(s, values, self.used.clone(), for_sums, &mut p),
+        }
+        T
+    }
+}

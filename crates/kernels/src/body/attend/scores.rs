@@ -1,0 +1,306 @@
+//! Scores: a block of keys times some query heads.
+//!
+//! Float keys are multiplied in 16 lanes, as float weights are. Int8 keys are multiplied as integers
+//! with queries of 16 bits:
+//!
+//! ```text
+//! limit = min(32767, (2^31 - 1) / (128 head_dim))       32767 up to heads of 512
+//! c[k]  = round_half_even(q[k] * limit / absmax q)      once per span
+//! score = sum(c k) as f32 * (key scale * (absmax q / limit * scale))
+//! ```
+//!
+//! The sum is exact, so its order is free.
+
+use std::ops::Range;
+
+use super::Block;
+use crate::body::float::{F16, F32, Format};
+use crate::body::quantize;
+use crate::kv::{Attend, KV_BLOCK, KvBlock};
+use crate::sets::Set;
+
+/// Keys that are multiplied with several queries at once, where there are registers for it.
+const KEYS: usize = 4;
+
+/// Query heads as 16-bit codes.
+pub(super) struct Codes<'a> {
+    codes: &'a [i16],
+    factors: [f32; super::MAX_ROWS],
+    tokens: usize,
+    heads: Range<usize>,
+    head_dim: usize,
+}
+
+impl<'a> Codes<'a> {
+    /// Quantizes the queries into `room`, where there is any.
+    #[inline(always)]
+    pub(super) fn new<S: Set>(
+        s: S,
+        a: &Attend<'_>,
+        tokens: &Range<usize>,
+        heads: &Range<usize>,
+        room: &'a mut [i16],
+    ) -> Self {
+        let mut factors = [0.0; super::MAX_ROWS];
+        let limit = (i32::MAX as usize / (128 * a.head_dim)).min(32767) as f32;
+        let mut rows = room.chunks_exact_mut(a.padded_dim());
+        for (i, t) in tokens.clone().enumerate() {
+            for (j, h) in heads.clone().enumerate() {
+                if let Some(row) = rows.next() {
+                    let factor = quantize::quantize_i16(s, a.query(t, h), limit, row);
+                    align_tail(a.head_dim, row);
+                    factors[i * heads.len() + j] = factor * a.scale;
+                }
+            }
+        }
+        Self {
+            codes: room,
+            factors,
+            tokens: tokens.start,
+            heads: heads.clone(),
+            head_dim: a.head_dim,
+        }
+    }
+
+    /// The codes of a query head, and what its products with keys are multiplied by.
+    #[inline(always)]
+    fn head(&self, (t, h): (usize, usize)) -> (&[[i16; 32]], f32) {
+        let row = (t - self.tokens) * self.heads.len() + h - self.heads.start;
+        let chunks = self.head_dim.div_ceil(32);
+        let codes = &self.codes.as_chunks().0[row * chunks..][..chunks];
+        (codes, self.factors[row])
+    }
+}
+
+/// Moves the last codes to the end of their chunk of 32: they meet the last 32 bytes of a key, those
+/// of which belong to the chunk before it meet zeros.
+#[inline(always)]
+fn align_tail(head_dim: usize, row: &mut [i16]) {
+    let tail = head_dim % 32;
+    if head_dim > 32 && tail > 0 {
+        row[head_dim - tail..].rotate_right(32 - tail);
+    }
+}
+
+/// Scores of `T` heads with the keys of `used`.
+#[inline(always)]
+pub(super) fn q8<S: Set, const T: usize>(
+    s: S,
+    queries: &Codes<'_>,
+    at: [(usize, usize); T],
+    keys: &KvBlock<'_>,
+    used: Range<usize>,
+    ahead: &[u8],
+    p: &mut [Block; T],
+) {
+    let Some(scales) = keys.scales else { return };
+    let mut codes: [&[[i16; 32]]; T] = [&[]; T];
+    let mut factors = [0.0; T];
+    for i in 0..T {
+        (codes[i], factors[i]) = queries.head(at[i]);
+    }
+    let mut short = [0; 32 * KV_BLOCK];
+    let (rows, stride) = match queries.head_dim {
+        0..32 => (widen(keys, &mut short), 32),
+        _ => (keys.rows, keys.stride),
+    };
+    let mut dots = [[0i32; KV_BLOCK]; T];
+    let ask = ahead.len() / KV_BLOCK * KEYS;
+    for j in (used.start / KEYS * KEYS..used.end).step_by(KEYS) {
+        prefetch(s, ahead, j / KEYS * ask, ask);
+        let rows = &rows[j * stride..][..KEYS * stride];
+        if S::MANY_REGISTERS {
+            let found = code_dots::<S, KEYS, T>(s, rows, stride, codes);
+            for i in 0..T {
+                dots[i][j..j + KEYS].copy_from_slice(&found[i]);
+            }
+        } else {
+            for r in 0..KEYS {
+                let found = code_dots::<S, 1, T>(s, &rows[r * stride..], stride, codes);
+                for i in 0..T {
+                    dots[i][j + r] = found[i][0];
+                }
+            }
+        }
+    }
+    let scales = &scales[used.clone()];
+    for i in 0..T {
+        let found = dots[i][used.clone()].iter().zip(scales);
+        for (p, (dot, scale)) in p[i][used.clone()].iter_mut().zip(found) {
+            *p = *dot as f32 * (scale * factors[i]);
+        }
+    }
+}
+
+/// Copies rows of fewer than 32 bytes to rows of 32.
+#[inline(always)]
+pub(super) fn widen<'a>(block: &KvBlock<'_>, room: &'a mut [u8; 32 * KV_BLOCK]) -> &'a [u8] {
+    let rows = block.rows.chunks_exact(block.stride);
+    for (wide, row) in room.chunks_exact_mut(32).zip(rows) {
+        wide[..row.len()].copy_from_slice(row);
+    }
+    room
+}
+
+/// Exact products of `R` keys with `T` queries.
+#[inline(always)]
+fn code_dots<S: Set, const R: usize, const T: usize>(
+    s: S,
+    rows: &[u8],
+    stride: usize,
+    codes: [&[[i16; 32]]; T],
+) -> [[i32; R]; T] {
+    let whole = stride / 32;
+    let mut keys: [&[u8]; R] = [&[]; R];
+    for r in 0..R {
+        keys[r] = &rows[r * stride..][..stride];
+    }
+    let mut key_chunks: [&[[u8; 32]]; R] = [&[]; R];
+    for r in 0..R {
+        key_chunks[r] = &keys[r].as_chunks().0[..whole];
+    }
+    let mut code_chunks: [&[[i16; 32]]; T] = [&[]; T];
+    for t in 0..T {
+        code_chunks[t] = &codes[t][..whole];
+    }
+    let mut acc = [[s.zero_sums(); T]; R];
+    for c in 0..whole {
+        let mut chunk = [&[0; 32]; R];
+        let mut x = [&[0; 32]; T];
+        for r in 0..R {
+            chunk[r] = &key_chunks[r][c];
+        }
+        for t in 0..T {
+            x[t] = &code_chunks[t][c];
+        }
+        s.i8_i16(&mut acc, chunk, x);
+    }
+    if !stride.is_multiple_of(32) {
+        let mut chunk = [&[0; 32]; R];
+        let mut x = [&[0; 32]; T];
+        for r in 0..R {
+            chunk[r] = keys[r].last_chunk().expect("rows of at least 32 bytes");
+        }
+        for t in 0..T {
+            x[t] = &codes[t][whole];
+        }
+        s.i8_i16(&mut acc, chunk, x);
+    }
+    s.sums(acc)
+}
+
+/// Asks for `len` bytes from `start` of `ahead`.
+#[inline(always)]
+pub(super) fn prefetch<S: Set>(s: S, ahead: &[u8], start: usize, len: usize) {
+    for line in (0..len).step_by(64) {
+        s.prefetch(ahead.as_ptr().wrapping_add(start + line));
+    }
+}
+
+/// Scores of `T` heads with the keys of `used`.
+#[inline(always)]
+pub(super) fn f32<S: Set, const T: usize>(
+    s: S,
+    a: &Attend<'_>,
+    at: [(usize, usize); T],
+    keys: &KvBlock<'_>,
+    used: Range<usize>,
+    ahead: &[u8],
+    p: &mut [Block; T],
+) {
+    floats::<S, F32, 64, T>(s, a, at, keys, used, ahead, p);
+}
+
+/// Scores of `T` heads with the keys of `used`.
+#[inline(always)]
+pub(super) fn f16<S: Set, const T: usize>(
+    s: S,
+    a: &Attend<'_>,
+    at: [(usize, usize); T],
+    keys: &KvBlock<'_>,
+    used: Range<usize>,
+    ahead: &[u8],
+    p: &mut [Block; T],
+) {
+    floats::<S, F16, 32, T>(s, a, at, keys, used, ahead, p);
+}
+
+#[inline(always)]
+fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(
+    s: S,
+    a: &Attend<'_>,
+    at: [(usize, usize); T],
+    keys: &KvBlock<'_>,
+    used: Range<usize>,
+    ahead: &[u8],
+    p: &mut [Block; T],
+) {
+    let mut queries: [&[f32]; T] = [&[]; T];
+    for i in 0..T {
+        queries[i] = a.query(at[i].0, at[i].1);
+    }
+    let ask = ahead.len() / KV_BLOCK;
+    let mut j = used.start;
+    while S::MANY_FLOATS && used.end - j >= KEYS {
+        prefetch(s, ahead, j * ask, KEYS * ask);
+        let rows = &keys.rows[j * keys.stride..];
+        let found = float_dots::<S, K, B, KEYS, T>(s, rows, keys.stride, queries);
+        for i in 0..T {
+            for r in 0..KEYS {
+                p[i][j + r] = found[i][r] * a.scale;
+            }
+        }
+        j += KEYS;
+    }
+    while j < used.end {
+        prefetch(s, ahead, j * ask, ask);
+        let rows = &keys.rows[j * keys.stride..];
+        let found = float_dots::<S, K, B, 1, T>(s, rows, keys.stride, queries);
+        for i in 0..T {
+            p[i][j] = found[i][0] * a.scale;
+        }
+        j += 1;
+    }
+}
+
+/// Products of `R` keys with `T` queries, each in 16 lanes.
+#[inline(always)]
+fn float_dots<S: Set, K: Format<B>, const B: usize, const R: usize, const T: usize>(
+    s: S,
+    rows: &[u8],
+    stride: usize,
+    queries: [&[f32]; T],
+) -> [[f32; R]; T] {
+    let whole = queries[0].len() / 16;
+    let mut keys: [&[[u8; B]]; R] = [&[]; R];
+    for r in 0..R {
+        keys[r] = &rows[r * stride..][..stride].as_chunks().0[..whole];
+    }
+    let mut chunks: [&[[f32; 16]]; T] = [&[]; T];
+    for t in 0..T {
+        chunks[t] = &queries[t].as_chunks().0[..whole];
+    }
+    let mut acc = [[s.splat(0.0); T]; R];
+    for c in 0..whole {
+        let mut key = [s.splat(0.0); R];
+        for r in 0..R {
+            key[r] = K::load(s, &keys[r][c]);
+        }
+        for t in 0..T {
+            let x = s.load(&chunks[t][c]);
+            for r in 0..R {
+                acc[r][t] = acc[r][t] + x * key[r];
+            }
+        }
+    }
+    if !queries[0].len().is_multiple_of(16) {
+        for r in 0..R {
+            let key = K::load_part(s, &rows[r * stride..][whole * B..stride]);
+            for t in 0..T {
+                let x = s.load_part(&queries[t][16 * whole..]);
+                acc[r][t] = acc[r][t] + x * key;
+            }
+        }
+    }
+    s.tree_sums(acc)
+}

@@ -1,0 +1,70 @@
+//! The softmax on line: within a span by blocks, then over spans.
+
+use super::Block;
+use crate::body::math::exp;
+use crate::sets::{Set, Vector};
+
+/// Turns the scores of a block into weights relative to the new maximum, updates maximum and total,
+/// and returns the factor for what the earlier blocks left.
+#[inline(always)]
+pub(super) fn soften<S: Set>(s: S, p: &mut Block, [max, total]: &mut [f32; 2]) -> f32 {
+    let p = p.as_chunks_mut::<16>().0;
+    let mut lanes = s.splat(*max);
+    for chunk in p.iter() {
+        lanes = s.load(chunk).max(lanes);
+    }
+    let new_max = lanes.tree_max();
+    let mut sum = s.splat(0.0);
+    for chunk in p {
+        let weight = exp(s, s.load(chunk) - s.splat(new_max));
+        weight.store(chunk);
+        sum = sum + weight;
+    }
+    let factor = exp_of(s, *max - new_max);
+    *max = new_max;
+    *total = *total * factor + sum.tree_sum();
+    factor
+}
+
+#[inline(always)]
+fn exp_of<S: Set>(s: S, x: f32) -> f32 {
+    let mut lanes = [0.0; 16];
+    exp(s, s.splat(x)).store(&mut lanes);
+    lanes[0]
+}
+
+/// Merges the partial result `from` into `into`, which is that of earlier spans.
+#[inline(always)]
+pub(crate) fn merge<S: Set>(s: S, head_dim: usize, into: &mut [f32], from: &[f32]) {
+    let heads = into.len() / (head_dim + 2);
+    let (sums, states) = into.split_at_mut(heads * head_dim);
+    let (from, from_states) = from.split_at(heads * head_dim);
+    let states = states.as_chunks_mut::<2>().0.iter_mut();
+    let states = states.zip(from_states.as_chunks::<2>().0);
+    let sums = sums
+        .chunks_exact_mut(head_dim)
+        .zip(from.chunks_exact(head_dim));
+    for (([max, total], [m, l]), (sums, from)) in states.zip(sums) {
+        let new_max = if *m > *max { *m } else { *max };
+        let (a, b) = (exp_of(s, *max - new_max), exp_of(s, *m - new_max));
+        *max = new_max;
+        *total = *total * a + *l * b;
+        for (x, y) in sums.iter_mut().zip(from) {
+            *x = *x * a + *y * b;
+        }
+    }
+}
+
+/// Divides the sums of a merged result by the total weights.
+#[inline(always)]
+pub(crate) fn finish<S: Set>(_: S, head_dim: usize, partial: &[f32], out: &mut [f32]) {
+    let heads = partial.len() / (head_dim + 2);
+    let (sums, states) = partial.split_at(heads * head_dim);
+    let sums = sums.chunks_exact(head_dim).zip(states.as_chunks::<2>().0);
+    for ((sums, [_, total]), out) in sums.zip(out.chunks_exact_mut(head_dim)) {
+        let factor = 1.0 / total;
+        for (x, y) in out.iter_mut().zip(sums) {
+            *x = y * factor;
+        }
+    }
+}
