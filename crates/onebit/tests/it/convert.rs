@@ -138,6 +138,8 @@ fn dense_weights_give_the_bits_of_t2() {
                 "--force",
                 "--weights",
                 weights,
+                "--down",
+                "rows",
                 "--verify",
                 "8",
             ])

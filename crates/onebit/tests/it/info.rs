@@ -60,7 +60,7 @@ fn the_plan_knows_the_size_of_every_cache_type() {
             kind,
         ];
         let info = onebit(&args).json();
-        let items = info["memory"]["items"].as_array().unwrap().clone();
+        let items = info["memory"]["plan"]["items"].as_array().unwrap().clone();
         let kv = items
             .iter()
             .find(|item| item["name"] == "kv cache")
