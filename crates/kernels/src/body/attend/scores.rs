@@ -193,7 +193,7 @@ fn code_dots<S: Set, const R: usize, const T: usize>(
 #[inline(always)]
 pub(super) fn prefetch<S: Set>(s: S, ahead: &[u8], start: usize, len: usize) {
     for line in (0..len).step_by(64) {
-        s.prefetch(ahead.as_ptr().wrapping_add(start + line));
+        s.prefetch_early(ahead.as_ptr().wrapping_add(start + line));
     }
 }
 

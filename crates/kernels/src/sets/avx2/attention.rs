@@ -54,7 +54,7 @@ pub(super) unsafe fn weighted<const C: usize, const T: usize>(
         for pair in pairs {
             for line in 0..ahead.1 {
                 let line = ahead.0.wrapping_add(64 * (pair * ahead.1 + line));
-                _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                _mm_prefetch::<_MM_HINT_T1>(line.cast());
             }
             let mut wide = [_mm256_setzero_si256(); 2];
             for i in 0..2 {
