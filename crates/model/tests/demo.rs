@@ -98,7 +98,8 @@ fn golden_tokens_of_the_binary_twin_on_every_kernel_set() {
 }
 
 /// Int8 caches move logits by what their rows lose to rounding: about 0.4 % of a row's largest element. The binary
-/// twin is left out: its activations are signs, which flip, and its logits move by 1 on average.
+/// twin is left out: rounding turns signs of its activations over, and single logits move far. (Over 499 tokens
+/// of held-out text the perplexity is 2.541, 2.491 and 2.504 with f32, f16 and q8: f16 turns signs over too.)
 #[test]
 fn logits_over_int8_caches_stay_near_the_golden_run() {
     const MEAN: f64 = 0.05;
