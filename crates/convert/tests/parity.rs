@@ -56,7 +56,7 @@ impl Case {
 
     fn cache(&self) -> KvCache {
         let capacity = self.golden.input_ids.len() + self.golden.greedy.len();
-        KvCache::new(self.model.spec(), KvType::F32, KvType::F32, capacity).unwrap()
+        KvCache::new(self.model.spec(), KvType::F32, capacity).unwrap()
     }
 
     /// Logits of all positions of the prompt, taken in steps of `chunk` tokens.

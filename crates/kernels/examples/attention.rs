@@ -93,10 +93,11 @@ impl Cache {
             tokens: positions.len(),
             heads: GROUP,
             head_dim: HEAD_DIM,
-            keys: view(0),
-            values: view(1),
+            keys: view(0).into(),
+            values: view(1).into(),
             position: positions.start,
             window: usize::MAX,
+            sinks: 0,
             scale: 0.088,
         }
     }

@@ -96,6 +96,8 @@ pub struct Kernels {
     pub(crate) read: unsafe fn(&[u8]) -> u64,
     pub(crate) multiply: unsafe fn(usize, bool) -> i32,
     pub(crate) store_q8: unsafe fn(&[f32], &mut [u8]) -> f32,
+    pub(crate) store_packed: unsafe fn(&[f32], usize, &mut [u8]) -> u16,
+    pub(crate) rotate: unsafe fn(&mut [f32]),
     pub(crate) attend_span: AttendFn,
     pub(crate) merge: unsafe fn(usize, &mut [f32], &[f32]),
     pub(crate) finish: unsafe fn(usize, &[f32], &mut [f32]),

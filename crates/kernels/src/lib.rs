@@ -77,6 +77,8 @@ pub use activation::Activation;
 pub use aligned::AlignedVec;
 pub use input::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, RowQuant, padded_stride};
 pub use kernels::{KernelError, Kernels};
-pub use kv::{Attend, KV_BLOCK, KV_SPAN, KvType, KvView, KvViewMut};
+pub use kv::{
+    Attend, KV_BLOCK, KV_GROUP, KV_SPAN, KvSide, KvType, KvView, KvViewMut, MAX_PACKED_HEAD_DIM,
+};
 pub use par::{Executor, Serial};
 pub use tiles::{Claims, Cuts, Grid, TileMut, Tiles};

@@ -149,6 +149,55 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     x.iter().zip(weight).map(|(x, w)| x * factor * w).collect()
 }
 
+/// A cache row of `bits` bits a number, as it is read back: the nearest odd numbers times the scale; see
+/// [`KvType`](crate::KvType).
+pub fn packed_row(x: &[f32], bits: usize) -> Vec<f32> {
+    if x.iter().any(|x| !x.is_finite()) {
+        return vec![f32::NAN; x.len()];
+    }
+    let mean = |of: fn(f32) -> f32| {
+        let mut lanes = [0.0f32; 16];
+        for (k, x) in x.iter().enumerate() {
+            lanes[k % 16] += of(*x);
+        }
+        tree_sum(lanes) / x.len() as f32
+    };
+    let scale = match bits {
+        4 => x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 15.0,
+        2 => 0.498 * mean(|x| x * x).sqrt(),
+        1 => mean(f32::abs),
+        _ => panic!("no rows of {bits} bits"),
+    };
+    let scale = if scale < f32::MIN_POSITIVE {
+        0.0
+    } else {
+        scale
+    };
+    let scale = half::bf16::from_f32(scale).min(half::bf16::MAX).to_f32();
+    let largest = (1 << bits) - 1;
+    let factor = if scale == 0.0 { 0.0 } else { 0.5 / scale };
+    let code = |x: f32| {
+        let place = (x * factor + (1 << (bits - 1)) as f32).floor();
+        2 * place.clamp(0.0, largest as f32) as i32 - largest
+    };
+    x.iter().map(|&x| code(x) as f32 * scale).collect()
+}
+
+/// [`Kernels::rotate`](crate::Kernels::rotate) by the definition of the matrix, in `f64`.
+pub fn rotate(head: &[f32]) -> Vec<f64> {
+    let mut out = Vec::new();
+    while out.len() < head.len() {
+        let rest = &head[out.len()..];
+        let size = 1 << rest.len().ilog2();
+        for row in 0..size {
+            let sign = |column: usize| 1.0 - 2.0 * ((row & column).count_ones() % 2) as f64;
+            let sum: f64 = (0..size).map(|k| sign(k) * f64::from(rest[k])).sum();
+            out.push(sum / (size as f64).sqrt());
+        }
+    }
+    out
+}
+
 /// Attention of one head in `f64`, which the kernels approximate: rows are `head_dim` long, one per
 /// position attended to.
 pub fn attend(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], scale: f32) -> Vec<f64> {

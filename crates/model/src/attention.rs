@@ -1,5 +1,6 @@
 //! Causal self-attention with grouped queries.
 
+mod groups;
 mod softmax;
 
 use onebit_kernels::Tiles;
@@ -39,20 +40,31 @@ pub(crate) fn attention(
         claims,
     );
 
-    rotate(ctx, call, weights, &mut buffers, claims);
-    store(ctx, call, caches, &buffers);
-    softmax::attend(ctx, call, caches, &mut buffers, claims);
+    rotate(ctx, call, weights, caches, &mut buffers, claims);
+    let mut start = 0;
+    while start < tokens {
+        let part = start..groups::end(call, caches, start);
+        let (call, mut buffers) = (
+            call.some_rows(part.clone()),
+            buffers.some_rows(spec, part.clone()),
+        );
+        store(ctx, &call, caches, &mut buffers);
+        softmax::attend(ctx, &call, caches, &mut buffers, claims);
+        start = part.end;
+    }
 
     let source = Source::dense(buffers.attended, spec.q_width(), tokens);
     let [input] = slots.prepare(ctx, source, weights.attn_sub_norm.map(norm), [&weights.o]);
     project_add(ctx, &weights.o, input, buffers.q, x, claims);
 }
 
-/// Norms each query and key head where the model does, and turns it by the angles of its position.
+/// Norms each query and key head where the model does, and turns it by the angles of its position; then by
+/// the [matrix](onebit_kernels::Kernels::rotate) of a cache whose keys have few bits.
 fn rotate(
     ctx: &Context<'_>,
     call: &LayerCall<'_>,
     weights: &LayerRef<'_>,
+    caches: &[&mut KvCache],
     buffers: &mut AttentionBuffers<'_>,
     claims: &mut Claimed,
 ) {
@@ -71,7 +83,9 @@ fn rotate(
         let (mut q, mut k, mut spare) = (q.claim(part, 0), k.claim(part, 0), spare.claim(part, 0));
         let spare = spare.row(0);
         for i in 0..q.rows() {
-            let (cos, sin) = call.angles(part * block + i);
+            let t = part * block + i;
+            let (cos, sin) = call.angles(t);
+            let packed = caches[call.rows[t].sequence].options().keys.is_packed();
             for (row, weight) in [(q.row(i), weights.q_norm), (k.row(i), weights.k_norm)] {
                 for head in row.chunks_exact_mut(spec.head_dim) {
                     if let Some(weight) = weight {
@@ -79,25 +93,33 @@ fn rotate(
                         ctx.kernels.rms_norm(spare, weight, spec.norm_eps, head);
                     }
                     ctx.kernels.rope(head, cos, sin);
+                    if packed {
+                        ctx.kernels.rotate(head);
+                    }
                 }
             }
         }
     });
 }
 
-/// Puts the keys and values of all rows into their caches.
+/// Puts the keys and values of all rows into their caches; values of few bits are turned before.
 fn store(
     ctx: &Context<'_>,
     call: &LayerCall<'_>,
     caches: &mut [&mut KvCache],
-    buffers: &AttentionBuffers<'_>,
+    buffers: &mut AttentionBuffers<'_>,
 ) {
     let width = call.spec.kv_width();
     let rows = buffers
         .k
         .chunks_exact(width)
-        .zip(buffers.v.chunks_exact(width));
+        .zip(buffers.v.chunks_exact_mut(width));
     for (row, (k, v)) in call.rows.iter().zip(rows) {
-        caches[row.sequence].store(ctx.kernels, call.index, row.position, k, v);
+        let cache = &mut caches[row.sequence];
+        if cache.options().values.is_packed() {
+            let heads = v.chunks_exact_mut(call.spec.head_dim);
+            heads.for_each(|head| ctx.kernels.rotate(head));
+        }
+        cache.store(ctx.kernels, call.index, row.position, k, v);
     }
 }

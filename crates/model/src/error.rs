@@ -90,6 +90,26 @@ pub enum ModelError {
         /// Longest context supported.
         max: usize,
     },
+    /// An option of a KV cache is out of range.
+    #[error("KV cache: {what} {value} must be {expected}")]
+    KvOption {
+        /// Name of the option.
+        what: &'static str,
+        /// The value given.
+        value: usize,
+        /// What it can be.
+        expected: &'static str,
+    },
+    /// Heads too wide for rows of so few bits.
+    #[error("a KV cache of type {} takes heads of at most {max} elements, the model's have {head_dim}: use q8 or f16", kind.name())]
+    KvHead {
+        /// The type asked for.
+        kind: onebit_kernels::KvType,
+        /// Elements of the model's heads.
+        head_dim: usize,
+        /// Most elements supported.
+        max: usize,
+    },
     /// There is not enough memory.
     #[error("the {what} does not fit in memory")]
     Memory {
@@ -196,6 +216,7 @@ impl ModelError {
             | Self::LogitsRow { .. }
             | Self::OtherModel { .. }
             | Self::FixedActivations { .. }
+            | Self::KvOption { .. }
             | Self::Capacity { .. } => ErrorKind::Request,
             Self::Memory { .. } => ErrorKind::Memory,
             Self::Config { .. }
@@ -203,9 +224,10 @@ impl ModelError {
             | Self::Shape { .. }
             | Self::Missing { .. }
             | Self::UnexpectedTensor { .. } => ErrorKind::Malformed,
-            Self::Layout { .. } | Self::Inputs { .. } | Self::DenseWeights => {
-                ErrorKind::Unsupported
-            }
+            Self::KvHead { .. }
+            | Self::Layout { .. }
+            | Self::Inputs { .. }
+            | Self::DenseWeights => ErrorKind::Unsupported,
             Self::Format(error) => match error.kind() {
                 onebit_format::ErrorKind::Unsupported => ErrorKind::Unsupported,
                 _ => ErrorKind::Malformed,

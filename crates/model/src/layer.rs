@@ -1,5 +1,7 @@
 //! One layer: the step from layer inputs to layer outputs.
 
+use std::ops::Range;
+
 use crate::attention::attention;
 use crate::context::Context;
 use crate::kv_cache::KvCache;
@@ -23,6 +25,17 @@ pub(crate) struct LayerCall<'a> {
 }
 
 impl<'a> LayerCall<'a> {
+    /// The same for some of the rows.
+    pub(crate) fn some_rows(&self, rows: Range<usize>) -> Self {
+        let half = self.spec.head_dim / 2;
+        Self {
+            rows: &self.rows[rows.clone()],
+            cos: &self.cos[rows.start * half..],
+            sin: &self.sin[rows.start * half..],
+            ..*self
+        }
+    }
+
     /// Cosines and sines of row `t`.
     pub(crate) fn angles(&self, t: usize) -> (&'a [f32], &'a [f32]) {
         let half = self.spec.head_dim / 2;

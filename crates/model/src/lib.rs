@@ -10,7 +10,7 @@
 //!
 //! # fn main() -> Result<(), onebit_model::ModelError> {
 //! let model = Model::open("model.onebit")?;
-//! let mut cache = KvCache::new(model.spec(), KvType::F16, KvType::F16, 2048)?;
+//! let mut cache = KvCache::new(model.spec(), KvType::F16, 2048)?;
 //! let mut workspace = Workspace::new(&model, 64, 1)?; // up to 64 rows a step, logits for 1 of them
 //!
 //! let mut tokens = vec![1u32, 15, 7];
@@ -61,7 +61,7 @@ mod workspace;
 
 pub use error::{ErrorKind, ModelError, SpecError};
 pub use forms::{Activations, InputForms};
-pub use kv_cache::KvCache;
+pub use kv_cache::{KvCache, KvOptions};
 pub use model::{Model, WeightBytes};
 pub use onebit_kernels::KvType;
 pub use rope_spec::{RopeScaling, RopeSpec};

@@ -1,5 +1,7 @@
 //! All memory a forward pass writes to, allocated once.
 
+use std::ops::Range;
+
 use onebit_kernels::{AlignedVec, Claims};
 
 use crate::context::{MAX_COLUMN_PARTS, MAX_TOKEN_BLOCKS, SPANS_AT_ONCE};
@@ -43,6 +45,25 @@ pub(crate) struct AttentionBuffers<'a> {
     /// Partial results: two per token, or those of [`SPANS_AT_ONCE`] spans and of the spans before them.
     pub(crate) partials: &'a mut [f32],
     pub(crate) head: &'a mut [f32],
+}
+
+impl AttentionBuffers<'_> {
+    /// The same for some of the rows.
+    pub(crate) fn some_rows(
+        &mut self,
+        spec: &ModelSpec,
+        rows: Range<usize>,
+    ) -> AttentionBuffers<'_> {
+        let of = |width: usize| rows.start * width..rows.end * width;
+        AttentionBuffers {
+            q: &mut self.q[of(spec.q_width())],
+            k: &mut self.k[of(spec.kv_width())],
+            v: &mut self.v[of(spec.kv_width())],
+            attended: &mut self.attended[of(spec.q_width())],
+            partials: self.partials,
+            head: self.head,
+        }
+    }
 }
 
 /// What the MLP keeps in the arena; `up` is also room for the product of `down`.

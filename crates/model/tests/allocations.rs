@@ -42,6 +42,8 @@ fn a_forward_pass_allocates_nothing() {
             (executors[0], KvType::F16),
             (executors[1], KvType::F16),
             (executors[1], KvType::Q8),
+            (executors[1], KvType::Q4),
+            (executors[0], KvType::B1),
         ] {
             let mut runner = Runner::new(&model, Kernels::best(), executor);
             let mut cache = runner.cache(kind);

@@ -6,7 +6,8 @@ use common::run::{Runner, bits, rows, tokens};
 use common::shapes;
 use onebit_kernels::{Kernels, Serial};
 use onebit_model::{
-    ErrorKind, InputForms, KvCache, KvType, MAX_POSITIONS, ModelError, Row, Step, Workspace,
+    ErrorKind, InputForms, KvCache, KvOptions, KvType, MAX_POSITIONS, ModelError, ModelSpec, Row,
+    Step, Workspace,
 };
 
 #[test]
@@ -64,7 +65,8 @@ fn refused_steps_name_the_reason_and_change_nothing() {
 fn a_full_context_is_refused_before_it_is_written() {
     let model = shapes::bitnet().model(1);
     let mut runner = Runner::new(&model, Kernels::best(), &Serial);
-    let mut cache = KvCache::new(model.spec(), KvType::F32, KvType::F16, 60).unwrap();
+    let mut cache =
+        KvCache::new(model.spec(), KvOptions::new(KvType::F32, KvType::F16), 60).unwrap();
     assert_eq!(cache.capacity(), 64);
     runner.extend(&mut cache, &tokens(&model, 64, 1), 64);
     let error = runner
@@ -86,7 +88,7 @@ fn a_full_context_is_refused_before_it_is_written() {
 fn logits_must_be_of_rows_and_fit() {
     let model = shapes::bitnet().model(1);
     let mut workspace = Workspace::new(&model, 4, 1).unwrap();
-    let mut cache = KvCache::new(model.spec(), KvType::F32, KvType::F32, 64).unwrap();
+    let mut cache = KvCache::new(model.spec(), KvType::F32, 64).unwrap();
     let rows = rows(0, 0, &[1, 2]);
     for (logits_for, message) in [
         (&[2][..], "logits asked for row 2, but the step has 2 rows"),
@@ -113,7 +115,7 @@ fn logits_must_be_of_rows_and_fit() {
 fn caches_and_workspaces_of_other_models_are_refused() {
     let (model, other) = (shapes::bitnet().model(1), shapes::odd().model(1));
     let mut workspace = Workspace::new(&model, 1, 1).unwrap();
-    let mut cache = KvCache::new(other.spec(), KvType::F32, KvType::F32, 64).unwrap();
+    let mut cache = KvCache::new(other.spec(), KvType::F32, 64).unwrap();
     let rows = rows(0, 0, &[1]);
     for (model, what) in [(&model, "cache"), (&other, "workspace")] {
         let step = Step {
@@ -136,8 +138,7 @@ fn caches_and_workspaces_of_other_models_are_refused() {
 #[test]
 fn absurd_sizes_are_refused() {
     let model = shapes::bitnet().model(1);
-    let cache =
-        |capacity| KvCache::new(model.spec(), KvType::F32, KvType::F32, capacity).map(|_| ());
+    let cache = |capacity| KvCache::new(model.spec(), KvType::F32, capacity).map(|_| ());
     for capacity in [0, MAX_POSITIONS + 1, usize::MAX] {
         assert!(matches!(cache(capacity), Err(ModelError::Capacity { .. })));
     }
@@ -151,9 +152,45 @@ fn absurd_sizes_are_refused() {
 }
 
 #[test]
+fn options_out_of_range_are_refused() {
+    let model = shapes::bitnet().model(1);
+    let base = KvOptions::from(KvType::F16);
+    for (options, message) in [
+        (
+            KvOptions { sinks: 65, ..base },
+            "KV cache: sinks 65 must be at most 64",
+        ),
+        (
+            KvOptions {
+                window: Some(0),
+                ..base
+            },
+            "KV cache: window 0 must be at least 1",
+        ),
+    ] {
+        let error = KvCache::new(model.spec(), options, 64).map(|_| ());
+        let error = error.unwrap_err();
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.kind(), ErrorKind::Request);
+    }
+    let spec = ModelSpec {
+        head_dim: 512,
+        ..model.spec().clone()
+    };
+    assert!(KvCache::new(&spec, KvType::Q8, 64).is_ok());
+    let error = KvCache::new(&spec, KvType::Q4, 64).map(|_| ()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a KV cache of type q4 takes heads of at most 256 elements, the model's have 512: use q8 or f16"
+    );
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
 fn planned_sizes() {
     let spec = shapes::bitnet().spec;
-    let bytes = |keys, values, capacity| KvCache::bytes(&spec, keys, values, capacity);
+    let bytes =
+        |keys, values, capacity| KvCache::bytes(&spec, KvOptions::new(keys, values), capacity);
     assert_eq!(
         bytes(KvType::F32, KvType::F16, 65),
         Some(3 * 2 * 128 * 16 * (4 + 2))
@@ -163,6 +200,29 @@ fn planned_sizes() {
         Some(3 * 2 * 64 * (16 + 4) * 2)
     );
     assert_eq!(bytes(KvType::F16, KvType::F16, usize::MAX), None);
+    // 128 rows, then 64 recent and 4 first ones of 16 bytes and a scale of 4.
+    assert_eq!(
+        bytes(KvType::Q4, KvType::B1, 128),
+        Some(3 * 2 * (128 * (8 + 2 + 2 + 2) + 2 * 68 * 20))
+    );
+    let narrow = KvOptions {
+        window: Some(20),
+        ..KvOptions::from(KvType::F32)
+    };
+    // A ring of 64 beside the first block.
+    assert_eq!(
+        KvCache::bytes(&spec, narrow, 1024),
+        Some(3 * 2 * 128 * 16 * 4 * 2)
+    );
+    let absurd = KvOptions {
+        window: Some(usize::MAX),
+        recent: usize::MAX,
+        ..KvOptions::from(KvType::Q2)
+    };
+    assert_eq!(
+        KvCache::bytes(&spec, absurd, 128),
+        Some(3 * 2 * 2 * (128 * (4 + 2) + 132 * 20))
+    );
     let codes = InputForms {
         codes: true,
         ..InputForms::default()

@@ -34,7 +34,7 @@ impl Loaded {
     /// What is wrong with the flags or the model.
     pub fn new(model: Option<&Path>, args: &EngineArgs) -> anyhow::Result<Self> {
         args.refuse_later()?;
-        let (keys, values) = args.kv_types()?;
+        let kv = args.kv()?;
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model, &args.hub)?;
         let start = Instant::now();
@@ -45,8 +45,7 @@ impl Loaded {
         let text = text_parts(&model)?;
         let session = SessionOptions {
             batch: args.batch_size,
-            keys,
-            values,
+            kv,
             ..SessionOptions::new(model.spec())
         };
         let session = match args.ctx_size {
@@ -126,7 +125,7 @@ impl Loaded {
 
     /// The type of the key/value cache as `--kv` names it; keys and values where they differ.
     pub fn kv_name(&self) -> String {
-        let (keys, values) = (self.session.keys, self.session.values);
+        let (keys, values) = (self.session.kv.keys, self.session.kv.values);
         if keys == values {
             keys.name().to_owned()
         } else {

@@ -53,7 +53,7 @@ impl MemoryPlan {
             Some(bytes) => Ok(bytes as u64),
             None => Err(RuntimeError::from(ModelError::Memory { what })),
         };
-        let kv = KvCache::bytes(spec, options.keys, options.values, options.context);
+        let kv = KvCache::bytes(spec, options.kv, options.context);
         let batch = options.batch.min(options.context);
         let logits_rows = options.logits_rows.clamp(1, batch.max(1));
         let scratch = Workspace::bytes(spec, model.input_forms(), batch, logits_rows);

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use onebit_model::{KvCache, KvType, ModelSpec, Row, Step, Workspace};
+use onebit_model::{KvCache, KvOptions, KvType, ModelSpec, Row, Step, Workspace};
 
 use crate::engine::Engine;
 use crate::error::RuntimeError;
@@ -20,10 +20,8 @@ pub struct SessionOptions {
     pub batch: usize,
     /// Rows of logits computed at once by [`Session::score`].
     pub logits_rows: usize,
-    /// How keys are stored.
-    pub keys: KvType,
-    /// How values are stored.
-    pub values: KvType,
+    /// How keys and values are stored.
+    pub kv: KvOptions,
 }
 
 impl SessionOptions {
@@ -34,8 +32,7 @@ impl SessionOptions {
             context: spec.max_positions.min(DEFAULT_CONTEXT),
             batch: 256,
             logits_rows: 1,
-            keys: KvType::F16,
-            values: KvType::F16,
+            kv: KvOptions::from(KvType::F16),
         }
     }
 
@@ -104,7 +101,7 @@ impl Session {
             });
         }
         let spec = engine.model().spec();
-        let cache = KvCache::new(spec, options.keys, options.values, options.context)?;
+        let cache = KvCache::new(spec, options.kv, options.context)?;
         Self::with_cache(engine, options, cache, &[])
     }
 
@@ -246,10 +243,12 @@ impl Session {
         Ok(scores)
     }
 
-    /// Forgets all tokens from position `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.tokens.truncate(len);
-        self.cache.truncate(len);
+    /// Forgets the tokens from position `len` on, and returns how many are left: `len`, all where there
+    /// are fewer, or none where the cache keeps only the last ones and cannot go back so far.
+    pub fn truncate(&mut self, len: usize) -> usize {
+        let kept = self.cache.truncate(len);
+        self.tokens.truncate(kept);
+        kept
     }
 
     /// Forgets what does not agree with `ids`, and keeps at least one of them to be appended; returns
@@ -266,9 +265,7 @@ impl Session {
             .zip(ids)
             .take_while(|(a, b)| a == b)
             .count();
-        let kept = common.min(ids.len().saturating_sub(1));
-        self.truncate(kept);
-        kept
+        self.truncate(common.min(ids.len().saturating_sub(1)))
     }
 
     /// An independent session that continues from the same tokens.

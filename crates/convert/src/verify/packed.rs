@@ -47,7 +47,7 @@ impl Packed {
     pub(super) fn open(path: &Path, tokens: usize, step: usize) -> Result<Self> {
         let open = || -> Result<Self, ModelError> {
             let model = as_trained(Model::open(path)?)?;
-            let mut cache = KvCache::new(model.spec(), KvType::F32, KvType::F32, tokens)?;
+            let mut cache = KvCache::new(model.spec(), KvType::F32, tokens)?;
             cache.expect(tokens);
             Ok(Self {
                 kernels: Kernels::best(),

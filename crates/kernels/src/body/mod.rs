@@ -23,7 +23,9 @@ pub(crate) mod grouped;
 pub(crate) mod int;
 pub(crate) mod limits;
 pub(crate) mod math;
+pub(crate) mod packed;
 pub(crate) mod quantize;
+pub(crate) mod rotate;
 #[cfg(any(test, target_arch = "x86_64"))]
 pub(crate) mod tiled;
 

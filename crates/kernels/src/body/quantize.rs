@@ -108,23 +108,31 @@ fn round<S: Set>(s: S, x: &[f32], scale: f32, [low, high]: [f32; 2], q: &mut [i8
     }
 }
 
-/// One over the mean magnitude, unless a value or the sum is infinite or NaN. The sum takes 16 lanes.
+/// One over the mean magnitude, unless a value or the sum is infinite or NaN.
 #[inline(always)]
 fn reciprocal_mean<S: Set>(s: S, x: &[f32]) -> Option<f32> {
-    let (chunks, tail) = x.as_chunks::<16>();
-    let mut sum = s.splat(0.0);
-    for chunk in chunks {
-        sum = sum + s.load(chunk).abs();
-    }
-    sum = sum + s.load_part(tail).abs();
-    let mean = sum.tree_sum() / x.len().max(1) as f32;
+    let mean = mean::<S, false>(s, x);
     mean.is_finite()
         .then(|| 1.0 / f32::max(mean, MIN_MAGNITUDE))
 }
 
+/// The mean of the magnitudes, or of the squares, added in 16 lanes.
+#[inline(always)]
+pub(crate) fn mean<S: Set, const SQUARES: bool>(s: S, x: &[f32]) -> f32 {
+    let (chunks, tail) = x.as_chunks::<16>();
+    let mut sum = s.splat(0.0);
+    for chunk in chunks {
+        let v = s.load(chunk);
+        sum = sum + if SQUARES { v * v } else { v.abs() };
+    }
+    let v = s.load_part(tail);
+    sum = sum + if SQUARES { v * v } else { v.abs() };
+    sum.tree_sum() / x.len().max(1) as f32
+}
+
 /// The largest magnitude, unless a value is infinite or NaN.
 #[inline(always)]
-fn absmax<S: Set>(s: S, x: &[f32]) -> Option<f32> {
+pub(crate) fn absmax<S: Set>(s: S, x: &[f32]) -> Option<f32> {
     let (chunks, tail) = x.as_chunks::<16>();
     let zero = s.splat(0.0);
     let (mut max, mut probe) = (zero, zero);

@@ -6,7 +6,9 @@ use crate::tiles::TileMut;
 
 impl Kernels {
     /// Stores the key or value of one position in a cache: f16 rounds half to even and saturates at
-    /// +-65504, q8 is [`quantize_i8`](Kernels::quantize_i8), with one over its scale.
+    /// +-65504, q8 is [`quantize_i8`](Kernels::quantize_i8), with one over its scale. With fewer bits the
+    /// scale `s` is rounded to bfloat16 and the code of `x` is the nearest odd number to `x / s`, the
+    /// larger of two; see [`KvType`].
     ///
     /// # Panics
     /// When `x` is not as long as the view's rows.
@@ -21,9 +23,24 @@ impl Kernels {
             KvType::Q8 => {
                 // SAFETY: the registry offers this set only on a CPU that has its features.
                 let multiplier = unsafe { (self.store_q8)(x, row) };
-                *scale.expect("rows with scales") = multiplier;
+                scale.copy_from_slice(&multiplier.to_ne_bytes());
+            }
+            KvType::Q4 | KvType::Q2 | KvType::B1 => {
+                // SAFETY: the registry offers this set only on a CPU that has its features.
+                let multiplier = unsafe { (self.store_packed)(x, kind.bits(), row) };
+                scale.copy_from_slice(&multiplier.to_ne_bytes());
             }
         }
+    }
+
+    /// Turns a query, key or value by an orthogonal matrix, so that its magnitudes are about even: blocks
+    /// of the largest powers of two that the length is a sum of, each multiplied by a Hadamard matrix
+    /// (Sylvester, 1867) over the root of its size. Turning twice is turning back.
+    ///
+    /// Products of turned queries and keys are those of the queries and keys.
+    pub fn rotate(&self, head: &mut [f32]) {
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        unsafe { (self.rotate)(head) }
     }
 
     /// Attention of some consecutive query positions: for each query head the average of the values
@@ -43,12 +60,14 @@ impl Kernels {
     ) {
         a.check(out, a.heads * a.head_dim);
         a.check(scratch, 2 * a.partial_len());
-        let (len, last) = (a.partial_len(), a.tokens - 1);
-        for span in *a.spans(0).start()..=*a.spans(last).end() {
+        let len = a.partial_len();
+        let last = a.spans(a.tokens - 1);
+        let spans = a.span(0, 0)..=a.span(a.tokens - 1, last - 1);
+        for span in spans {
             // SAFETY: the registry offers this set only on a CPU that has its features.
             unsafe { (self.attend_span)(a, span, len, scratch) }
             for t in 0..a.tokens {
-                if a.spans(t).contains(&span) && *a.spans(t).start() != span {
+                if a.sees(t, span) && a.span(t, 0) != span {
                     let (into, from) = scratch.row(t).split_at_mut(len);
                     self.merge_spans(a.head_dim, into, &from[..len]);
                 }

@@ -364,6 +364,8 @@ macro_rules! kernel_set {
             fn read(bytes: &[u8]) -> u64 => limits::read;
             fn multiply(rounds: usize, ternary: bool) -> i32 => limits::multiply;
             fn store_q8(x: &[f32], out: &mut [u8]) -> f32 => quantize::store_q8;
+            fn store_packed(x: &[f32], bits: usize, out: &mut [u8]) -> u16 => packed::store;
+            fn rotate(head: &mut [f32]) => rotate::rotate;
             fn attend_span(a: &$crate::Attend<'_>, span: usize, second: usize, tile: &mut $crate::TileMut<'_, f32>) => attend::attend_span;
             fn merge(head_dim: usize, into: &mut [f32], from: &[f32]) => attend::merge;
             fn finish(head_dim: usize, partial: &[f32], out: &mut [f32]) => attend::finish;

@@ -1,7 +1,8 @@
 //! Attention: all sets agree to the bit, and come close to an exact softmax.
 
 use onebit_kernels::{
-    AlignedVec, Attend, KV_BLOCK, KV_SPAN, Kernels, KvType, KvView, KvViewMut, TileMut, oracle,
+    AlignedVec, Attend, KV_BLOCK, KV_GROUP, KV_SPAN, Kernels, KvSide, KvType, KvView, KvViewMut,
+    TileMut, oracle,
 };
 use proptest::prelude::*;
 
@@ -16,6 +17,10 @@ struct Case {
     slots: usize,
     position: usize,
     window: usize,
+    /// Positions that stay visible outside of the window.
+    sinks: usize,
+    /// Of rows of fewer than 8 bits: how many of the first are int8 too, and how far back the last.
+    exact: Option<(usize, usize)>,
     /// Multiplies the queries: large makes the softmax sharp.
     sharpness: f32,
 }
@@ -26,8 +31,22 @@ impl Case {
     }
 
     /// Positions that any query sees.
-    fn seen(&self) -> std::ops::Range<usize> {
-        self.first(0)..self.position + self.tokens
+    fn seen(&self) -> impl Iterator<Item = usize> {
+        let window = self.first(0);
+        (0..self.sinks.min(window)).chain(window..self.position + self.tokens)
+    }
+
+    /// Positions that query `t` sees.
+    fn seen_by(&self, t: usize) -> impl Iterator<Item = usize> {
+        let window = self.first(t);
+        (0..self.sinks.min(window)).chain(window..self.position + t + 1)
+    }
+
+    /// Whether query `t` reads `position` at 8 bits.
+    fn is_exact(&self, t: usize, position: usize) -> bool {
+        let group = (self.position + t) / KV_GROUP * KV_GROUP;
+        self.exact
+            .is_some_and(|(first, reach)| position < first || position + reach >= group)
     }
 
     fn width(&self) -> usize {
@@ -43,36 +62,75 @@ impl Case {
         Random(2 * position as u64 + which).floats(self.head_dim)
     }
 
-    /// A ring of rows of one kind, filled at the positions attended to; every other byte is 0xff: NaN, or
-    /// a code with a scale of NaN.
+    /// Room for rows, all bytes 0xff: NaN, or a code with a scale of NaN.
+    fn room(&self, kind: KvType, slots: usize) -> AlignedVec<u8> {
+        AlignedVec::from_slice(&vec![0xff; slots * kind.row_bytes(self.head_dim)])
+    }
+
+    /// A ring of rows of one kind, filled at the positions attended to.
     fn ring(&self, set: &Kernels, kind: KvType, which: u64) -> AlignedVec<u8> {
-        let size = self.slots * kind.row_bytes(self.head_dim);
-        let mut data = AlignedVec::from_slice(&vec![0xff; size]);
+        let mut data = self.room(kind, self.slots);
         let mut view = KvViewMut::new(kind, &mut data, self.slots, self.head_dim);
+        if self.sinks > 0 {
+            view = view.pinned();
+        }
         for position in self.seen() {
             set.store_kv(&mut view, position, &self.row(which, position));
         }
         data
     }
 
+    /// The first and the last rows as int8, as many as are read.
+    fn exact_rings(&self, set: &Kernels, which: u64) -> Option<[AlignedVec<u8>; 2]> {
+        let (first, reach) = self.exact?;
+        let mut rooms = [first.max(4), self.slots].map(|slots| self.room(KvType::Q8, slots));
+        let [a, b] = &mut rooms;
+        let mut a = KvViewMut::first_rows(KvType::Q8, a, first.max(4), self.head_dim);
+        let mut b = KvViewMut::new(KvType::Q8, b, self.slots, self.head_dim);
+        let recent = (self.position / KV_GROUP * KV_GROUP).saturating_sub(reach);
+        for position in self.seen() {
+            let row = self.row(which, position);
+            if position < first {
+                set.store_kv(&mut a, position, &row);
+            }
+            if position >= recent {
+                set.store_kv(&mut b, position, &row);
+            }
+        }
+        Some(rooms)
+    }
+
     /// Runs `f` with the queries and caches of the case.
     fn run<T>(&self, set: &Kernels, f: impl FnOnce(&Attend<'_>) -> T) -> T {
-        let rings = [
-            self.ring(set, self.kinds.0, 0),
-            self.ring(set, self.kinds.1, 1),
-        ];
+        let kinds = [self.kinds.0, self.kinds.1];
+        let rings = [0, 1].map(|i| self.ring(set, kinds[i], i as u64));
+        let exact = [0, 1].map(|i| self.exact_rings(set, i));
         let q = self.queries();
-        let view = |kind, data| KvView::new(kind, data, self.slots, self.head_dim);
+        let side = |i: usize| -> KvSide<'_> {
+            let mut view = KvView::new(kinds[i], &rings[i], self.slots, self.head_dim);
+            if self.sinks > 0 {
+                view = view.pinned();
+            }
+            let (Some((first, reach)), Some([a, b]), true) =
+                (self.exact, &exact[i], kinds[i].is_packed())
+            else {
+                return view.into();
+            };
+            let rows = KvView::first_rows(KvType::Q8, a, first.max(4), self.head_dim);
+            let recent = KvView::new(KvType::Q8, b, self.slots, self.head_dim);
+            KvSide::from(view).with_exact((first > 0).then_some(rows), recent, reach)
+        };
         f(&Attend {
             q: &q,
             q_stride: self.width() + 3,
             tokens: self.tokens,
             heads: self.heads,
             head_dim: self.head_dim,
-            keys: view(self.kinds.0, &rings[0]),
-            values: view(self.kinds.1, &rings[1]),
+            keys: side(0),
+            values: side(1),
             position: self.position,
             window: self.window,
+            sinks: self.sinks,
             scale: self.scale(),
         })
     }
@@ -89,19 +147,21 @@ impl Case {
 
     /// The largest distance from the exact result for the rows as stored.
     fn distance(&self, found: &[f32]) -> f64 {
-        let stored = |kind, which| -> Vec<Vec<f32>> {
-            let row = |position| stored(kind, &self.row(which, position));
-            self.seen().map(row).collect()
-        };
-        let (keys, values) = (stored(self.kinds.0, 0), stored(self.kinds.1, 1));
         let (q, d) = (self.queries(), self.head_dim);
         let mut largest = 0.0f64;
         for t in 0..self.tokens {
-            let used = self.first(t) - self.first(0)..self.position + t + 1 - self.first(0);
+            let stored = |kind: KvType, which| -> Vec<Vec<f32>> {
+                let row = |position| {
+                    let exact = kind.is_packed() && self.is_exact(t, position);
+                    let kind = if exact { KvType::Q8 } else { kind };
+                    stored(kind, &self.row(which, position))
+                };
+                self.seen_by(t).map(row).collect()
+            };
+            let (keys, values) = (stored(self.kinds.0, 0), stored(self.kinds.1, 1));
             for h in 0..self.heads {
                 let q = &q[t * (self.width() + 3) + h * d..][..d];
-                let (keys, values) = (&keys[used.clone()], &values[used.clone()]);
-                let exact = oracle::attend(q, keys, values, self.scale());
+                let exact = oracle::attend(q, &keys, &values, self.scale());
                 let found = &found[t * self.width() + h * d..][..d];
                 for (x, exact) in found.iter().zip(exact) {
                     largest = largest.max((f64::from(*x) - exact).abs());
@@ -126,7 +186,6 @@ fn attend(set: &Kernels, a: &Attend<'_>) -> Vec<f32> {
 
 /// [`attend`] for one query, span by span, the last span first.
 fn by_spans(set: &Kernels, a: &Attend<'_>) -> Vec<f32> {
-    let (start, end) = a.spans(0).into_inner();
     let partial = |span| {
         let mut partial = vec![f32::NAN; a.partial_len()];
         set.attend_span(
@@ -136,7 +195,8 @@ fn by_spans(set: &Kernels, a: &Attend<'_>) -> Vec<f32> {
         );
         partial
     };
-    let partials: Vec<_> = (start..=end).rev().map(partial).collect();
+    let spans = (0..a.spans(0)).map(|i| a.span(0, i));
+    let partials: Vec<_> = spans.rev().map(partial).collect();
     let mut all = partials[partials.len() - 1].clone();
     for partial in partials.iter().rev().skip(1) {
         set.merge_spans(a.head_dim, &mut all, partial);
@@ -158,6 +218,7 @@ fn stored(kind: KvType, row: &[f32]) -> Vec<f32> {
             let multiplier = 1.0 / quant.scale;
             codes.iter().map(|q| f32::from(*q) * multiplier).collect()
         }
+        KvType::Q4 | KvType::Q2 | KvType::B1 => oracle::packed_row(row, kind.bits()),
         _ => row.to_vec(),
     }
 }
@@ -187,19 +248,23 @@ fn check(case: &Case) -> Vec<f32> {
             }
         });
     }
-    let quantized = case.kinds.0 == KvType::Q8 || case.kinds.1 == KvType::Q8;
+    let quantized = case.kinds.0.bits() <= 8 || case.kinds.1.bits() <= 8;
     let limit = if quantized { 2e-4 } else { 2e-5 };
     let distance = case.distance(&found);
     assert!(distance < limit, "{distance} from the exact result");
     found
 }
 
-const KINDS: [(KvType, KvType); 5] = [
+const KINDS: [(KvType, KvType); 9] = [
     (KvType::F32, KvType::F32),
     (KvType::F16, KvType::F16),
     (KvType::Q8, KvType::Q8),
     (KvType::Q8, KvType::F16),
     (KvType::F32, KvType::Q8),
+    (KvType::Q4, KvType::Q4),
+    (KvType::B1, KvType::B1),
+    (KvType::Q8, KvType::Q2),
+    (KvType::Q2, KvType::F16),
 ];
 
 /// One query that sees `first..=last`.
@@ -212,6 +277,8 @@ fn case(heads: usize, head_dim: usize, first: usize, last: usize) -> Case {
         slots: 1024,
         position: last,
         window: last + 1 - first,
+        sinks: 0,
+        exact: None,
         sharpness: 3.0,
     }
 }
@@ -237,8 +304,10 @@ fn more_heads_than_pass_together() {
             kinds,
             ..case(70, 32, 0, 70)
         });
+    }
+    for kinds in &KINDS[..5] {
         check(&Case {
-            kinds,
+            kinds: *kinds,
             tokens: 3,
             ..case(5, 4096, 10, 80)
         });
@@ -264,7 +333,7 @@ fn wrapped_rings() {
     for slots in [64, 128, 192] {
         for first in [0, 1, 60, 64, 130, 191, 1000, 1_000_000_007] {
             for n in [1, 33, slots - 63, slots] {
-                for kinds in [KINDS[0], KINDS[2]] {
+                for kinds in [KINDS[0], KINDS[2], KINDS[6]] {
                     let last = first + n - 1;
                     check(&Case {
                         slots,
@@ -352,7 +421,7 @@ fn scores_that_are_not_finite_show() {
                 set.store_kv(&mut view, 0, &[1.0; 16]);
                 data
             });
-            let view = |data| KvView::new(kind, data, KV_BLOCK, 16);
+            let view = |data| KvView::new(kind, data, KV_BLOCK, 16).into();
             let queries = Attend {
                 q: &[f32::NAN; 16],
                 q_stride: 16,
@@ -363,10 +432,118 @@ fn scores_that_are_not_finite_show() {
                 values: view(&rings[1]),
                 position: 0,
                 window: 1,
+                sinks: 0,
                 scale: 1.0,
             };
             let out = attend(set, &queries);
             assert!(out.iter().all(|x| x.is_nan()), "{}", set.name());
+        }
+    }
+}
+
+#[test]
+fn first_and_last_rows_at_eight_bits() {
+    for kinds in &KINDS[5..] {
+        for exact in [(0, 0), (4, 0), (0, 16), (8, 32), (64, 100)] {
+            for (tokens, position) in [(1, 0), (1, 15), (1, 130), (20, 5), (40, 60), (33, 700)] {
+                check(&Case {
+                    kinds: *kinds,
+                    exact: Some(exact),
+                    tokens,
+                    position,
+                    window: usize::MAX,
+                    ..case(4, 64, 0, 0)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn sinks_outside_of_the_window() {
+    for kinds in KINDS {
+        for sinks in [1, 4, 64] {
+            for (tokens, position, window) in [
+                (1, 300, 40),
+                (1, 70, 10),
+                (20, 60, 50),
+                (5, 3000, 70),
+                (9, 508, 500),
+            ] {
+                let base = case(3, 40, 0, 0);
+                check(&Case {
+                    kinds,
+                    sinks,
+                    tokens,
+                    position,
+                    window,
+                    ..base.clone()
+                });
+                check(&Case {
+                    kinds,
+                    sinks,
+                    tokens,
+                    position,
+                    window,
+                    exact: Some((4, 32)),
+                    ..base
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn rotations() {
+    for n in [1, 2, 4, 15, 16, 64, 80, 96, 100, 128, 256] {
+        let head = Random(n as u64).floats(n);
+        let turned = agreed("rotate", |set| {
+            let mut x = head.clone();
+            set.rotate(&mut x);
+            x
+        });
+        for (x, exact) in turned.iter().zip(oracle::rotate(&head)) {
+            assert!((f64::from(*x) - exact).abs() < 1e-5, "{x} for {exact}");
+        }
+        let mut back = turned;
+        Kernels::best().rotate(&mut back);
+        for (x, expected) in back.iter().zip(&head) {
+            assert!((x - expected).abs() < 1e-5, "{x} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn odd_rows_are_stored_as_by_the_oracle() {
+    let rows = [
+        vec![0.0; 20],
+        vec![-0.0, 1e-30, -1e-39, 0.0],
+        vec![3e38, -3e38, 1.0],
+        vec![f32::INFINITY, 1.0],
+        vec![1.0, f32::NAN],
+    ];
+    for row in rows {
+        for kind in [KvType::Q4, KvType::Q2, KvType::B1] {
+            let bits = agreed("store", |set| {
+                let mut data = AlignedVec::zeroed(KV_BLOCK * kind.row_bytes(row.len()));
+                let mut view = KvViewMut::new(kind, &mut data, KV_BLOCK, row.len());
+                set.store_kv(&mut view, 3, &row);
+                data.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>()
+            });
+            let stride = kind.stride(row.len());
+            let at = KV_BLOCK * stride + 2 * 3;
+            let scale = u16::from_ne_bytes([bits[at] as u8, bits[at + 1] as u8]);
+            let scale = half::bf16::from_bits(scale).to_f32();
+            for (i, expected) in oracle::packed_row(&row, kind.bits()).iter().enumerate() {
+                let byte = bits[3 * stride + i % stride] as u8;
+                let largest = (1 << kind.bits()) - 1;
+                let code = byte >> (kind.bits() * (i / stride)) & largest;
+                let found = f32::from(2 * code as i8 - largest as i8) * scale;
+                assert!(
+                    found == *expected || found.is_nan() && expected.is_nan(),
+                    "{found} for {expected}"
+                );
+            }
         }
     }
 }
@@ -382,10 +559,12 @@ proptest! {
         position in 0usize..1100,
         window in 1usize..200,
         slots in 4usize..8,
-        kinds in 0usize..5,
+        kinds in 0usize..KINDS.len(),
+        exact in proptest::option::of((0usize..16, 0usize..50)),
     ) {
+        let exact = exact.map(|(first, reach)| (4 * first, reach));
         let (kinds, slots) = (KINDS[kinds], slots * KV_BLOCK);
         let base = case(heads, head_dim, 0, 0);
-        check(&Case { kinds, slots, tokens, position, window, ..base });
+        check(&Case { kinds, slots, tokens, position, window, exact, ..base });
     }
 }

@@ -33,6 +33,7 @@ fn queries<'a>(
 ) -> Attend<'a> {
     let spec = call.spec;
     let layer = cache.layer(call.index);
+    let shape = &layer.shape;
     Attend {
         q: &q[kv_head * spec.group() * spec.head_dim..],
         q_stride: spec.q_width(),
@@ -42,14 +43,17 @@ fn queries<'a>(
         keys: layer.keys.head(kv_head),
         values: layer.values.head(kv_head),
         position: rows[0].position,
-        window: spec.window(call.index).unwrap_or(usize::MAX),
+        window: shape.window.unwrap_or(usize::MAX),
+        sinks: shape.sinks,
         scale: call.score_scale,
     }
 }
 
 /// Bytes of keys and values that a row reads, about.
-fn work(call: &LayerCall<'_>, row: &Row) -> usize {
-    let seen = row.position + 1 - call.spec.first_visible(call.index, row.position);
+fn work(call: &LayerCall<'_>, cache: &KvCache, row: &Row) -> usize {
+    let shape = &cache.layer(call.index).shape;
+    let window = shape.window.unwrap_or(usize::MAX);
+    let seen = (row.position + 1).min(window) + shape.sinks;
     row_work(seen, 2 * call.spec.q_width())
 }
 
@@ -65,10 +69,10 @@ fn by_spans(
     let of_head = |kv_head| queries(call, cache, call.rows, q, kv_head);
     let len = of_head(0).partial_len();
     let width = spec.kv_heads * len;
-    let (first, last) = of_head(0).spans(0).into_inner();
-    for start in (first..=last).step_by(SPANS_AT_ONCE) {
-        let count = (last + 1 - start).min(SPANS_AT_ONCE);
-        let merged = if start == first { 0 } else { width };
+    let (query, spans) = (of_head(0), of_head(0).spans(0));
+    for start in (0..spans).step_by(SPANS_AT_ONCE) {
+        let count = (spans - start).min(SPANS_AT_ONCE);
+        let merged = if start == 0 { 0 } else { width };
         let grid = Grid {
             rows: count,
             width,
@@ -77,11 +81,11 @@ fn by_spans(
             columns: Cuts::Every(len),
         };
         let partials = Tiles::new(&mut buffers.partials[merged..], grid, &mut claims[0]);
-        ctx.run(partials.len(), work(call, &call.rows[0]), &|part| {
+        ctx.run(partials.len(), work(call, cache, &call.rows[0]), &|part| {
             let (kv_head, span) = (part / count, part % count);
             let mut tile = partials.claim(span, kv_head);
             ctx.kernels
-                .attend_span(&of_head(kv_head), start + span, &mut tile);
+                .attend_span(&of_head(kv_head), query.span(0, start + span), &mut tile);
         });
         let (into, rest) = buffers.partials.split_at_mut(width);
         let more = rest
@@ -98,6 +102,15 @@ fn by_spans(
         .chunks_exact_mut(spec.group() * spec.head_dim);
     for (partial, out) in buffers.partials.chunks_exact(len).zip(out) {
         ctx.kernels.finish_spans(spec.head_dim, partial, out);
+        turn_back(ctx, cache, out);
+    }
+}
+
+/// Takes averages of turned values back to those of the values.
+fn turn_back(ctx: &Context<'_>, cache: &KvCache, row: &mut [f32]) {
+    if cache.options().values.is_packed() {
+        let heads = row.chunks_exact_mut(cache.head_dim());
+        heads.for_each(|head| ctx.kernels.rotate(head));
     }
 }
 
@@ -124,7 +137,8 @@ fn by_rows(
     let out = Tiles::new(buffers.attended, grid(q_width, width), a);
     let partials = Tiles::new(buffers.partials, grid(spec.kv_heads * len, len), b);
     let q = &*buffers.q;
-    let total = call.rows.iter().map(|row| work(call, row)).sum();
+    let work = |row: &Row| work(call, caches[row.sequence], row);
+    let total = call.rows.iter().map(work).sum();
     ctx.run(out.len(), total, &|part| {
         let kv_head = part / out.tile_rows();
         let block = out.tile_rows() - 1 - part % out.tile_rows();
@@ -135,11 +149,14 @@ fn by_rows(
         for rows in call.rows[range.clone()].chunk_by(follows) {
             let of_rows = done..done + rows.len();
             let q = &q[(range.start + done) * q_width..];
+            let cache = &*caches[rows[0].sequence];
+            let mut out = tile.some_rows(of_rows.clone());
             ctx.kernels.attend(
-                &queries(call, caches[rows[0].sequence], rows, q, kv_head),
-                &mut tile.some_rows(of_rows.clone()),
+                &queries(call, cache, rows, q, kv_head),
+                &mut out,
                 &mut partials.some_rows(of_rows),
             );
+            (0..rows.len()).for_each(|t| turn_back(ctx, cache, out.row(t)));
             done += rows.len();
         }
     });

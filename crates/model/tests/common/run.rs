@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onebit_kernels::{Executor, Kernels};
-use onebit_model::{KvCache, KvType, Model, ModelError, Row, Step, Workspace};
+use onebit_model::{KvCache, KvOptions, KvType, Model, ModelError, Row, Step, Workspace};
 
 /// Real threads, started anew for every region.
 pub(crate) struct Threads(pub(crate) usize);
@@ -66,8 +66,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    pub(crate) fn cache(&self, kind: KvType) -> KvCache {
-        KvCache::new(self.model.spec(), kind, kind, 128).unwrap()
+    pub(crate) fn cache(&self, kind: impl Into<KvOptions>) -> KvCache {
+        KvCache::new(self.model.spec(), kind, 128).unwrap()
     }
 
     /// Rows of several sequences; the logits of all of them.

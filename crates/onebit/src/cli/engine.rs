@@ -1,9 +1,9 @@
 //! Flags that decide how a model is loaded and computed.
 
-use super::{HubArgs, LaterArgs};
+use super::{HubArgs, KeepArgs, LaterArgs};
 use crate::exit;
 use clap::{Args, ValueEnum};
-use onebit_model::KvType;
+use onebit_model::{KvOptions, KvType};
 use onebit_runtime::MAX_THREADS;
 
 /// How the weights get into memory.
@@ -59,7 +59,7 @@ impl KvArg {
         match self {
             Self::Known(kind) => Ok(kind),
             Self::NotYet(name) => Err(exit::unsupported(format!(
-                "--kv {name} is not supported yet; known types are f32, f16 and q8"
+                "--kv {name} is not supported yet; known types are f32, f16, q8, q4, q2 and b1"
             ))),
         }
     }
@@ -75,11 +75,11 @@ pub fn parse_kv(text: &str) -> Result<KvArg, String> {
     }
     Ok(match text {
         "q8_0" | "int8" => KvArg::Known(KvType::Q8),
-        "q4" | "q4_0" | "int4" => KvArg::NotYet("q4"),
-        "q2" | "int2" => KvArg::NotYet("q2"),
-        "b1" | "int1" => KvArg::NotYet("b1"),
+        "q4_0" | "int4" => KvArg::Known(KvType::Q4),
+        "int2" => KvArg::Known(KvType::Q2),
+        "int1" => KvArg::Known(KvType::B1),
         "auto" => KvArg::NotYet("auto"),
-        _ => return Err("known types are f32, f16 and q8".to_owned()),
+        _ => return Err("known types are f32, f16, q8, q4, q2 and b1".to_owned()),
     })
 }
 
@@ -95,7 +95,7 @@ pub struct EngineArgs {
     /// Prompt tokens computed at once
     #[arg(short, long, value_name = "N", default_value = "256", value_parser = positive, help_heading = "Engine")]
     pub batch_size: usize,
-    /// Type of the key/value cache: f32, f16, q8 [default: f16]
+    /// Type of the key/value cache: f32, f16, q8, q4, q2, b1 [default: f16]
     #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
     pub kv: Option<KvArg>,
     /// Type of the keys, where it differs from --kv
@@ -104,6 +104,9 @@ pub struct EngineArgs {
     /// Type of the values, where it differs from --kv
     #[arg(long, alias = "cache-type-v", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
     pub kv_v: Option<KvArg>,
+    /// What the cache keeps.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// How the weights get into memory [default: mmap]
     #[arg(long, value_name = "HOW", conflicts_with_all = ["mmap", "no_mmap", "mlock"], help_heading = "Engine")]
     load: Option<Load>,
@@ -145,15 +148,15 @@ impl EngineArgs {
         }
     }
 
-    /// The types of keys and values.
+    /// How keys and values are stored.
     ///
     /// # Errors
     /// Exit code 4 for a type that is not built yet.
-    pub fn kv_types(&self) -> anyhow::Result<(KvType, KvType)> {
+    pub fn kv(&self) -> anyhow::Result<KvOptions> {
         let both = self.kv.unwrap_or(KvArg::Known(KvType::F16));
         let keys = self.kv_k.unwrap_or(both).known()?;
         let values = self.kv_v.unwrap_or(both).known()?;
-        Ok((keys, values))
+        Ok(self.keep.apply(KvOptions::new(keys, values)))
     }
 
     /// Refuses what the flags ask for and this version cannot do.
@@ -162,7 +165,7 @@ impl EngineArgs {
     /// Exit code 4, naming the flag.
     pub fn refuse_later(&self) -> anyhow::Result<()> {
         self.later.refuse()?;
-        self.kv_types()?;
+        self.kv()?;
         if self.load() == Load::Mlock {
             return Err(exit::unsupported(
                 "--load mlock (--mlock) is not supported yet; use mmap or heap",

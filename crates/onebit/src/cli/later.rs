@@ -6,10 +6,6 @@ use clap::Args;
 /// Flags that are refused with exit code 4.
 #[derive(Clone, Debug, Default, Args)]
 pub struct LaterArgs {
-    #[arg(long, value_name = "W", hide = true)]
-    window: Option<String>,
-    #[arg(long, value_name = "S", hide = true)]
-    sinks: Option<String>,
     #[arg(long, value_name = "SIZE", hide = true)]
     memory_limit: Option<String>,
     #[arg(long = "memory_limit_mb", value_name = "N", hide = true)]
@@ -23,8 +19,6 @@ impl LaterArgs {
     /// Exit code 4, naming the flag.
     pub fn refuse(&self) -> anyhow::Result<()> {
         let flags = [
-            ("--window", &self.window),
-            ("--sinks", &self.sinks),
             ("--memory-limit", &self.memory_limit),
             ("--memory_limit_mb", &self.memory_limit_mb),
         ];

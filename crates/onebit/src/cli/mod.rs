@@ -3,6 +3,7 @@
 mod engine;
 mod hub;
 mod ids;
+mod kv;
 mod later;
 mod prompt;
 mod sampling;
@@ -10,6 +11,7 @@ mod sampling;
 pub use engine::{Activations, EngineArgs, KvArg, Load, parse_kv};
 pub use hub::HubArgs;
 pub use ids::{IdList, parse_ids};
+pub use kv::KeepArgs;
 pub use later::LaterArgs;
 pub(crate) use prompt::{MAX_TEXT, read_text_file, read_text_stdin};
 pub use prompt::{Prompt, PromptArgs};

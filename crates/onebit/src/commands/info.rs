@@ -3,7 +3,7 @@
 mod report;
 mod text;
 
-use crate::cli::{HubArgs, KvArg, Load, parse_kv};
+use crate::cli::{HubArgs, KeepArgs, KvArg, Load, parse_kv};
 use crate::exit::{self, Code};
 use crate::source::Source;
 use crate::stdout;
@@ -25,6 +25,8 @@ pub struct InfoArgs {
     /// Type of the key/value cache of the memory plan: f32, f16, q8
     #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, default_value = "f16")]
     kv: KvArg,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,

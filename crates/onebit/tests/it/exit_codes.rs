@@ -83,20 +83,28 @@ fn unknown_flags_and_values_are_refused() {
 fn flags_of_later_versions_are_refused_by_name() {
     let model = fixture_arg(TINY.0);
     for (flag, value) in [
-        ("--window", "8"),
-        ("--sinks", "4"),
         ("--memory-limit", "1G"),
         ("--memory_limit_mb", "100"),
-        ("--kv", "q4"),
         ("--load", "mlock"),
     ] {
         onebit(&["run", &model, "--ids", "1", flag, value])
             .refused(4, &[flag, "not supported yet"]);
     }
-    onebit(&["run", &model, "--ids", "1", "--kv-cache-dtype", "int4"]).refused(4, &["--kv q4"]);
-    onebit(&["run", &model, "--ids", "1", "--cache-type-v", "int1"]).refused(4, &["--kv b1"]);
     onebit(&["run", &model, "--ids", "1", "--mlock"]).refused(4, &["mlock"]);
     onebit(&["info", "--shape", "2b4t", "--compare"]).refused(4, &["--shape"]);
+}
+
+#[test]
+fn caches_that_cannot_be() {
+    let model = fixture_arg(TINY.0);
+    for (flag, value, word) in [
+        ("--kv", "q3", "q4"),
+        ("--window", "0", "--window"),
+        ("--sinks", "65", "64"),
+        ("--kv-recent", "x", "--kv-recent"),
+    ] {
+        onebit(&["run", &model, "--ids", "1", flag, value]).refused(2, &[word]);
+    }
 }
 
 #[test]

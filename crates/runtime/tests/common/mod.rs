@@ -173,8 +173,7 @@ pub(crate) fn session(engine: &Engine, context: usize, batch: usize) -> Session 
     let options = SessionOptions {
         context,
         batch,
-        keys: KvType::F32,
-        values: KvType::F32,
+        kv: KvType::F32.into(),
         ..SessionOptions::new(engine.model().spec())
     };
     engine.session(options).unwrap()

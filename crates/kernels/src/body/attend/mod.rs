@@ -24,17 +24,22 @@
 //! prefill, whatever shares the batch, wherever the ring wraps, and whichever thread takes which span.
 //!
 //! A block of keys and values is read once for all queries at hand: up to 64 heads of consecutive
-//! positions. The scores are in [`scores`], the weighted sums in [`values`].
+//! positions. The scores are in [`scores`], the weighted sums in [`values`]. Rows of fewer than 8 bits
+//! are unpacked to int8, a block at a time, by [`room`], and from there on are int8 rows.
+//!
+//! Sinks outside of a query's window are a block of their own, the first.
 
+mod room;
 mod scores;
 mod softmax;
 mod values;
 
 use std::ops::Range;
 
-use crate::kv::{Attend, KV_BLOCK, KV_SPAN, KvBlock, KvType, MAX_HEAD_DIM};
+use crate::kv::{Attend, KV_BLOCK, KV_GROUP, KV_SPAN, KvBlock, KvType, MAX_HEAD_DIM};
 use crate::sets::Set;
 use crate::tiles::TileMut;
+use room::{Rooms, Sources};
 use scores::Codes;
 pub(crate) use softmax::{finish, merge};
 
@@ -94,34 +99,48 @@ pub(crate) fn attend_span<S: Set>(
     let at_once = (MAX_CODES / (a.padded_dim() * heads_at_once))
         .min(MAX_ROWS / heads_at_once)
         .max(1);
-    let sees = |t: &usize| a.spans(*t).contains(&span);
-    let Some(start) = (0..a.tokens).find(sees) else {
+    let Some(start) = (0..a.tokens).find(|t| a.sees(*t, span)) else {
         return;
     };
-    let end = (start..a.tokens).find(|t| !sees(t)).unwrap_or(a.tokens);
-    for first in (start..end).step_by(at_once) {
+    let end = (start..a.tokens).find(|t| !a.sees(*t, span));
+    let end = end.unwrap_or(a.tokens);
+    let mut rooms = Rooms::new(a);
+    let mut first = start;
+    while first < end {
+        let last = end.min(first + at_once).min(same_rows(a, first));
         for head in (0..a.heads).step_by(heads_at_once) {
             let queries = Queries {
                 a,
-                tokens: first..end.min(first + at_once),
+                tokens: first..last,
                 heads: head..a.heads.min(head + heads_at_once),
                 span,
             };
             // Clearing room for many queries would take long for a single one.
             let (mut few, mut many);
-            let room: &mut [i16] = match (a.keys.kind, queries.codes()) {
+            let room: &mut [i16] = match (a.keys.kind(), queries.codes()) {
                 (KvType::F32 | KvType::F16, _) => &mut [],
-                (KvType::Q8, 0..=FEW_CODES) => {
+                (_, 0..=FEW_CODES) => {
                     few = [0; FEW_CODES];
                     &mut few
                 }
-                (KvType::Q8, _) => {
+                _ => {
                     many = [0; MAX_CODES];
                     &mut many
                 }
             };
-            queries.run(s, room, &mut partials);
+            queries.run(s, room, &mut rooms, &mut partials);
         }
+        first = last;
+    }
+}
+
+/// The end of the queries from `first` on that read the same rows of a cache of fewer than 8 bits: those
+/// of a group.
+#[inline(always)]
+fn same_rows(a: &Attend<'_>, first: usize) -> usize {
+    match a.keys.kind().is_packed() || a.values.kind().is_packed() {
+        true => first + KV_GROUP - a.last(first) % KV_GROUP,
+        false => usize::MAX,
     }
 }
 
@@ -149,14 +168,20 @@ impl Queries<'_> {
     /// Where query `t` collects this span.
     #[inline(always)]
     fn base(&self, t: usize, partials: &Partials<'_, '_>) -> usize {
-        match *self.a.spans(t).start() == self.span {
+        match self.a.span(t, 0) == self.span {
             true => 0,
             false => partials.second,
         }
     }
 
     #[inline(always)]
-    fn run<S: Set>(&self, s: S, room: &mut [i16], partials: &mut Partials<'_, '_>) {
+    fn run<S: Set>(
+        &self,
+        s: S,
+        room: &mut [i16],
+        rooms: &mut Rooms,
+        partials: &mut Partials<'_, '_>,
+    ) {
         for t in self.tokens.clone() {
             let base = self.base(t, partials);
             for h in self.heads.clone() {
@@ -169,38 +194,57 @@ impl Queries<'_> {
         let last = self.a.last(self.tokens.end - 1) / KV_BLOCK;
         let first = self.a.first(self.tokens.start) / KV_BLOCK;
         let span = self.span * SPAN_BLOCKS;
+        let sources = Sources {
+            a: self.a,
+            query: self.a.last(self.tokens.start),
+            end: self.a.last(self.tokens.end - 1) + 1,
+        };
+        if span == 0 && self.a.sinks_before(self.tokens.end - 1) > 0 {
+            let seen = |t| 0..self.a.sinks_before(t);
+            self.block(s, 0, &sources, rooms, &codes, seen, partials);
+        }
         for block in first.max(span)..=last.min(span + SPAN_BLOCKS - 1) {
-            self.block(s, block, &codes, partials);
+            let seen = |t| self.used(t, block * KV_BLOCK);
+            self.block(s, block, &sources, rooms, &codes, seen, partials);
         }
     }
 
-    /// One block: queries that see all of it pass together, others one by one.
+    /// One block, of which query `t` sees `seen(t)`: queries that see all of it pass together, others one
+    /// by one.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of them are state of one loop"
+    )]
     #[inline(always)]
     fn block<S: Set>(
         &self,
         s: S,
         block: usize,
+        sources: &Sources<'_>,
+        rooms: &mut Rooms,
         codes: &Codes<'_>,
+        seen: impl Fn(usize) -> Range<usize>,
         partials: &mut Partials<'_, '_>,
     ) {
-        let rows = [self.a.keys.block(block), self.a.values.block(block)];
-        let next = self.a.keys.block(block + 1);
+        let Rooms { keys, values } = rooms;
+        let rows = [
+            sources.block(&self.a.keys, block, keys),
+            sources.block(&self.a.values, block, values),
+        ];
+        let ahead = sources.ahead(block);
         let mut t = self.tokens.start;
         let mut fresh = true;
         while t < self.tokens.end {
-            let used = self.used(t, block * KV_BLOCK);
+            let used = seen(t);
             let mut end = t + 1;
-            while used.len() == KV_BLOCK
-                && end < self.tokens.end
-                && self.used(end, block * KV_BLOCK) == used
-            {
+            while used.len() == KV_BLOCK && end < self.tokens.end && seen(end) == used {
                 end += 1;
             }
             if !used.is_empty() {
                 let pass = Pass {
                     queries: self,
                     rows,
-                    ahead: [rows[1].rows, next.rows],
+                    ahead,
                     codes,
                     used,
                 };
@@ -264,10 +308,10 @@ impl Pass<'_> {
         };
         let mut p = [[f32::NEG_INFINITY; KV_BLOCK]; T];
         let a = self.queries.a;
-        match a.keys.kind {
+        match a.keys.kind() {
             KvType::F32 => scores::f32(s, a, at, keys, self.used.clone(), for_scores, &mut p),
             KvType::F16 => scores::f16(s, a, at, keys, self.used.clone(), for_scores, &mut p),
-            KvType::Q8 => scores::q8(
+            _ => scores::q8(
                 s,
                 self.codes,
                 at,
@@ -289,10 +333,10 @@ impl Pass<'_> {
             rescale,
             partials,
         };
-        match a.values.kind {
+        match a.values.kind() {
             KvType::F32 => sums.f32(s, values, self.used.clone(), for_sums, &p),
             KvType::F16 => sums.f16(s, values, self.used.clone(), for_sums, &p),
-            KvType::Q8 => sums.q8(s, values, self.used.clone(), for_sums, &mut p),
+            _ => sums.q8(s, values, self.used.clone(), for_sums, &mut p),
         }
         T
     }

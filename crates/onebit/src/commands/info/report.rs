@@ -144,8 +144,7 @@ impl MemoryReport {
     fn new(model: &Model, args: &InfoArgs) -> anyhow::Result<Self> {
         let kv = args.kv.known()?;
         let defaults = SessionOptions {
-            keys: kv,
-            values: kv,
+            kv: args.keep.apply(kv.into()),
             ..SessionOptions::new(model.spec())
         };
         let options = args

@@ -1,16 +1,25 @@
 //! Keys and values of one sequence.
 
-use onebit_kernels::{AlignedVec, KV_BLOCK, Kernels, KvType, KvView, KvViewMut};
+mod options;
+mod plane;
+
+use onebit_kernels::{KV_BLOCK, Kernels};
 
 use crate::error::ModelError;
 use crate::spec::{MAX_POSITIONS, ModelSpec};
+pub use options::KvOptions;
+use options::LayerShape;
+pub(crate) use options::STORE_GROUP;
+use plane::Side;
 
 /// Keys and values of the tokens of one sequence, for every layer.
 ///
-/// Per layer and kv head the rows of consecutive positions lie next to each other. Memory comes zeroed from the operating
-/// system, so pages become resident only as the sequence grows.
+/// Per layer and kv head the rows of consecutive positions lie next to each other, in a ring where a
+/// window hides older ones. Memory comes zeroed from the operating system, so pages become resident
+/// only as the sequence grows.
 pub struct KvCache {
     layers: Box<[LayerKv]>,
+    options: KvOptions,
     kv_heads: usize,
     head_dim: usize,
     capacity: usize,
@@ -19,22 +28,16 @@ pub struct KvCache {
     pending: usize,
     /// Tokens that the sequence will have when the prompt in progress is complete.
     expected: usize,
+    /// One past the last position ever stored since the cache was empty.
+    top: usize,
 }
 
 /// Keys and values of one layer.
 #[derive(Clone)]
 pub(crate) struct LayerKv {
-    pub(crate) keys: Plane,
-    pub(crate) values: Plane,
-}
-
-/// The rows of all kv heads of one layer: per kv head a [`KvView`], where position `p` lives in slot `p % slots`.
-#[derive(Clone)]
-pub(crate) struct Plane {
-    kind: KvType,
-    head_dim: usize,
-    slots: usize,
-    data: AlignedVec<u8>,
+    pub(crate) shape: LayerShape,
+    pub(crate) keys: Side,
+    pub(crate) values: Side,
 }
 
 impl KvCache {
@@ -42,55 +45,67 @@ impl KvCache {
     ///
     /// # Errors
     /// [`ModelError::Spec`] when `spec` is not valid, [`ModelError::Capacity`] when `capacity` is 0 or beyond
-    /// [`MAX_POSITIONS`](crate::MAX_POSITIONS), [`ModelError::Memory`] when memory does not suffice.
+    /// [`MAX_POSITIONS`](crate::MAX_POSITIONS), [`ModelError::KvOption`] and [`ModelError::KvHead`] for options that
+    /// no cache of this shape can have, [`ModelError::Memory`] when memory does not suffice.
     pub fn new(
         spec: &ModelSpec,
-        keys: KvType,
-        values: KvType,
+        options: impl Into<KvOptions>,
         capacity: usize,
     ) -> Result<Self, ModelError> {
+        let options = options.into();
         spec.validate()?;
+        options.check(spec)?;
         if !(1..=MAX_POSITIONS).contains(&capacity) {
             return Err(ModelError::Capacity {
                 capacity,
                 max: MAX_POSITIONS,
             });
         }
-        if Self::bytes(spec, keys, values, capacity).is_none() {
-            return Err(ModelError::Memory { what: "KV cache" });
-        }
+        let memory = || ModelError::Memory { what: "KV cache" };
+        Self::bytes(spec, options, capacity).ok_or_else(memory)?;
         let capacity = capacity.next_multiple_of(KV_BLOCK);
-        let plane = |kind| Plane::new(kind, spec.kv_heads, spec.head_dim, capacity);
-        let layer = |_| {
+        let layer = |layer| {
+            let shape = LayerShape::new(spec, &options, layer, capacity)?;
+            let side = |kind| Side::new(kind, spec.kv_heads, spec.head_dim, &shape);
             Some(LayerKv {
-                keys: plane(keys)?,
-                values: plane(values)?,
+                keys: side(options.keys)?,
+                values: side(options.values)?,
+                shape,
             })
         };
         let layers = (0..spec.layers).map(layer).collect::<Option<_>>();
         Ok(Self {
-            layers: layers.ok_or(ModelError::Memory { what: "KV cache" })?,
+            layers: layers.ok_or_else(memory)?,
+            options,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
             capacity,
             len: 0,
             pending: 0,
             expected: 0,
+            top: 0,
         })
     }
 
-    /// Bytes that [`new`](Self::new) would reserve, `None` on overflow and where `spec` is not valid. Resident are only those of positions in use.
-    pub fn bytes(spec: &ModelSpec, keys: KvType, values: KvType, capacity: usize) -> Option<usize> {
+    /// Bytes that [`new`](Self::new) would reserve, `None` on overflow and where `spec` or an option is not valid.
+    /// Resident are only those of positions in use.
+    pub fn bytes(
+        spec: &ModelSpec,
+        options: impl Into<KvOptions>,
+        capacity: usize,
+    ) -> Option<usize> {
+        let options = options.into();
         spec.validate().ok()?;
-        let rows = spec
-            .layers
-            .checked_mul(spec.kv_heads)?
-            .checked_mul(capacity.checked_next_multiple_of(KV_BLOCK)?)?;
-        let row = keys
-            .row_bytes(spec.head_dim)
-            .checked_add(values.row_bytes(spec.head_dim))?;
-        rows.checked_mul(row)
-            .filter(|&bytes| isize::try_from(bytes).is_ok())
+        options.check(spec).ok()?;
+        let mut bytes = 0usize;
+        for layer in 0..spec.layers {
+            let shape = LayerShape::new(spec, &options, layer, capacity)?;
+            for kind in [options.keys, options.values] {
+                let side = Side::bytes(kind, spec.kv_heads, spec.head_dim, &shape)?;
+                bytes = bytes.checked_add(side)?;
+            }
+        }
+        Some(bytes).filter(|&bytes| isize::try_from(bytes).is_ok())
     }
 
     /// Tokens stored; the next row of the sequence has this position.
@@ -108,20 +123,27 @@ impl KvCache {
         self.capacity
     }
 
-    /// Storage type of the keys.
-    pub fn key_type(&self) -> KvType {
-        self.layers[0].keys.kind
+    /// How keys and values are stored.
+    pub fn options(&self) -> &KvOptions {
+        &self.options
     }
 
-    /// Storage type of the values.
-    pub fn value_type(&self) -> KvType {
-        self.layers[0].values.kind
-    }
-
-    /// Forgets all tokens from position `len` on; nothing happens when there are none.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        self.expected = self.expected.min(len);
+    /// Forgets the tokens from position `len` on, and returns how many are left: `len`, all where there are fewer, or none where rows
+    /// that the next query needs have been replaced since: in rings, old tokens cannot be gone back to.
+    pub fn truncate(&mut self, len: usize) -> usize {
+        let holds = |layer: &LayerKv| layer.shape.holds(len, self.top, layer.is_packed());
+        if len < self.len {
+            self.len = if self.layers.iter().all(holds) {
+                len
+            } else {
+                0
+            };
+        }
+        if self.len == 0 {
+            self.top = 0;
+        }
+        self.expected = self.expected.min(self.len);
+        self.len
     }
 
     /// Announces that a prompt up to `len` tokens (those stored already included) follows, in one step or several.
@@ -145,14 +167,20 @@ impl KvCache {
     /// When memory does not suffice for another cache of this capacity.
     pub fn fork(&self) -> Self {
         let layers = self.layers.iter().map(|layer| LayerKv {
-            keys: layer.keys.fork(self.len),
-            values: layer.values.fork(self.len),
+            shape: layer.shape,
+            keys: layer.keys.fork(self.top),
+            values: layer.values.fork(self.top),
         });
         Self {
             layers: layers.collect(),
             pending: 0,
             ..*self
         }
+    }
+
+    /// Elements of one head.
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
     }
 
     /// Whether the cache was made for the shape of `spec`.
@@ -179,6 +207,7 @@ impl KvCache {
     /// Makes the announced positions count.
     pub(crate) fn commit(&mut self) {
         self.len += std::mem::take(&mut self.pending);
+        self.top = self.top.max(self.len);
     }
 
     pub(crate) fn layer(&self, layer: usize) -> &LayerKv {
@@ -200,67 +229,21 @@ impl KvCache {
     }
 }
 
-impl Plane {
-    fn new(kind: KvType, kv_heads: usize, head_dim: usize, slots: usize) -> Option<Self> {
-        let data = AlignedVec::try_zeroed(kv_heads * slots * kind.row_bytes(head_dim))?;
-        Some(Self {
-            kind,
-            head_dim,
-            slots,
-            data,
-        })
+impl LayerKv {
+    fn is_packed(&self) -> bool {
+        self.keys.kind().is_packed() || self.values.kind().is_packed()
     }
 
-    fn head_bytes(&self) -> usize {
-        self.slots * self.kind.row_bytes(self.head_dim)
-    }
-
-    /// What the kernels see of one kv head.
-    pub(crate) fn head(&self, kv_head: usize) -> KvView<'_> {
-        let bytes = self.head_bytes();
-        KvView::new(
-            self.kind,
-            &self.data[kv_head * bytes..][..bytes],
-            self.slots,
-            self.head_dim,
-        )
-    }
-
-    fn store(&mut self, kernels: &Kernels, position: usize, row: &[f32]) {
-        let head_bytes = self.head_bytes();
-        let heads = self.data.chunks_exact_mut(head_bytes);
-        for (head, x) in heads.zip(row.chunks_exact(self.head_dim)) {
-            let mut view = KvViewMut::new(self.kind, head, self.slots, self.head_dim);
-            kernels.store_kv(&mut view, position, x);
-        }
-    }
-
-    fn fork(&self, len: usize) -> Self {
-        let mut data = AlignedVec::zeroed(self.data.len());
-        let (head_bytes, used) = (self.head_bytes(), len.min(self.slots));
-        let (row, all) = (
-            self.kind.stride(self.head_dim),
-            self.kind.row_bytes(self.head_dim),
-        );
-        for (to, from) in data
-            .chunks_exact_mut(head_bytes)
-            .zip(self.data.chunks_exact(head_bytes))
-        {
-            let (to_rows, to_scales) = to.split_at_mut(self.slots * row);
-            let (rows, scales) = from.split_at(self.slots * row);
-            to_rows[..used * row].copy_from_slice(&rows[..used * row]);
-            let scales = &scales[..used * (all - row)];
-            to_scales[..scales.len()].copy_from_slice(scales);
-        }
-        Self { data, ..*self }
+    /// Whether rows must be stored, and attended from, [`STORE_GROUP`] positions at a time.
+    pub(crate) fn wraps(&self, capacity: usize) -> bool {
+        self.shape.wraps(capacity, self.is_packed())
     }
 }
 
 impl std::fmt::Debug for KvCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KvCache")
-            .field("keys", &self.key_type())
-            .field("values", &self.value_type())
+            .field("options", &self.options)
             .field("len", &self.len)
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()

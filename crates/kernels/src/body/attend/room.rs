@@ -1,0 +1,127 @@
+//! The rows of a block, as they are or unpacked to int8.
+
+use crate::body::packed::{from_bf16, unpack, widening};
+use crate::kv::{Attend, KV_BLOCK, KvBlock, KvExact, KvSide, MAX_PACKED_HEAD_DIM};
+
+/// Bytes past the last row that unpacking may write.
+const SLACK: usize = 128;
+
+/// A block of unpacked rows.
+pub(super) struct Room {
+    codes: [u8; KV_BLOCK * MAX_PACKED_HEAD_DIM + SLACK],
+    scales: [f32; KV_BLOCK],
+}
+
+/// Room for keys and values, where they need it.
+pub(super) struct Rooms {
+    pub(super) keys: Option<Room>,
+    pub(super) values: Option<Room>,
+}
+
+impl Rooms {
+    #[inline(always)]
+    pub(super) fn new(a: &Attend<'_>) -> Self {
+        let room = |side: &KvSide<'_>| {
+            side.kind().is_packed().then_some(Room {
+                codes: [0; KV_BLOCK * MAX_PACKED_HEAD_DIM + SLACK],
+                scales: [0.0; KV_BLOCK],
+            })
+        };
+        Self {
+            keys: room(&a.keys),
+            values: room(&a.values),
+        }
+    }
+}
+
+/// Where queries that read the same rows find them.
+pub(super) struct Sources<'a> {
+    pub(super) a: &'a Attend<'a>,
+    /// Position of one of the queries.
+    pub(super) query: usize,
+    /// The position after the last one that any of them sees.
+    pub(super) end: usize,
+}
+
+impl<'a> Sources<'a> {
+    /// The rows of a block: in place, or unpacked into `room`.
+    #[inline(always)]
+    pub(super) fn block<'r>(
+        &self,
+        side: &KvSide<'a>,
+        block: usize,
+        room: &'r mut Option<Room>,
+    ) -> KvBlock<'r>
+    where
+        'a: 'r,
+    {
+        let rows = side.rows.block(block);
+        let Some(room) = room else { return rows };
+        let start = block * KV_BLOCK;
+        let end = (self.end - start).min(KV_BLOCK);
+        let d = self.a.head_dim;
+        let (first, recent) = match &side.exact {
+            Some(exact) => {
+                let recent = exact.from(self.query).saturating_sub(start).min(end);
+                (first_rows(exact, block).min(recent), recent)
+            }
+            None => (0, end),
+        };
+        let bits = side.kind().bits();
+        let narrow = 1.0 / f32::from(widening(bits));
+        for j in first..recent {
+            unpack(
+                bits,
+                &rows.rows[j * rows.stride..],
+                d,
+                &mut room.codes[j * d..],
+            );
+            let scale = rows.raw_scales.as_chunks().0[j];
+            room.scales[j] = from_bf16(u16::from_ne_bytes(scale)) * narrow;
+        }
+        // Unpacking writes past a row, so the rows after it come after it.
+        if let Some(exact) = &side.exact {
+            copy(exact.recent.block(block), recent..end, d, room);
+            if let Some(rows) = &exact.first {
+                copy(rows.block(0), 0..first, d, room);
+            }
+        }
+        KvBlock {
+            rows: &room.codes[..KV_BLOCK * d],
+            stride: d,
+            scales: Some(&room.scales),
+            raw_scales: &[],
+        }
+    }
+
+    /// What to ask for while the scores and the sums of a block are taken: the values, and the next keys;
+    /// of rows to be unpacked those of the next block.
+    #[inline(always)]
+    pub(super) fn ahead(&self, block: usize) -> [&'a [u8]; 2] {
+        let (keys, values) = (&self.a.keys.rows, &self.a.values.rows);
+        match self.a.keys.kind().is_packed() || self.a.values.kind().is_packed() {
+            true => [keys.block(block + 1).rows, values.block(block + 1).rows],
+            false => [values.block(block).rows, keys.block(block + 1).rows],
+        }
+    }
+}
+
+/// How many of the block's rows are first rows.
+#[inline(always)]
+fn first_rows(exact: &KvExact<'_>, block: usize) -> usize {
+    match (block, &exact.first) {
+        (0, Some(rows)) => rows.slots(),
+        _ => 0,
+    }
+}
+
+/// Copies int8 rows with their scales.
+#[inline(always)]
+fn copy(from: KvBlock<'_>, rows: std::ops::Range<usize>, d: usize, room: &mut Room) {
+    let bytes = rows.start * d..rows.end * d;
+    room.codes[bytes.clone()].copy_from_slice(&from.rows[bytes]);
+    let scales = from.raw_scales.as_chunks::<4>().0;
+    for j in rows {
+        room.scales[j] = f32::from_ne_bytes(scales[j]);
+    }
+}
