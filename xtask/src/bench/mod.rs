@@ -2,6 +2,7 @@
 
 mod cases;
 mod kernels;
+mod kv;
 mod series;
 mod work;
 
@@ -18,11 +19,14 @@ pub(crate) struct BenchArgs {
 enum What {
     /// Each kernel alone: GB/s, operations per second, and the share of what this CPU reads and multiplies in the same run.
     Kernels(kernels::KernelsArgs),
+    /// Each type of the key/value cache: its bytes, and the perplexity and divergence it costs on a text.
+    Kv(kv::KvArgs),
 }
 
 /// Runs what was asked for.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Kernels(args) => kernels::run(args),
+        What::Kv(args) => kv::run(args),
     }
 }
