@@ -9,8 +9,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles, Tokenizer,
-    default_threads,
+    ChatTemplate, Engine, MemoryLog, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles,
+    Tokenizer, default_threads,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub session: SessionOptions,
     /// Seconds from the open to here.
     pub load_s: f64,
+    /// What each phase took, where that was asked for.
+    pub memory: MemoryLog,
     text: Option<(Tokenizer, Option<ChatTemplate>)>,
 }
 
@@ -33,6 +35,18 @@ impl Loaded {
     /// # Errors
     /// What is wrong with the flags or the model.
     pub fn new(model: Option<&Path>, args: &EngineArgs) -> anyhow::Result<Self> {
+        Self::measured(model, args, MemoryLog::off())
+    }
+
+    /// The same, and records the phase `open` in the log.
+    ///
+    /// # Errors
+    /// As [`Loaded::new`].
+    pub fn measured(
+        model: Option<&Path>,
+        args: &EngineArgs,
+        mut memory: MemoryLog,
+    ) -> anyhow::Result<Self> {
         args.refuse_later()?;
         let (keys, values) = args.kv_types()?;
         let kernels = kernels(args.kernels.as_deref())?;
@@ -42,6 +56,9 @@ impl Loaded {
             .with_context(|| source.to_string())?;
         let model = Arc::new(model.with_activations(args.activations.into())?);
         note_fixed_activations(&model, args.activations);
+        let opened = start.elapsed();
+        memory.end("open");
+        let start = Instant::now();
         let text = text_parts(&model)?;
         let session = SessionOptions {
             batch: args.batch_size,
@@ -59,7 +76,8 @@ impl Loaded {
         Ok(Self {
             engine: Engine::new(model, kernels, Arc::new(pool)),
             session,
-            load_s: start.elapsed().as_secs_f64(),
+            load_s: (opened + start.elapsed()).as_secs_f64(),
+            memory,
             text,
         })
     }

@@ -72,6 +72,7 @@ mod generate;
 mod guard;
 mod llama_class;
 mod memory;
+mod memory_log;
 #[allow(unsafe_code, reason = "calls into the operating system")]
 mod os;
 #[allow(unsafe_code, reason = "lends a job to threads that outlive it")]
@@ -90,10 +91,16 @@ pub use conversation::Conversation;
 pub use defaults::{SamplingOverrides, eos_tokens};
 pub use engine::Engine;
 pub use error::{ErrorKind, RuntimeError};
-pub use generate::{GenerateOptions, Generation, Output, Piece, StopReason, generate};
+pub use generate::{
+    GenerateOptions, Generation, Output, Piece, StopReason, generate, generate_in_phases,
+};
 pub use guard::in_guard;
 pub use memory::{MemoryItem, MemoryKind, MemoryPlan};
-pub use os::{ProcessMemory, default_threads, process_memory, reset_peak, survive_file_size_limit};
+pub use memory_log::{MemoryLog, PhaseMemory};
+pub use os::{
+    CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
+    process_memory, read_process, reset_peak, survive_file_size_limit,
+};
 pub use pool::{MAX_THREADS, Pool};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};

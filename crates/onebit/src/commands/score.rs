@@ -9,6 +9,7 @@ use crate::load::Loaded;
 use crate::{interrupt, stdout};
 use clap::Args;
 use logits::LogitsFile;
+use onebit_runtime::MemoryLog;
 use report::Report;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -48,7 +49,12 @@ pub struct ScoreArgs {
 pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
     let interrupt = interrupt::install()?;
-    let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
+    let log = if args.json {
+        MemoryLog::new()
+    } else {
+        MemoryLog::off()
+    };
+    let mut loaded = Loaded::measured(args.model.as_deref(), &args.engine, log)?;
     let ids = ids(&args, &loaded)?;
     if ids.is_empty() {
         return Err(exit::request(
@@ -67,6 +73,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
     let mut options = loaded.session;
     options.logits_rows = LOGITS_ROWS;
     let mut session = loaded.engine.session(options)?;
+    loaded.memory.end("load");
     let start = Instant::now();
     let log_probs = session.score(&ids, |_, row| {
         failed = out.as_mut().and_then(|out| out.push(row).err());
@@ -76,6 +83,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
         }
     })?;
     let seconds = start.elapsed().as_secs_f64();
+    loaded.memory.end("score");
     if let Some(error) = failed {
         return Err(error);
     }

@@ -11,6 +11,7 @@ mod files;
 mod hub;
 mod info;
 mod interrupt;
+mod memory;
 mod run;
 mod score;
 mod tokenize;
