@@ -80,6 +80,7 @@ mod pool;
 mod rng;
 pub mod sampling;
 mod session;
+mod shapes;
 mod stop;
 mod stream;
 mod text_files;
@@ -95,7 +96,10 @@ pub use generate::{
     GenerateOptions, Generation, Output, Piece, StopReason, generate, generate_in_phases,
 };
 pub use guard::in_guard;
-pub use memory::{MemoryItem, MemoryKind, MemoryPlan};
+pub use memory::{
+    Budget, BudgetSource, DoesNotFit, MemoryItem, MemoryKind, MemoryParts, MemoryPlan, Open, fit,
+    format_size, largest_contexts, parse_size,
+};
 pub use memory_log::{MemoryLog, PhaseMemory};
 pub use os::{
     CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
@@ -105,6 +109,7 @@ pub use pool::{MAX_THREADS, Pool};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Position, Session, SessionOptions, WeightReads};
+pub use shapes::{Encoding, Shape, ShapeTensor, Stored, TensorShape};
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use text_files::TextFiles;
