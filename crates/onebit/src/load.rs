@@ -2,6 +2,7 @@
 
 use crate::cli::{Activations, EngineArgs};
 use crate::exit;
+use crate::fit;
 use crate::note;
 use crate::source::Source;
 use anyhow::Context;
@@ -48,9 +49,10 @@ impl Loaded {
         mut memory: MemoryLog,
     ) -> anyhow::Result<Self> {
         args.refuse_later()?;
-        let (keys, values) = args.kv_types()?;
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model, &args.hub)?;
+        let budget = args.memory.budget();
+        fit::check_heap(&source, args.load(), &budget)?;
         let start = Instant::now();
         let model = Model::from_file(Arc::new(source.open(args.load())?))
             .with_context(|| source.to_string())?;
@@ -59,17 +61,8 @@ impl Loaded {
         let opened = start.elapsed();
         memory.end("open");
         let start = Instant::now();
+        let session = fit::session(&model, args, &budget)?;
         let text = text_parts(&model)?;
-        let session = SessionOptions {
-            batch: args.batch_size,
-            keys,
-            values,
-            ..SessionOptions::new(model.spec())
-        };
-        let session = match args.ctx_size {
-            Some(context) => session.context(context, model.spec()),
-            None => session,
-        };
         warn_beyond_training(&model, &session);
         let threads = args.threads.unwrap_or_else(default_threads);
         let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;

@@ -2,7 +2,10 @@
 
 mod cases;
 mod kernels;
+mod measure;
+mod memory;
 mod series;
+mod soak;
 mod work;
 
 use clap::{Args, Subcommand};
@@ -18,11 +21,17 @@ pub(crate) struct BenchArgs {
 enum What {
     /// Each kernel alone: GB/s, operations per second, and the share of what this CPU reads and multiplies in the same run.
     Kernels(kernels::KernelsArgs),
+    /// Planned and measured memory of runs that fill their context, in every combination of the settings given.
+    Memory(memory::MemoryArgs),
+    /// Whether memory grows with the number of generations.
+    Soak(soak::SoakArgs),
 }
 
 /// Runs what was asked for.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Kernels(args) => kernels::run(args),
+        What::Memory(args) => memory::run(args),
+        What::Soak(args) => soak::run(args),
     }
 }

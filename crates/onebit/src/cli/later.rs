@@ -10,10 +10,6 @@ pub struct LaterArgs {
     window: Option<String>,
     #[arg(long, value_name = "S", hide = true)]
     sinks: Option<String>,
-    #[arg(long, value_name = "SIZE", hide = true)]
-    memory_limit: Option<String>,
-    #[arg(long = "memory_limit_mb", value_name = "N", hide = true)]
-    memory_limit_mb: Option<String>,
 }
 
 impl LaterArgs {
@@ -22,12 +18,7 @@ impl LaterArgs {
     /// # Errors
     /// Exit code 4, naming the flag.
     pub fn refuse(&self) -> anyhow::Result<()> {
-        let flags = [
-            ("--window", &self.window),
-            ("--sinks", &self.sinks),
-            ("--memory-limit", &self.memory_limit),
-            ("--memory_limit_mb", &self.memory_limit_mb),
-        ];
+        let flags = [("--window", &self.window), ("--sinks", &self.sinks)];
         match flags.iter().find(|(_, value)| value.is_some()) {
             Some((flag, _)) => Err(exit::unsupported(format!("{flag} is not supported yet"))),
             None => Ok(()),

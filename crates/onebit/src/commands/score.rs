@@ -46,8 +46,9 @@ pub struct ScoreArgs {
 }
 
 /// Does it.
-pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
+pub(crate) fn run(mut args: ScoreArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
+    args.engine.logits_rows = LOGITS_ROWS;
     let interrupt = interrupt::install()?;
     let log = if args.json {
         MemoryLog::new()
@@ -70,9 +71,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
         .map(|path| LogitsFile::create(path, ids.len(), vocab))
         .transpose()?;
     let mut failed = None;
-    let mut options = loaded.session;
-    options.logits_rows = LOGITS_ROWS;
-    let mut session = loaded.engine.session(options)?;
+    let mut session = loaded.engine.session(loaded.session)?;
     loaded.memory.end("load");
     let start = Instant::now();
     let log_probs = session.score(&ids, |_, row| {

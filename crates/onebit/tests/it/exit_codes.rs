@@ -85,8 +85,6 @@ fn flags_of_later_versions_are_refused_by_name() {
     for (flag, value) in [
         ("--window", "8"),
         ("--sinks", "4"),
-        ("--memory-limit", "1G"),
-        ("--memory_limit_mb", "100"),
         ("--kv", "q4"),
         ("--load", "mlock"),
     ] {
@@ -96,7 +94,6 @@ fn flags_of_later_versions_are_refused_by_name() {
     onebit(&["run", &model, "--ids", "1", "--kv-cache-dtype", "int4"]).refused(4, &["--kv q4"]);
     onebit(&["run", &model, "--ids", "1", "--cache-type-v", "int1"]).refused(4, &["--kv b1"]);
     onebit(&["run", &model, "--ids", "1", "--mlock"]).refused(4, &["mlock"]);
-    onebit(&["info", "--shape", "2b4t", "--compare"]).refused(4, &["--shape"]);
 }
 
 #[test]

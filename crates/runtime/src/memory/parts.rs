@@ -12,16 +12,18 @@ use crate::session::SessionOptions;
 use crate::shapes::{Encoding, Shape, ShapeTensor, TensorShape};
 use crate::text_files::TOKENIZER;
 
-/// Bytes that a loaded tokenizer takes per byte of its `tokenizer.json`, at its peak and as measured with vocabularies of
-/// 2,000 to 128,000 tokens.
-const TOKENIZER_FACTOR: u64 = 14;
+/// Bytes that a loaded tokenizer takes per byte of its `tokenizer.json`, as measured with vocabularies of 2,000 to 152,000
+/// tokens.
+const TOKENIZER_KEPT: u64 = 9;
+/// The same for what the heap has grown to once it is loaded; the session is made in what was freed of it.
+const TOKENIZER_LOADING: u64 = 18;
 /// Bytes of `tokenizer.json` per entry of the vocabulary, where there is no file yet.
 const TOKENIZER_ENTRY: u64 = 64;
 
 /// Pages of the program and of the C library, as they are mapped by the time that a model has run.
-const PROGRAM: u64 = 6 << 20;
-/// What the process owns besides: its heap at the start, the index of the file, stacks.
-const HEAP: u64 = 1 << 20;
+const PROGRAM: u64 = 19 << 19;
+/// What the process owns besides: its heap at the start, and stacks.
+const HEAP: u64 = 3 << 18;
 /// What the index of a file takes per tensor.
 const INDEX_ENTRY: u64 = 1 << 10;
 
@@ -120,14 +122,17 @@ impl MemoryParts {
             kind,
         };
         let own = MemoryKind::Anonymous;
+        let (kv, scratch) = (self.kv_bytes(options)?, self.scratch_bytes(options)?);
+        let tokenizer = TokenizerBytes::of_file(self.tokenizer);
         let items = [
             whole("layers", self.weights.layers as u64, self.stored),
             self.embeddings(options),
             whole("head", self.weights.head as u64, self.stored),
             whole("header and texts", self.rest, self.stored),
-            whole("kv cache", self.kv_bytes(options)?, own),
-            whole("scratch", self.scratch_bytes(options)?, own),
-            whole("tokenizer", tokenizer_bytes(self.tokenizer), own),
+            whole("kv cache", kv, own),
+            whole("scratch", scratch, own),
+            whole("tokenizer", tokenizer.kept, own),
+            whole("freed heap", tokenizer.freed_beside(kv + scratch), own),
             whole("program", PROGRAM, MemoryKind::File),
             whole("heap and stacks", HEAP + self.tensors * INDEX_ENTRY, own),
         ];
@@ -169,9 +174,28 @@ impl MemoryParts {
     }
 }
 
-/// Memory of a tokenizer whose `tokenizer.json` has `file` bytes.
-fn tokenizer_bytes(file: u64) -> u64 {
-    file * TOKENIZER_FACTOR
+/// Memory of a tokenizer.
+#[derive(Clone, Copy)]
+struct TokenizerBytes {
+    /// What it takes.
+    kept: u64,
+    /// What the heap has grown to when it is loaded.
+    loading: u64,
+}
+
+impl TokenizerBytes {
+    /// Of one whose `tokenizer.json` has `file` bytes.
+    fn of_file(file: u64) -> Self {
+        Self {
+            kept: file * TOKENIZER_KEPT,
+            loading: file * TOKENIZER_LOADING,
+        }
+    }
+
+    /// What stays in the heap unused when a session of `session` bytes has been made in it.
+    fn freed_beside(&self, session: u64) -> u64 {
+        self.loading.saturating_sub(self.kept + session)
+    }
 }
 
 fn addressable(what: &'static str, bytes: Option<usize>) -> Result<u64, RuntimeError> {
