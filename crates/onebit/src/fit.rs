@@ -80,7 +80,12 @@ fn tell(parts: &MemoryParts, chosen: &SessionOptions, budget: &Budget) -> anyhow
 fn explain(refusal: &DoesNotFit) -> String {
     let limit = limit_name(&refusal.budget);
     let fits = refusal.nearest.iter().map(flags);
-    let more = |bytes: u64| format!("--memory-limit {}M", bytes.div_ceil(1_000_000));
+    let more = |bytes| {
+        format!(
+            "--memory-limit {}M",
+            Budget::least(bytes).div_ceil(1_000_000)
+        )
+    };
     let all: Vec<String> = fits.chain([more(refusal.needed)]).collect();
     let would = match refusal.nearest.is_empty() {
         true => format!(

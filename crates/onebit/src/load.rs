@@ -51,8 +51,7 @@ impl Loaded {
         args.refuse_later()?;
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model, &args.hub)?;
-        let budget = args.memory.budget();
-        fit::check_heap(&source, args.load(), &budget)?;
+        fit::check_heap(&source, args.load(), &args.memory.budget())?;
         let start = Instant::now();
         let model = Model::from_file(Arc::new(source.open(args.load())?))
             .with_context(|| source.to_string())?;
@@ -61,7 +60,7 @@ impl Loaded {
         let opened = start.elapsed();
         memory.end("open");
         let start = Instant::now();
-        let session = fit::session(&model, args, &budget)?;
+        let session = fit::session(&model, args, &args.memory.budget())?;
         let text = text_parts(&model)?;
         warn_beyond_training(&model, &session);
         let threads = args.threads.unwrap_or_else(default_threads);

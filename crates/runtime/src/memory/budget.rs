@@ -1,7 +1,7 @@
 //! How much memory a process may have.
 
 use super::{MemoryKind, MemoryPlan};
-use crate::os::{Headroom, headroom, process_memory};
+use crate::os::{Headroom, default_threads, headroom, process_memory};
 
 /// Who sets a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -31,7 +31,20 @@ pub struct Budget {
     pub allocatable: Option<u64>,
 }
 
+/// What a plan may be wrong by at most, for the limit to hold: so many bytes, and this part of the plan.
+const MARGIN: (u64, u64) = (2 << 20, 64);
+/// What is allocated besides what is planned, such as the stacks of threads.
+const ALLOCATION_SLACK: u64 = 16 << 20;
+/// Addresses that a thread takes: its stack, and what the C library reserves for its allocations.
+const THREAD_ADDRESSES: u64 = 66 << 20;
+
 impl Budget {
+    /// The least limit that holds a plan of `bytes`.
+    pub fn least(bytes: u64) -> u64 {
+        let (fixed, part) = MARGIN;
+        bytes.saturating_add(fixed + bytes / part)
+    }
+
     /// A limit that somebody asked for; those on allocations hold beside it.
     pub fn asked(bytes: u64) -> Self {
         Self::new(Some(bytes), headroom(), 0)
@@ -46,11 +59,21 @@ impl Budget {
 
     /// `now` is what the process has already.
     fn new(asked: Option<u64>, left: Headroom, now: u64) -> Self {
-        let allocatable = [left.addresses, left.data].into_iter().flatten().min();
+        // One thread more waits for signals.
+        let threads = (default_threads() as u64 + 1) * THREAD_ADDRESSES;
+        let addresses = left.addresses.map(|left| left.saturating_sub(threads));
+        let allocatable = [addresses, left.data].into_iter().flatten().min();
         let found = |left: Option<u64>, source| Some((left?.saturating_add(now), source));
         let system = [
             found(left.machine, BudgetSource::Machine),
             found(left.cgroup, BudgetSource::Cgroup),
+        ];
+        // What this process has of files that others read before is not charged to the group, but may be one day.
+        let [machine, group] = system;
+        let limit = left.cgroup_limit.unwrap_or(u64::MAX);
+        let system = [
+            machine,
+            group.map(|(bytes, source)| (bytes.min(limit), source)),
         ];
         let tightest = system.into_iter().flatten().min_by_key(|(bytes, _)| *bytes);
         let (resident, source) = match asked {
@@ -64,16 +87,21 @@ impl Budget {
         }
     }
 
-    /// Whether a plan stays within it.
+    /// Whether a plan stays within it, with a margin for what the plan does not know.
     pub fn holds(&self, plan: &MemoryPlan) -> bool {
-        let own = plan.of_kind(MemoryKind::Anonymous);
-        plan.total() <= self.resident && self.allocatable.is_none_or(|most| own <= most)
+        self.holds_bytes(plan.total(), plan)
     }
 
     /// Whether the memory that no file backs stays within it: what must hold even where weights may be read again and again.
     pub fn holds_own(&self, plan: &MemoryPlan) -> bool {
+        self.holds_bytes(plan.of_kind(MemoryKind::Anonymous), plan)
+    }
+
+    fn holds_bytes(&self, resident: u64, plan: &MemoryPlan) -> bool {
         let own = plan.of_kind(MemoryKind::Anonymous);
-        own <= self.resident && self.allocatable.is_none_or(|most| own <= most)
+        let allocated = own.saturating_add(ALLOCATION_SLACK);
+        Self::least(resident) <= self.resident
+            && self.allocatable.is_none_or(|most| allocated <= most)
     }
 }
 
@@ -84,20 +112,24 @@ mod tests {
 
     #[test]
     fn the_tightest_limit_counts() {
+        const M: u64 = 1 << 20;
         let left = Headroom {
-            machine: Some(1000),
-            cgroup: Some(600),
-            addresses: Some(500),
-            data: Some(400),
+            machine: Some(1000 * M),
+            cgroup: Some(600 * M),
+            cgroup_limit: Some(700 * M),
+            addresses: Some(500_000 * M),
+            data: Some(416 * M),
         };
-        let budget = Budget::new(None, left, 50);
+        let budget = Budget::new(None, left, 52 * M);
         assert_eq!(
             (budget.resident, budget.source),
-            (650, BudgetSource::Cgroup)
+            (652 * M, BudgetSource::Cgroup)
         );
-        assert_eq!(budget.allocatable, Some(400));
+        assert_eq!(budget.allocatable, Some(416 * M));
         let asked = Budget::new(Some(300), left, 50);
         assert_eq!((asked.resident, asked.source), (300, BudgetSource::Asked));
+        let cached = Budget::new(None, left, 150 * M);
+        assert_eq!(cached.resident, 700 * M);
         let unknown = Budget::new(None, Headroom::default(), 50);
         assert_eq!(unknown.source, BudgetSource::Unknown);
 
@@ -113,8 +145,10 @@ mod tests {
                 item(MemoryKind::Anonymous, own),
             ],
         };
-        assert!(budget.holds(&plan(250, 400)) && !budget.holds(&plan(251, 400)));
-        assert!(!budget.holds(&plan(0, 401)) && !budget.holds_own(&plan(0, 401)));
-        assert!(budget.holds_own(&plan(9999, 400)) && unknown.holds(&plan(1 << 60, 1 << 60)));
+        // 640 MiB, a 64th of them, and 2 MiB.
+        assert!(budget.holds(&plan(240 * M, 400 * M)) && !budget.holds(&plan(241 * M, 400 * M)));
+        assert!(!budget.holds(&plan(0, 401 * M)) && !budget.holds_own(&plan(0, 401 * M)));
+        assert!(budget.holds_own(&plan(9999 * M, 400 * M)));
+        assert!(unknown.holds(&plan(1 << 60, 1 << 60)));
     }
 }

@@ -11,6 +11,8 @@ pub struct Headroom {
     pub machine: Option<u64>,
     /// What the control groups leave.
     pub cgroup: Option<u64>,
+    /// What the tightest control group allows in all.
+    pub cgroup_limit: Option<u64>,
     /// Addresses left below `RLIMIT_AS`.
     pub addresses: Option<u64>,
     /// Private memory left below `RLIMIT_DATA`.
@@ -30,9 +32,11 @@ fn headroom_below(root: &Path) -> Headroom {
         let limit = soft_limit(limits.as_deref()?, limit)?;
         Some(limit.saturating_sub(kilobytes(status.as_deref()?, used)?))
     };
+    let group = CgroupMemory::read_below(root);
     Headroom {
         machine: read("proc/meminfo").and_then(|text| kilobytes(&text, "MemAvailable")),
-        cgroup: CgroupMemory::read_below(root).and_then(|group| group.left()),
+        cgroup: group.as_ref().and_then(CgroupMemory::left),
+        cgroup_limit: group.and_then(|group| group.limit),
         addresses: left("Max address space", "VmSize"),
         data: left("Max data size", "VmData"),
     }
