@@ -132,7 +132,7 @@ fn resource_limits_count() {
 #[test]
 fn the_peak_never_passes_the_limit() {
     let (_folder, path) = model();
-    for (limit, most) in [("80M", 80_000_000), ("120M", 120_000_000)] {
+    for (limit, most) in [("72M", 72_000_000), ("90M", 90_000_000)] {
         let flags = ["-c", "auto", "--memory-limit", limit];
         let context = number(&run_below("true", &path, 1, &flags).json(), "ctx");
         let done = run_below("true", &path, context as usize, &flags).json();
@@ -173,7 +173,7 @@ impl Drop for Group {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_control_group_is_never_left_to_kill() {
-    const LIMIT: u64 = 96 << 20;
+    const LIMIT: u64 = 88 << 20;
     let Some(group) = Group::new(LIMIT) else {
         eprintln!("skipped: no control group of version 1 can be made here");
         return;
