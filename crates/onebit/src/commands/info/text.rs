@@ -109,7 +109,7 @@ impl Report<'_> {
         writeln!(
             f,
             "  {:18} {total:>12}  {file} file + {own} own",
-            "resident"
+            "total resident"
         )?;
         writeln!(
             f,
