@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contents::{Content, contents};
+use crate::contents::{Content, TensorKind, contents};
 use crate::error::FormatError;
 use crate::layout::Layout;
 use crate::meta::{
@@ -148,6 +148,20 @@ impl Plan {
 }
 
 impl Plan {
+    /// Every tensor in file order, as [`PackedFile::tensor_sizes`](crate::PackedFile::tensor_sizes) of the written
+    /// file will say: its name, what it is for, and its bytes with padding.
+    ///
+    /// # Errors
+    /// [`FormatError::Tensor`] and the like where a tensor cannot be stored.
+    pub fn tensor_sizes(&self) -> Result<Vec<(String, TensorKind, usize)>, FormatError> {
+        let stored = self.stored(&self.meta()?)?;
+        let size = |(name, content): (String, Content)| {
+            let bytes = content.bytes().unwrap_or(usize::MAX);
+            (name, content.kind, bytes)
+        };
+        Ok(stored.into_iter().map(size).collect())
+    }
+
     /// The metadata of the planned file, with hashes of zeros.
     pub(crate) fn meta(&self) -> Result<Meta, FormatError> {
         let mut meta = Meta {

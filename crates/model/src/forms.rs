@@ -133,6 +133,17 @@ pub struct InputForms {
 }
 
 impl InputForms {
+    /// Those of linears of these layouts, trained with these modes; `None` where no kernel multiplies one of them.
+    pub fn of_linears(
+        linears: impl IntoIterator<Item = (Layout, ActivationMode)>,
+        activations: Activations,
+    ) -> Option<Self> {
+        let int8 = activations != Activations::F32;
+        let forms = linears.into_iter();
+        let forms = forms.map(|(layout, mode)| Form::of(layout, mode, int8));
+        Some(Self::of(forms.collect::<Option<Vec<_>>>()?))
+    }
+
     pub(crate) fn of(forms: impl IntoIterator<Item = Form>) -> Self {
         let mut all = Self::default();
         for form in forms {

@@ -138,16 +138,24 @@ impl Model {
 
     /// Bytes of the tensors by role.
     pub fn weight_bytes(&self) -> WeightBytes {
-        let mut bytes = WeightBytes::default();
-        for (name, _, size) in self.file.tensor_sizes() {
+        let sizes = self.file.tensor_sizes();
+        WeightBytes::sum(sizes.map(|(name, _, bytes)| (name, bytes)))
+    }
+}
+
+impl WeightBytes {
+    /// Sorts tensors by their names; others than weights do not count.
+    pub fn sum<'n>(tensors: impl IntoIterator<Item = (&'n str, usize)>) -> Self {
+        let mut sum = Self::default();
+        for (name, bytes) in tensors {
             match name.split('.').next() {
-                Some("embed") => bytes.embed += size,
-                Some("head") => bytes.head += size,
-                Some("layers" | "norm" | onebit_format::SCALES_TENSOR) => bytes.layers += size,
+                Some("embed") => sum.embed += bytes,
+                Some("head") => sum.head += bytes,
+                Some("layers" | "norm" | onebit_format::SCALES_TENSOR) => sum.layers += bytes,
                 _ => {}
             }
         }
-        bytes
+        sum
     }
 }
 

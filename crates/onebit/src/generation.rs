@@ -4,8 +4,8 @@ use crate::cli::SamplingArgs;
 use crate::load::Loaded;
 use crate::note;
 use onebit_runtime::{
-    GenerateOptions, Generation, Output, Piece, RuntimeError, SamplingOverrides, StopReason,
-    Timings, eos_tokens, process_memory, random_seed,
+    CgroupMemory, GenerateOptions, Generation, Output, PhaseMemory, Piece, RuntimeError,
+    SamplingOverrides, StopReason, Timings, eos_tokens, process_memory, random_seed,
 };
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,6 +84,8 @@ pub struct MemoryReport {
     peak: Option<u64>,
     anon: Option<u64>,
     file: Option<u64>,
+    phases: Vec<PhaseMemory>,
+    cgroup: Option<CgroupMemory>,
 }
 
 impl MemoryReport {
@@ -92,9 +94,11 @@ impl MemoryReport {
         let now = process_memory();
         Self {
             planned: loaded.plan().map_or(u64::MAX, |plan| plan.total()),
-            peak: now.map(|memory| memory.peak),
+            peak: now.map(|memory| memory.peak).max(loaded.memory.peak()),
             anon: now.map(|memory| memory.anon),
             file: now.map(|memory| memory.file),
+            phases: loaded.memory.phases().to_vec(),
+            cgroup: CgroupMemory::read(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::{Activations, EngineArgs};
 use crate::exit;
+use crate::fit;
 use crate::note;
 use crate::source::Source;
 use anyhow::Context;
@@ -9,8 +10,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles, Tokenizer,
-    default_threads,
+    ChatTemplate, Engine, MemoryLog, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles,
+    Tokenizer, default_threads,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Loaded {
     pub session: SessionOptions,
     /// Seconds from the open to here.
     pub load_s: f64,
+    /// What each phase took, where that was asked for.
+    pub memory: MemoryLog,
     text: Option<(Tokenizer, Option<ChatTemplate>)>,
 }
 
@@ -33,32 +36,40 @@ impl Loaded {
     /// # Errors
     /// What is wrong with the flags or the model.
     pub fn new(model: Option<&Path>, args: &EngineArgs) -> anyhow::Result<Self> {
+        Self::measured(model, args, MemoryLog::off())
+    }
+
+    /// The same, and records the phase `open` in the log.
+    ///
+    /// # Errors
+    /// As [`Loaded::new`].
+    pub fn measured(
+        model: Option<&Path>,
+        args: &EngineArgs,
+        mut memory: MemoryLog,
+    ) -> anyhow::Result<Self> {
         args.refuse_later()?;
-        let kv = args.kv()?;
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model, &args.hub)?;
+        fit::check_heap(&source, args.load(), &args.memory.budget())?;
         let start = Instant::now();
         let model = Model::from_file(Arc::new(source.open(args.load())?))
             .with_context(|| source.to_string())?;
         let model = Arc::new(model.with_activations(args.activations.into())?);
         note_fixed_activations(&model, args.activations);
+        let opened = start.elapsed();
+        memory.end("open");
+        let start = Instant::now();
+        let session = fit::session(&model, args, &args.memory.budget())?;
         let text = text_parts(&model)?;
-        let session = SessionOptions {
-            batch: args.batch_size,
-            kv,
-            ..SessionOptions::new(model.spec())
-        };
-        let session = match args.ctx_size {
-            Some(context) => session.context(context, model.spec()),
-            None => session,
-        };
         warn_beyond_training(&model, &session);
         let threads = args.threads.unwrap_or_else(default_threads);
         let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;
         Ok(Self {
             engine: Engine::new(model, kernels, Arc::new(pool)),
             session,
-            load_s: start.elapsed().as_secs_f64(),
+            load_s: (opened + start.elapsed()).as_secs_f64(),
+            memory,
             text,
         })
     }

@@ -97,6 +97,9 @@ pub enum RuntimeError {
     /// The model refuses: it is malformed, or the request cannot be served.
     #[error(transparent)]
     Model(#[from] onebit_model::ModelError),
+    /// A session does not fit the memory that there is for it.
+    #[error("{0}")]
+    DoesNotFit(Box<crate::memory::DoesNotFit>),
     /// There is nothing to begin with.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -119,6 +122,7 @@ impl RuntimeError {
             | E::ContextTooSmall { .. }
             | E::EmptyPrompt => ErrorKind::Request,
             E::Tokenizer(_) | E::Logits { .. } | E::Threads(_) => ErrorKind::Failed,
+            E::DoesNotFit(_) => ErrorKind::Memory,
             E::Model(error) => match error.kind() {
                 onebit_model::ErrorKind::Request => ErrorKind::Request,
                 onebit_model::ErrorKind::Unsupported => ErrorKind::Unsupported,
@@ -126,5 +130,11 @@ impl RuntimeError {
                 _ => ErrorKind::Malformed,
             },
         }
+    }
+}
+
+impl From<crate::memory::DoesNotFit> for RuntimeError {
+    fn from(refusal: crate::memory::DoesNotFit) -> Self {
+        Self::DoesNotFit(Box::new(refusal))
     }
 }

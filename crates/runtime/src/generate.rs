@@ -88,6 +88,21 @@ pub fn generate(
     options: &GenerateOptions,
     output: Output<'_>,
 ) -> Result<Generation, RuntimeError> {
+    generate_in_phases(session, tokenizer, prompt, options, output, &mut || ())
+}
+
+/// The same, calling `on_prefilled` once the first token is chosen, between the two sections whose times are taken.
+///
+/// # Errors
+/// As [`generate()`].
+pub fn generate_in_phases(
+    session: &mut Session,
+    tokenizer: Option<&Tokenizer>,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    output: Output<'_>,
+    on_prefilled: &mut dyn FnMut(),
+) -> Result<Generation, RuntimeError> {
     let vocab = session.engine().model().spec().vocab;
     let mut sampler = Sampler::new(options.sampling.clone(), vocab)?;
     let stops = StopStrings::new(&options.stop)?;
@@ -107,7 +122,7 @@ pub fn generate(
     };
     let before = session.weight_reads();
     let mut clock = Clock::start(prompt.len(), room);
-    let stop = run.tokens(session, prompt, &mut sampler, &mut clock)?;
+    let stop = run.tokens(session, prompt, &mut sampler, &mut clock, on_prefilled)?;
     let stop = run.finish(stop)?;
     Ok(Generation {
         ids: run.ids,
@@ -145,6 +160,7 @@ impl Run<'_, '_> {
         prompt: &[u32],
         sampler: &mut Sampler,
         clock: &mut Clock,
+        on_prefilled: &mut dyn FnMut(),
     ) -> Result<StopReason, RuntimeError> {
         let interrupt = self.output.interrupt;
         let proceed = |_| match interrupt.load(Ordering::Relaxed) {
@@ -160,6 +176,7 @@ impl Run<'_, '_> {
         }
         let mut id = sampler.sample(position.logits, position.tokens)?;
         clock.token();
+        on_prefilled();
         loop {
             if let Some(stop) = self.take(id)? {
                 return Ok(stop);

@@ -72,6 +72,7 @@ mod generate;
 mod guard;
 mod llama_class;
 mod memory;
+mod memory_log;
 #[allow(unsafe_code, reason = "calls into the operating system")]
 mod os;
 #[allow(unsafe_code, reason = "lends a job to threads that outlive it")]
@@ -79,6 +80,7 @@ mod pool;
 mod rng;
 pub mod sampling;
 mod session;
+mod shapes;
 mod stop;
 mod stream;
 mod text_files;
@@ -90,14 +92,24 @@ pub use conversation::Conversation;
 pub use defaults::{SamplingOverrides, eos_tokens};
 pub use engine::Engine;
 pub use error::{ErrorKind, RuntimeError};
-pub use generate::{GenerateOptions, Generation, Output, Piece, StopReason, generate};
+pub use generate::{
+    GenerateOptions, Generation, Output, Piece, StopReason, generate, generate_in_phases,
+};
 pub use guard::in_guard;
-pub use memory::{MemoryItem, MemoryKind, MemoryPlan};
-pub use os::{ProcessMemory, default_threads, process_memory, reset_peak, survive_file_size_limit};
+pub use memory::{
+    Budget, BudgetSource, DoesNotFit, MemoryItem, MemoryKind, MemoryParts, MemoryPlan, Open, fit,
+    format_size, largest_contexts, parse_size,
+};
+pub use memory_log::{MemoryLog, PhaseMemory};
+pub use os::{
+    CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
+    process_memory, read_process, reset_peak, survive_file_size_limit,
+};
 pub use pool::{MAX_THREADS, Pool};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Position, Session, SessionOptions, WeightReads};
+pub use shapes::{Encoding, Shape, ShapeTensor, Stored, TensorShape};
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use text_files::TextFiles;

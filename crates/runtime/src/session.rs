@@ -9,7 +9,7 @@ use crate::error::RuntimeError;
 use crate::sampling::log_prob;
 
 /// Context where nothing else is asked for, in tokens.
-const DEFAULT_CONTEXT: usize = 2048;
+pub(crate) const DEFAULT_CONTEXT: usize = 2048;
 
 /// How large a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

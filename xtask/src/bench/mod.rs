@@ -3,7 +3,10 @@
 mod cases;
 mod kernels;
 mod kv;
+mod measure;
+mod memory;
 mod series;
+mod soak;
 mod work;
 
 use clap::{Args, Subcommand};
@@ -21,6 +24,10 @@ enum What {
     Kernels(kernels::KernelsArgs),
     /// Each type of the key/value cache: its bytes, and the perplexity and divergence it costs on a text.
     Kv(kv::KvArgs),
+    /// Planned and measured memory of runs that fill their context, in every combination of the settings given.
+    Memory(memory::MemoryArgs),
+    /// Whether memory grows with the number of generations.
+    Soak(soak::SoakArgs),
 }
 
 /// Runs what was asked for.
@@ -28,5 +35,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Kernels(args) => kernels::run(args),
         What::Kv(args) => kv::run(args),
+        What::Memory(args) => memory::run(args),
+        What::Soak(args) => soak::run(args),
     }
 }

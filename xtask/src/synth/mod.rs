@@ -4,24 +4,24 @@
 //! many inputs are zero. The text such a model writes is noise.
 
 mod random;
-mod shapes;
 mod tokenizer;
 mod weights;
 
 use anyhow::Context;
 use clap::Args;
 use onebit::exit;
-use onebit_format::{ActivationMode, GenerationDefaults, Layout, Plan, Provenance, Writer};
+use onebit_format::{GenerationDefaults, Layout, Plan, Provenance, Writer};
 use onebit_model::{Activation, ModelSpec};
+use onebit_runtime::{Encoding, Shape, ShapeTensor, TensorShape};
 pub(crate) use random::Random;
 use std::path::PathBuf;
-use weights::{Ballast, Encoding, Fill, write_matrix};
+use weights::{Ballast, Fill, Matrix, write_matrix};
 
 /// Flags of `cargo xtask synth`.
 #[derive(Debug, Args)]
 pub(crate) struct SynthArgs {
     /// The shape: 2b4t, 3b, xl, large, tinyllama, falcon3-1b, llama3-8b, bonsai-1.7b, bonsai-8b
-    #[arg(long, value_name = "NAME", hide_possible_values = true, value_parser = clap::builder::PossibleValuesParser::new(shapes::NAMES))]
+    #[arg(long, value_name = "NAME", hide_possible_values = true, value_parser = clap::builder::PossibleValuesParser::new(Shape::NAMES))]
     shape: String,
     /// The packed file to write
     #[arg(short, long, value_name = "OUT")]
@@ -48,7 +48,7 @@ pub(crate) struct SynthArgs {
 
 /// Writes the file.
 pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
-    let shape = shapes::find(&args.shape).context("a shape of the command line")?;
+    let shape = Shape::named(&args.shape).context("a shape of the command line")?;
     let relu2 = shape.spec.activation == Activation::Relu2;
     if args.zeros.is_some() && !relu2 {
         return Err(exit::request(format!(
@@ -56,28 +56,35 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
             args.shape
         )));
     }
-    let weights = args.weights.as_deref().unwrap_or(shape.weights);
+    let layout = |name: &str| match name {
+        "dense" => Ok(Layout::T5),
+        name => Layout::from_name(name).context("a layout of the command line"),
+    };
+    let linear = args.weights.as_deref().map_or(Ok(shape.linear), layout)?;
+    let table = match args.head.as_str() {
+        "keep" => shape.keep,
+        name => layout(name)?,
+    };
     let synth = Synth {
-        linear: match weights {
-            "dense" => Layout::T5,
-            name => Layout::from_name(name).context("a layout of the command line")?,
-        },
-        table: match args.head.as_str() {
-            "keep" => shape.keep,
-            name => Layout::from_name(name).context("a layout of the command line")?,
+        encoding: Encoding {
+            by_columns: args.down == "columns",
+            ..shape.encoding(linear, table)
         },
         ballast: relu2.then(|| Ballast::new(args.zeros.unwrap_or(50))),
-        grouped: shape.grouped,
-        by_columns: args.down == "columns",
         spec: shape.spec,
     };
-    if synth.linear == Layout::T5 && synth.grouped {
+    let Encoding {
+        grouped,
+        by_columns,
+        ..
+    } = synth.encoding;
+    if linear == Layout::T5 && grouped {
         return Err(exit::request(format!(
             "--weights dense: {} has scales per 128 columns, dense weights one per matrix",
             args.shape
         )));
     }
-    if synth.by_columns && (!synth.linear.is_ternary() || synth.grouped) {
+    if by_columns && (!linear.is_ternary() || grouped) {
         return Err(exit::request(
             "--down columns is for ternary matrices with one scale",
         ));
@@ -94,80 +101,55 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
 /// What will be written.
 struct Synth {
     spec: ModelSpec,
-    linear: Layout,
-    table: Layout,
+    encoding: Encoding,
     ballast: Option<Ballast>,
-    grouped: bool,
-    /// Whether down projections are stored transposed.
-    by_columns: bool,
-}
-
-/// A tensor of the file.
-enum Tensor {
-    Vector {
-        name: String,
-        len: usize,
-        ballast: f32,
-    },
-    Matrix {
-        name: String,
-        rows: usize,
-        cols: usize,
-        fill: Fill,
-    },
 }
 
 impl Synth {
     fn write(&self, args: &SynthArgs) -> anyhow::Result<u64> {
         let tokenizer = tokenizer::json(self.spec.vocab, args.seed)?;
-        let tensors = self.tensors();
+        let tensors = ShapeTensor::all(&self.spec);
         let mut writer = Writer::create(&args.output, self.plan(args, &tensors, tokenizer.len())?)?;
         let mut random = Random::new(args.seed);
         for tensor in &tensors {
-            match tensor {
-                Tensor::Vector { name, len, ballast } => {
-                    let mut values = vec![1.0; *len];
-                    if let (true, Some(b)) = (*len == self.spec.hidden, &self.ballast) {
-                        values[b.channels()].fill(*ballast);
-                    }
-                    writer.write_vector(name, &values)?;
+            match tensor.shape {
+                TensorShape::Vector(len) => {
+                    writer.write_vector(&tensor.name, &self.vector(&tensor.name, len))?;
                 }
-                Tensor::Matrix {
-                    name,
-                    rows,
-                    cols,
-                    fill,
-                } => {
-                    let layout = self.layout(name);
-                    let transposed = self.is_transposed(name);
-                    let [rows, cols] = if transposed {
-                        [*cols, *rows]
-                    } else {
-                        [*rows, *cols]
-                    };
-                    let encoding = Encoding {
-                        layout,
-                        rows,
-                        cols,
-                        grouped: self.is_grouped(layout),
-                        transposed,
-                    };
-                    write_matrix(
-                        &mut writer,
-                        name,
-                        encoding,
-                        *fill,
-                        self.ballast.as_ref(),
-                        &mut random,
-                    )?;
-                }
+                TensorShape::Matrix { rows, cols } => write_matrix(
+                    &mut writer,
+                    &tensor.name,
+                    Matrix::new(self.encoding.stored(&tensor.name), rows, cols),
+                    Fill::of(&tensor.name),
+                    self.ballast.as_ref(),
+                    &mut random,
+                )?,
             }
         }
         writer.write_blob("tokenizer.json", &tokenizer)?;
         Ok(writer.finish()?)
     }
 
-    fn plan(&self, args: &SynthArgs, tensors: &[Tensor], tokenizer: usize) -> anyhow::Result<Plan> {
+    /// Ones, but for the ballast in the norms of the residual stream: those before attention and the head ignore it.
+    fn vector(&self, name: &str, len: usize) -> Vec<f32> {
+        let mut values = vec![1.0; len];
+        let weight = match name.rsplit('.').next() {
+            Some("attn_norm" | "norm") => 0.0,
+            Some("ffn_norm") => Ballast::WEIGHT,
+            _ => return values,
+        };
+        if let Some(ballast) = &self.ballast {
+            values[ballast.channels()].fill(weight);
+        }
+        values
+    }
+
+    fn plan(
+        &self,
+        args: &SynthArgs,
+        tensors: &[ShapeTensor],
+        tokenizer: usize,
+    ) -> anyhow::Result<Plan> {
         let provenance = Provenance {
             source: format!("synthetic {} (random weights)", args.shape),
             converter: concat!("onebit xtask ", env!("CARGO_PKG_VERSION")).into(),
@@ -180,92 +162,9 @@ impl Synth {
             ..Default::default()
         };
         for tensor in tensors {
-            match tensor {
-                Tensor::Vector { name, len, .. } => plan.vector(name, *len),
-                Tensor::Matrix {
-                    name, rows, cols, ..
-                } => {
-                    let layout = self.layout(name);
-                    if self.is_transposed(name) {
-                        plan.transposed_matrix(name, *cols, *rows, ActivationMode::I8Token);
-                        continue;
-                    }
-                    if self.is_grouped(layout) {
-                        plan.grouped_matrix(name, layout, *rows, *cols, ActivationMode::F32);
-                        continue;
-                    }
-                    let activation = if layout.is_float() {
-                        ActivationMode::F32
-                    } else {
-                        ActivationMode::I8Token
-                    };
-                    plan.matrix(name, layout, *rows, *cols, activation)
-                }
-            };
+            self.encoding.add(&mut plan, tensor);
         }
         plan.blob("tokenizer.json", tokenizer);
         Ok(plan)
-    }
-
-    /// Whether a matrix of that layout has group scales by choice.
-    fn is_grouped(&self, layout: Layout) -> bool {
-        self.grouped && matches!(layout, Layout::T2 | Layout::B1)
-    }
-
-    fn is_transposed(&self, name: &str) -> bool {
-        self.by_columns && name.ends_with(".down")
-    }
-
-    fn layout(&self, name: &str) -> Layout {
-        if matches!(name, "embed" | "head") {
-            self.table
-        } else if self.is_transposed(name) {
-            Layout::T2
-        } else {
-            self.linear
-        }
-    }
-
-    /// All tensors in execution order.
-    fn tensors(&self) -> Vec<Tensor> {
-        let spec = &self.spec;
-        let (hidden, ffn, q, kv) = (spec.hidden, spec.ffn, spec.q_width(), spec.kv_width());
-        let vector = |name: String, len, ballast| Tensor::Vector { name, len, ballast };
-        let matrix = |name: String, rows, cols, fill| Tensor::Matrix {
-            name,
-            rows,
-            cols,
-            fill,
-        };
-        let mut all = vec![matrix("embed".into(), spec.vocab, hidden, Fill::Table)];
-        for layer in 0..spec.layers {
-            let name = |part: &str| format!("layers.{layer}.{part}");
-            all.push(vector(name("attn_norm"), hidden, 0.0));
-            all.extend(
-                [("q", q), ("k", kv), ("v", kv)]
-                    .map(|(part, rows)| matrix(name(part), rows, hidden, Fill::Random)),
-            );
-            let heads = [("q_norm", spec.head_dim), ("k_norm", spec.head_dim)];
-            let heads = heads.into_iter().filter(|_| spec.qk_norm);
-            all.extend(heads.map(|(part, len)| vector(name(part), len, 1.0)));
-            all.extend(
-                spec.attn_sub_norm
-                    .then(|| vector(name("attn_sub_norm"), q, 1.0)),
-            );
-            all.push(matrix(name("o"), hidden, q, Fill::Output));
-            all.push(vector(name("ffn_norm"), hidden, Ballast::WEIGHT));
-            all.push(matrix(name("gate"), ffn, hidden, Fill::Gate));
-            all.push(matrix(name("up"), ffn, hidden, Fill::Random));
-            all.extend(
-                spec.ffn_sub_norm
-                    .then(|| vector(name("ffn_sub_norm"), ffn, 1.0)),
-            );
-            all.push(matrix(name("down"), hidden, ffn, Fill::Output));
-        }
-        all.push(vector("norm".into(), hidden, 0.0));
-        all.extend(
-            (!spec.tied_head).then(|| matrix("head".into(), spec.vocab, hidden, Fill::Table)),
-        );
-        all
     }
 }

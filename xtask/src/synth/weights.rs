@@ -3,6 +3,7 @@
 use super::random::Random;
 use half::f16;
 use onebit_format::{Layout, Scales, Writer, pack};
+use onebit_runtime::Stored;
 use std::ops::Range;
 
 /// What a matrix does.
@@ -16,6 +17,18 @@ pub(super) enum Fill {
     Gate,
     /// Writes into the residual stream: leaves the ballast alone.
     Output,
+}
+
+impl Fill {
+    /// That of the matrix `name`.
+    pub(super) fn of(name: &str) -> Self {
+        match name.rsplit('.').next() {
+            Some("embed" | "head") => Self::Table,
+            Some("gate") => Self::Gate,
+            Some("o" | "down") => Self::Output,
+            _ => Self::Random,
+        }
+    }
 }
 
 /// Channels of the residual stream that hold the same number in every layer for every token. The gate's rows have one
@@ -50,32 +63,38 @@ impl Ballast {
     }
 }
 
-/// Layout and size of a matrix.
+/// Layout and size of a matrix as it is stored.
 #[derive(Clone, Copy)]
-pub(super) struct Encoding {
-    pub(super) layout: Layout,
+pub(super) struct Matrix {
+    pub(super) stored: Stored,
     pub(super) rows: usize,
     pub(super) cols: usize,
-    /// Whether a ternary or binary matrix has group scales.
-    pub(super) grouped: bool,
-    /// Whether rows are inputs and columns outputs.
-    pub(super) transposed: bool,
+}
+
+impl Matrix {
+    /// Of a linear map from `inputs` to `outputs`.
+    pub(super) fn new(stored: Stored, outputs: usize, inputs: usize) -> Self {
+        let [rows, cols] = match stored.transposed {
+            true => [inputs, outputs],
+            false => [outputs, inputs],
+        };
+        Self { stored, rows, cols }
+    }
 }
 
 /// Writes a matrix row by row.
 pub(super) fn write_matrix(
     writer: &mut Writer,
     name: &str,
-    encoding: Encoding,
+    matrix: Matrix,
     fill: Fill,
     ballast: Option<&Ballast>,
     random: &mut Random,
 ) -> anyhow::Result<()> {
-    let Encoding {
-        layout, rows, cols, ..
-    } = encoding;
+    let Matrix { stored, rows, cols } = matrix;
+    let layout = stored.layout;
     let mut source = Rows {
-        encoding,
+        matrix,
         fill,
         ballast,
         codes: vec![0; cols],
@@ -85,7 +104,7 @@ pub(super) fn write_matrix(
     let mut row_scales = Vec::new();
     let group = layout
         .group()
-        .filter(|_| layout == Layout::I4 || encoding.grouped);
+        .filter(|_| layout == Layout::I4 || stored.grouped);
     let per_row = group.map_or(0, |size| cols.div_ceil(size));
     let mut group_scales = vec![f16::from_f32(source.scale()); rows * per_row];
     let mut groups = group_scales.chunks_mut(per_row.max(1));
@@ -123,7 +142,7 @@ pub(super) fn write_matrix(
 
 /// Makes the rows of one matrix.
 struct Rows<'a> {
-    encoding: Encoding,
+    matrix: Matrix,
     fill: Fill,
     ballast: Option<&'a Ballast>,
     codes: Vec<i8>,
@@ -133,14 +152,14 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// The multiplier that gives outputs the size of the inputs, less for what is summed up over the layers.
     fn scale(&self) -> f32 {
-        let variance = if self.encoding.layout == Layout::B1 {
+        let variance = if self.matrix.stored.layout == Layout::B1 {
             1.0
         } else {
             2.0 / 3.0
         };
-        let inputs = match self.encoding.transposed {
-            true => self.encoding.rows,
-            false => self.encoding.cols,
+        let inputs = match self.matrix.stored.transposed {
+            true => self.matrix.rows,
+            false => self.matrix.cols,
         };
         let size = 1.0 / (variance * inputs as f32).sqrt();
         if self.fill == Fill::Output {
@@ -152,7 +171,7 @@ impl Rows<'_> {
 
     /// A row of -1, 0 and 1, or of -1 and 1.
     fn codes(&mut self, row: usize, random: &mut Random) -> &[i8] {
-        let ternary = self.encoding.layout.is_ternary();
+        let ternary = self.matrix.stored.layout.is_ternary();
         if ternary {
             random.fill_ternary(&mut self.codes);
         } else {
@@ -162,7 +181,7 @@ impl Rows<'_> {
             (Some(ballast), Fill::Gate) => {
                 self.codes[ballast.channels()].fill(ballast.sign(random))
             }
-            (Some(ballast), Fill::Output) if self.encoding.transposed => {
+            (Some(ballast), Fill::Output) if self.matrix.stored.transposed => {
                 self.codes[ballast.channels()].fill(0)
             }
             (Some(ballast), Fill::Output) if ternary && ballast.channels().contains(&row) => {
@@ -177,7 +196,7 @@ impl Rows<'_> {
     fn values(&mut self, row: usize, random: &mut Random) -> &[f32] {
         if self.fill == Fill::Table {
             random.fill(&mut self.values);
-            let size = (3.0 / self.encoding.cols as f32).sqrt();
+            let size = (3.0 / self.matrix.cols as f32).sqrt();
             self.values.iter_mut().for_each(|x| *x *= size);
             if let Some(ballast) = self.ballast {
                 self.values[ballast.channels()].fill(1.0);

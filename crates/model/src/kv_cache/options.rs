@@ -42,6 +42,15 @@ impl KvOptions {
         }
     }
 
+    /// The same with keys and values of other types.
+    pub fn with_types(self, keys: KvType, values: KvType) -> Self {
+        Self {
+            keys,
+            values,
+            ..self
+        }
+    }
+
     /// # Errors
     /// [`ModelError::KvOption`] for an option that no cache of a model of this shape can have.
     pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), ModelError> {

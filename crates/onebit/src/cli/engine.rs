@@ -1,10 +1,10 @@
 //! Flags that decide how a model is loaded and computed.
 
-use super::{HubArgs, KeepArgs, LaterArgs};
+use super::{HubArgs, KeepArgs, MemoryArgs};
 use crate::exit;
 use clap::{Args, ValueEnum};
-use onebit_model::{KvOptions, KvType};
-use onebit_runtime::MAX_THREADS;
+use onebit_model::{KvOptions, KvType, ModelSpec};
+use onebit_runtime::{MAX_THREADS, Open, SessionOptions};
 
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -46,21 +46,21 @@ impl From<Activations> for onebit_model::Activations {
 pub enum KvArg {
     /// A type that works.
     Known(KvType),
-    /// A type of the contract that is not built yet, under its main name.
-    NotYet(&'static str),
+    /// The best type that fits in memory.
+    Auto,
 }
 
 impl KvArg {
     /// The type, where it works.
     ///
     /// # Errors
-    /// Exit code 4 for a type that is not built yet.
+    /// Exit code 2 for `auto`.
     pub fn known(self) -> anyhow::Result<KvType> {
         match self {
             Self::Known(kind) => Ok(kind),
-            Self::NotYet(name) => Err(exit::unsupported(format!(
-                "--kv {name} is not supported yet; known types are f32, f16, q8, q4, q2 and b1"
-            ))),
+            Self::Auto => Err(exit::request(
+                "auto is for --kv of run, chat and score, without --kv-k and --kv-v; name a type here",
+            )),
         }
     }
 }
@@ -78,24 +78,43 @@ pub fn parse_kv(text: &str) -> Result<KvArg, String> {
         "q4_0" | "int4" => KvArg::Known(KvType::Q4),
         "int2" => KvArg::Known(KvType::Q2),
         "int1" => KvArg::Known(KvType::B1),
-        "auto" => KvArg::NotYet("auto"),
+        "auto" => KvArg::Auto,
         _ => return Err("known types are f32, f16, q8, q4, q2 and b1".to_owned()),
     })
+}
+
+/// A context on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextArg {
+    /// So many positions; 0 is the model's own maximum.
+    Positions(usize),
+    /// As many as fit in memory, up to the model's own maximum.
+    Auto,
+}
+
+fn parse_context(text: &str) -> Result<ContextArg, String> {
+    match text {
+        "auto" => Ok(ContextArg::Auto),
+        _ => text
+            .parse()
+            .map(ContextArg::Positions)
+            .map_err(|_| "neither a whole number nor auto".to_owned()),
+    }
 }
 
 /// Flags that decide how a model is loaded and computed.
 #[derive(Clone, Debug, Args)]
 pub struct EngineArgs {
-    /// Positions to keep; 0 is the model's own maximum [default: 2048, or the model's maximum if smaller]
-    #[arg(short, long, value_name = "N", help_heading = "Engine")]
-    pub ctx_size: Option<usize>,
+    /// Positions to keep; 0 is the model's own maximum, auto what fits in memory [default: 2048, or the model's maximum if smaller]
+    #[arg(short, long, value_name = "N", value_parser = parse_context, help_heading = "Engine")]
+    pub ctx_size: Option<ContextArg>,
     /// Threads to compute with [default: the cores this process may use]
     #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = threads, help_heading = "Engine")]
     pub threads: Option<usize>,
-    /// Prompt tokens computed at once
-    #[arg(short, long, value_name = "N", default_value = "256", value_parser = positive, help_heading = "Engine")]
-    pub batch_size: usize,
-    /// Type of the key/value cache: f32, f16, q8, q4, q2, b1 [default: f16]
+    /// Prompt tokens computed at once [default: 256, or less where memory is short]
+    #[arg(short, long, value_name = "N", value_parser = positive, help_heading = "Engine")]
+    pub batch_size: Option<usize>,
+    /// Type of the key/value cache: f32, f16, q8, q4, q2, b1, or auto for the best that fits in memory [default: f16]
     #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, help_heading = "Engine")]
     pub kv: Option<KvArg>,
     /// Type of the keys, where it differs from --kv
@@ -130,11 +149,15 @@ pub struct EngineArgs {
         help_heading = "Engine"
     )]
     pub activations: Activations,
+    /// Rows of logits kept at once.
+    #[arg(skip = 1usize)]
+    pub logits_rows: usize,
+    /// How much memory may be taken.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Where a model of the hub comes from.
     #[command(flatten)]
     pub hub: HubArgs,
-    #[command(flatten)]
-    later: LaterArgs,
 }
 
 impl EngineArgs {
@@ -148,15 +171,46 @@ impl EngineArgs {
         }
     }
 
-    /// How keys and values are stored.
+    /// The session asked for, and what of it may be made smaller where memory is short.
     ///
     /// # Errors
-    /// Exit code 4 for a type that is not built yet.
-    pub fn kv(&self) -> anyhow::Result<KvOptions> {
-        let both = self.kv.unwrap_or(KvArg::Known(KvType::F16));
-        let keys = self.kv_k.unwrap_or(both).known()?;
-        let values = self.kv_v.unwrap_or(both).known()?;
-        Ok(self.keep.apply(KvOptions::new(keys, values)))
+    /// As [`KvArg::known`].
+    pub fn session(&self, spec: &ModelSpec) -> anyhow::Result<(SessionOptions, Open)> {
+        let is_auto = self.kv == Some(KvArg::Auto);
+        let open = Open {
+            kv: is_auto && self.kv_k.is_none() && self.kv_v.is_none(),
+            context: self.ctx_size == Some(ContextArg::Auto),
+            batch: self.batch_size.is_none(),
+        };
+        let both = match self.kv {
+            Some(kv) if !open.kv => kv,
+            _ => KvArg::Known(KvType::F16),
+        };
+        let defaults = SessionOptions::new(spec);
+        let options = SessionOptions {
+            batch: self.batch_size.unwrap_or(defaults.batch),
+            logits_rows: self.logits_rows,
+            kv: self.keep.apply(KvOptions::new(
+                self.kv_k.unwrap_or(both).known()?,
+                self.kv_v.unwrap_or(both).known()?,
+            )),
+            ..defaults
+        };
+        let options = match self.ctx_size {
+            Some(ContextArg::Positions(context)) => options.context(context, spec),
+            Some(ContextArg::Auto) => options.context(0, spec),
+            None => options,
+        };
+        Ok((options, open))
+    }
+
+    /// Refuses a type of keys or values that does not work yet, before anything is opened.
+    fn check_kv(&self) -> anyhow::Result<()> {
+        let named = [self.kv, self.kv_k, self.kv_v];
+        let named = named.into_iter().flatten();
+        named
+            .filter(|kv| *kv != KvArg::Auto)
+            .try_for_each(|kv| kv.known().map(drop))
     }
 
     /// Refuses what the flags ask for and this version cannot do.
@@ -164,8 +218,7 @@ impl EngineArgs {
     /// # Errors
     /// Exit code 4, naming the flag.
     pub fn refuse_later(&self) -> anyhow::Result<()> {
-        self.later.refuse()?;
-        self.kv()?;
+        self.check_kv()?;
         if self.load() == Load::Mlock {
             return Err(exit::unsupported(
                 "--load mlock (--mlock) is not supported yet; use mmap or heap",

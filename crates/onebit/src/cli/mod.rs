@@ -4,15 +4,15 @@ mod engine;
 mod hub;
 mod ids;
 mod kv;
-mod later;
+mod memory;
 mod prompt;
 mod sampling;
 
-pub use engine::{Activations, EngineArgs, KvArg, Load, parse_kv};
+pub use engine::{Activations, ContextArg, EngineArgs, KvArg, Load, parse_kv};
 pub use hub::HubArgs;
 pub use ids::{IdList, parse_ids};
 pub use kv::KeepArgs;
-pub use later::LaterArgs;
+pub use memory::MemoryArgs;
 pub(crate) use prompt::{MAX_TEXT, read_text_file, read_text_stdin};
 pub use prompt::{Prompt, PromptArgs};
 pub use sampling::SamplingArgs;

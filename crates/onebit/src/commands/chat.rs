@@ -11,8 +11,8 @@ use crate::{interrupt, note, stdout, whole_file};
 use clap::Args;
 use command::{Command, HELP};
 use onebit_runtime::{
-    Conversation, GenerateOptions, Generation, Message, RuntimeError, Session, StopReason,
-    Tokenizer,
+    Conversation, GenerateOptions, Generation, MemoryPlan, Message, RuntimeError, Session,
+    SessionOptions, StopReason, Tokenizer, format_size, process_memory,
 };
 use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Read};
@@ -47,6 +47,7 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<Code> {
         session: loaded.engine.session(loaded.session)?,
         options: options(&loaded, &args.sampling),
         last: None,
+        generated: 0,
         interrupt,
         loaded: &loaded,
         args: &args,
@@ -67,6 +68,8 @@ struct Chat<'a> {
     session: Session,
     options: GenerateOptions,
     last: Option<Generation>,
+    /// Tokens of all answers.
+    generated: usize,
     interrupt: &'static AtomicBool,
 }
 
@@ -157,6 +160,7 @@ impl Chat<'_> {
         } else {
             stdout::line("")?;
         }
+        self.generated += answer.ids.len();
         self.last = Some(answer);
         Ok(())
     }
@@ -166,7 +170,7 @@ impl Chat<'_> {
         match command {
             Command::Help => note!("{HELP}"),
             Command::Reset => self.reset(),
-            Command::Stats => self.stats(),
+            Command::Stats => self.stats()?,
             Command::Save(path) => {
                 let mut json = serde_json::to_vec_pretty(self.conversation.messages())?;
                 json.push(b'\n');
@@ -198,12 +202,38 @@ impl Chat<'_> {
         }
     }
 
-    fn stats(&self) {
-        let (used, all) = (self.session.tokens().len(), self.session.options().context);
-        note!("{used} of {all} positions used");
+    /// Shows tokens, cache and memory as they are now.
+    fn stats(&self) -> anyhow::Result<()> {
+        let (used, options) = (self.session.tokens().len(), self.session.options());
+        let (plan, all) = (self.loaded.plan()?, options.context);
+        note!(
+            "{used} of {all} positions used, {} tokens generated",
+            self.generated
+        );
+        let now = SessionOptions {
+            context: used.max(1),
+            ..*options
+        };
+        let in_use = MemoryPlan::new(self.loaded.engine.model(), &now)?;
+        note!(
+            "kv cache {}: {} of {} in use",
+            self.loaded.kv_name(),
+            format_size(in_use.bytes("kv cache") * u64::from(used > 0)),
+            format_size(plan.bytes("kv cache"))
+        );
+        if let Some(memory) = process_memory() {
+            note!(
+                "memory {} own + {} file, peak {}, planned {}",
+                format_size(memory.anon),
+                format_size(memory.file),
+                format_size(memory.peak),
+                format_size(plan.total())
+            );
+        }
         if let Some(last) = &self.last {
             summary(self.loaded, &self.options, last);
         }
+        Ok(())
     }
 }
 

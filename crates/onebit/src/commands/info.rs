@@ -1,10 +1,11 @@
 //! `onebit info`: what is in a model file, which kernels run here, how much memory it takes.
 
 mod report;
+mod shape;
 mod text;
 
-use crate::cli::{HubArgs, KeepArgs, KvArg, Load, parse_kv};
-use crate::exit::{self, Code};
+use crate::cli::{HubArgs, KeepArgs, KvArg, Load, MemoryArgs, parse_kv};
+use crate::exit::Code;
 use crate::source::Source;
 use crate::stdout;
 use anyhow::Context;
@@ -33,18 +34,25 @@ pub struct InfoArgs {
     /// Compare every tensor with its stored hash
     #[arg(long)]
     check: bool,
+    /// Plan a shape without a file: 2b4t, 3b, xl, large, tinyllama, falcon3-1b, llama3-8b, bonsai-1.7b, bonsai-8b
+    #[arg(
+        long, value_name = "NAME", hide_possible_values = true, conflicts_with_all = ["model", "check"],
+        value_parser = clap::builder::PossibleValuesParser::new(onebit_runtime::Shape::NAMES)
+    )]
+    shape: Option<String>,
+    /// Plan the shape with weights of 16, 4, 2, 1.6 and 1 bits
+    #[arg(long, requires = "shape")]
+    compare: bool,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     hub: HubArgs,
-    #[arg(long, value_name = "NAME", hide = true)]
-    shape: Option<String>,
-    #[arg(long, hide = true, requires = "shape")]
-    compare: bool,
 }
 
 /// Does it.
 pub(crate) fn run(args: InfoArgs) -> anyhow::Result<Code> {
-    if args.shape.is_some() {
-        return Err(exit::unsupported("--shape is not supported yet"));
+    if let Some(name) = &args.shape {
+        return shape::run(name, &args);
     }
     let source = Source::find(args.model.as_deref(), &args.hub)?;
     let file = Arc::new(source.open(Load::Mmap)?);

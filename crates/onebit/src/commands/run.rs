@@ -8,7 +8,9 @@ use crate::generation::{options, streaming, summary};
 use crate::load::Loaded;
 use crate::{interrupt, stdout};
 use clap::Args;
-use onebit_runtime::{Message, RenderOptions, StopReason, generate};
+use onebit_runtime::{
+    MemoryLog, Message, PhaseMemory, RenderOptions, StopReason, generate_in_phases,
+};
 use report::{Report, TokenLine};
 use std::path::PathBuf;
 
@@ -50,14 +52,22 @@ pub(crate) fn run(mut args: RunArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
     let prompt = std::mem::take(&mut args.prompt).read()?;
     let interrupt = interrupt::install()?;
-    let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
+    let wants_report = args.json || args.json_lines;
+    let log = if wants_report {
+        MemoryLog::new()
+    } else {
+        MemoryLog::off()
+    };
+    let mut loaded = Loaded::measured(args.model.as_deref(), &args.engine, log)?;
     let prompt_ids = encode(&loaded, &prompt, &args)?;
     loaded.check_ids(&prompt_ids)?;
 
     let mut options = options(&loaded, &args.sampling);
     options.continue_text = !args.chat;
     let mut session = loaded.engine.session(loaded.session)?;
-    if args.echo && !args.json && !args.json_lines {
+    let mut memory = std::mem::take(&mut loaded.memory);
+    memory.end("load");
+    if args.echo && !wants_report {
         stdout::print(&shown(&loaded, &prompt)?)?;
     }
     let has_text = loaded.tokenizer().is_some();
@@ -78,17 +88,26 @@ pub(crate) fn run(mut args: RunArgs) -> anyhow::Result<Code> {
             _ => Ok(stdout::print(piece.text)?),
         },
         |output| {
-            generate(
+            generate_in_phases(
                 &mut session,
                 loaded.tokenizer(),
                 &prompt_ids,
                 &options,
                 output,
+                &mut || memory.end("prefill"),
             )
         },
     )?;
+    let is_prefilled = |phase: &PhaseMemory| phase.name == "prefill";
+    let last = if memory.phases().iter().any(is_prefilled) {
+        "decode"
+    } else {
+        "prefill"
+    };
+    memory.end(last);
+    loaded.memory = memory;
 
-    if args.json || args.json_lines {
+    if wants_report {
         stdout::json(&Report::new(
             &loaded,
             prompt_ids,

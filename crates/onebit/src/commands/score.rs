@@ -9,6 +9,7 @@ use crate::load::Loaded;
 use crate::{interrupt, stdout};
 use clap::Args;
 use logits::LogitsFile;
+use onebit_runtime::MemoryLog;
 use report::Report;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -45,10 +46,16 @@ pub struct ScoreArgs {
 }
 
 /// Does it.
-pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
+pub(crate) fn run(mut args: ScoreArgs) -> anyhow::Result<Code> {
     args.engine.refuse_later()?;
+    args.engine.logits_rows = LOGITS_ROWS;
     let interrupt = interrupt::install()?;
-    let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
+    let log = if args.json {
+        MemoryLog::new()
+    } else {
+        MemoryLog::off()
+    };
+    let mut loaded = Loaded::measured(args.model.as_deref(), &args.engine, log)?;
     let ids = ids(&args, &loaded)?;
     if ids.is_empty() {
         return Err(exit::request(
@@ -64,9 +71,8 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
         .map(|path| LogitsFile::create(path, ids.len(), vocab))
         .transpose()?;
     let mut failed = None;
-    let mut options = loaded.session;
-    options.logits_rows = LOGITS_ROWS;
-    let mut session = loaded.engine.session(options)?;
+    let mut session = loaded.engine.session(loaded.session)?;
+    loaded.memory.end("load");
     let start = Instant::now();
     let log_probs = session.score(&ids, |_, row| {
         failed = out.as_mut().and_then(|out| out.push(row).err());
@@ -76,6 +82,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<Code> {
         }
     })?;
     let seconds = start.elapsed().as_secs_f64();
+    loaded.memory.end("score");
     if let Some(error) = failed {
         return Err(error);
     }

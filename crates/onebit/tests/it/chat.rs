@@ -17,6 +17,15 @@ fn only_the_answers_are_on_stdout() {
         "{}",
         done.err
     );
+    for part in [
+        "16 tokens generated",
+        "kv cache f16: ",
+        "in use",
+        "planned",
+        "tok/s",
+    ] {
+        assert!(done.err.contains(part), "`{part}` is not in {}", done.err);
+    }
     let expected = onebit(&[
         "run",
         "--chat",

@@ -82,16 +82,11 @@ fn unknown_flags_and_values_are_refused() {
 #[test]
 fn flags_of_later_versions_are_refused_by_name() {
     let model = fixture_arg(TINY.0);
-    for (flag, value) in [
-        ("--memory-limit", "1G"),
-        ("--memory_limit_mb", "100"),
-        ("--load", "mlock"),
-    ] {
+    for (flag, value) in [("--load", "mlock")] {
         onebit(&["run", &model, "--ids", "1", flag, value])
             .refused(4, &[flag, "not supported yet"]);
     }
     onebit(&["run", &model, "--ids", "1", "--mlock"]).refused(4, &["mlock"]);
-    onebit(&["info", "--shape", "2b4t", "--compare"]).refused(4, &["--shape"]);
 }
 
 #[test]

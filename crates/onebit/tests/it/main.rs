@@ -1,5 +1,6 @@
 //! The built program from outside: exit codes, messages, what goes to stdout, and the goldens of the fixtures.
 
+mod budget;
 mod chat;
 mod convert;
 mod demo;
@@ -11,8 +12,11 @@ mod files;
 mod hub;
 mod info;
 mod interrupt;
+mod memory;
+mod memory_plan;
 mod run;
 mod score;
+mod synthetic;
 mod tokenize;
 mod verify;
 

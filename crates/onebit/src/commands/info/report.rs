@@ -6,7 +6,9 @@ use crate::source::Source;
 use onebit_format::{GenerationDefaults, Layout, Provenance, TensorKind};
 use onebit_kernels::Kernels;
 use onebit_model::{Model, ModelSpec};
-use onebit_runtime::{MemoryKind, MemoryPlan, SessionOptions, TextFiles};
+use onebit_runtime::{
+    BudgetSource, MemoryKind, MemoryParts, MemoryPlan, SessionOptions, TextFiles, largest_contexts,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -69,6 +71,16 @@ pub(super) struct MemoryReport {
     pub(super) file: u64,
     pub(super) anon: u64,
     pub(super) total: u64,
+    pub(super) limit: Limit,
+    /// Positions that fit the limit, by the type of keys and values; beyond what the model was made for, too.
+    pub(super) largest_contexts: BTreeMap<&'static str, Option<usize>>,
+}
+
+/// What the process may have in memory.
+#[derive(Serialize)]
+pub(super) struct Limit {
+    pub(super) bytes: u64,
+    pub(super) source: &'static str,
 }
 
 impl<'a> Report<'a> {
@@ -150,7 +162,9 @@ impl MemoryReport {
         let options = args
             .ctx_size
             .map_or(defaults, |context| defaults.context(context, model.spec()));
-        let plan = MemoryPlan::new(model, &options).map_err(|e| {
+        let budget = args.memory.budget();
+        let parts = MemoryParts::of_model(model);
+        let plan = parts.plan(&options).map_err(|e| {
             exit::too_large(format!("a context of {} positions: {e}", options.context))
         })?;
         Ok(Self {
@@ -160,6 +174,19 @@ impl MemoryReport {
             anon: plan.of_kind(MemoryKind::Anonymous),
             total: plan.total(),
             plan,
+            limit: Limit {
+                bytes: budget.resident,
+                source: match budget.source {
+                    BudgetSource::Asked => "asked for",
+                    BudgetSource::Cgroup => "control group",
+                    BudgetSource::Machine => "free memory",
+                    _ => "unknown",
+                },
+            },
+            largest_contexts: largest_contexts(&parts, &options, &budget)
+                .into_iter()
+                .map(|(kind, context)| (kind.name(), context))
+                .collect(),
         })
     }
 }

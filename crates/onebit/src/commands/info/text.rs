@@ -1,7 +1,7 @@
 //! The report of `onebit info` for people.
 
 use super::report::Report;
-use onebit_runtime::MemoryKind;
+use onebit_runtime::{MemoryKind, format_size as size};
 use std::fmt::{Display, Formatter, Result};
 
 impl Display for Report<'_> {
@@ -94,10 +94,36 @@ impl Report<'_> {
             } else {
                 "own"
             };
-            writeln!(f, "  {:18} {:>12}  {kind}", item.name, size(item.bytes))?;
+            let part = match item.resident == item.bytes {
+                true => String::new(),
+                false => format!(", {} resident", size(item.resident)),
+            };
+            writeln!(
+                f,
+                "  {:18} {:>12}  {kind}{part}",
+                item.name,
+                size(item.bytes)
+            )?;
         }
         let (file, own, total) = (size(memory.file), size(memory.anon), size(memory.total));
-        writeln!(f, "  {:18} {total:>12}  {file} file + {own} own", "total")
+        writeln!(
+            f,
+            "  {:18} {total:>12}  {file} file + {own} own",
+            "total resident"
+        )?;
+        writeln!(
+            f,
+            "largest contexts in {} ({})",
+            size(memory.limit.bytes),
+            memory.limit.source
+        )?;
+        for (kind, context) in &memory.largest_contexts {
+            match context {
+                Some(context) => writeln!(f, "  kv {kind:15} {context:>12}")?,
+                None => writeln!(f, "  kv {kind:15} {:>12}", "none")?,
+            }
+        }
+        Ok(())
     }
 
     fn fmt_provenance(&self, f: &mut Formatter<'_>) -> Result {
@@ -111,16 +137,5 @@ impl Report<'_> {
             writeln!(f, "  {} {} {}", file.sha256, size(file.bytes), file.name)?;
         }
         Ok(())
-    }
-}
-
-/// Bytes in decimal units.
-fn size(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        ..1e3 => format!("{bytes} B"),
-        ..1e6 => format!("{:.1} kB", bytes / 1e3),
-        ..1e9 => format!("{:.1} MB", bytes / 1e6),
-        _ => format!("{:.2} GB", bytes / 1e9),
     }
 }

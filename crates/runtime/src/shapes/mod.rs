@@ -1,10 +1,14 @@
-//! The shapes of models that people have.
+//! The shapes of models that people have, to plan memory without a file and to make files of random weights.
+
+mod encoding;
+
+pub use encoding::{Encoding, ShapeTensor, Stored, TensorShape};
 
 use onebit_format::Layout;
 use onebit_model::{Activation, ModelSpec, RopeSpec};
 
-/// Every name the command takes.
-pub(super) const NAMES: [&str; 9] = [
+/// Every name.
+const NAMES: [&str; 9] = [
     "2b4t",
     "3b",
     "xl",
@@ -17,23 +21,45 @@ pub(super) const NAMES: [&str; 9] = [
 ];
 
 /// A model without its weights.
-pub(super) struct Shape {
-    pub(super) spec: ModelSpec,
-    /// Type of the published embedding and head.
-    pub(super) keep: Layout,
-    /// Encoding of the decoder's matrices where none is asked for.
-    pub(super) weights: &'static str,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// The network.
+    pub spec: ModelSpec,
+    /// Layout of the published embedding and head.
+    pub keep: Layout,
+    /// Layout of the decoder's matrices where none is asked for.
+    pub linear: Layout,
     /// Whether ternary and binary matrices have group scales and were trained with float activations.
-    pub(super) grouped: bool,
+    pub grouped: bool,
 }
 
-/// The shape of that name.
-pub(super) fn find(name: &str) -> Option<Shape> {
+impl Shape {
+    /// Every name that [`named`](Self::named) knows.
+    pub const NAMES: &'static [&'static str] = &NAMES;
+
+    /// The shape of that name: `2b4t`, `3b`, `xl` and `large` are BitNets, the others models of which ternary or binary
+    /// versions exist, or a dense one to compare with.
+    pub fn named(name: &str) -> Option<Self> {
+        find(name)
+    }
+
+    /// How it is stored, with the decoder's matrices as `linear`, and embedding and head as `table`.
+    pub fn encoding(&self, linear: Layout, table: Layout) -> Encoding {
+        Encoding {
+            linear,
+            table,
+            grouped: self.grouped,
+            by_columns: false,
+        }
+    }
+}
+
+fn find(name: &str) -> Option<Shape> {
     let ternary = |spec| {
         Some(Shape {
             spec,
             keep: Layout::BF16,
-            weights: "t2",
+            linear: Layout::T2,
             grouped: false,
         })
     };
@@ -41,7 +67,7 @@ pub(super) fn find(name: &str) -> Option<Shape> {
         Some(Shape {
             spec,
             keep: Layout::B1,
-            weights: "b1",
+            linear: Layout::B1,
             grouped: true,
         })
     };
@@ -72,7 +98,7 @@ pub(super) fn find(name: &str) -> Option<Shape> {
             Some(Shape {
                 spec,
                 keep: Layout::F16,
-                weights: "f16",
+                linear: Layout::F16,
                 grouped: true,
             })
         }
@@ -133,8 +159,9 @@ mod tests {
 
     #[test]
     fn shapes_are_valid() {
-        for name in NAMES {
-            find(name).unwrap().spec.validate().unwrap();
+        for name in Shape::NAMES {
+            Shape::named(name).unwrap().spec.validate().unwrap();
         }
+        assert_eq!(Shape::named("7b"), None);
     }
 }

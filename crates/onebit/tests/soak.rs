@@ -1,0 +1,8 @@
+//! Memory does not grow with the number of generations. A process of its own: other tests would be counted too.
+#![cfg(target_os = "linux")]
+
+#[test]
+fn memory_does_not_grow() {
+    let report = onebit::soak::run(200, 32).unwrap();
+    assert!(!report.grew(), "{report:?}");
+}

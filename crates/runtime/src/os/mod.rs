@@ -1,0 +1,28 @@
+//! What the runtime asks the operating system, each with an answer for systems that do not say.
+
+mod cgroup;
+mod clock;
+mod cores;
+mod limits;
+mod process;
+mod signals;
+
+pub use cgroup::CgroupMemory;
+pub(crate) use clock::utc_offset;
+pub use cores::default_threads;
+pub use limits::{Headroom, headroom};
+pub use process::{ProcessMemory, ProcessReading, process_memory, read_process, reset_peak};
+pub use signals::survive_file_size_limit;
+
+/// The value of a line `name: value` of a file below `/proc`.
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+/// Bytes of a line `name: 12 kB` of a file below `/proc`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let number = field(text, name)?.strip_suffix("kB")?.trim();
+    number.parse::<u64>().ok()?.checked_mul(1024)
+}

@@ -1,0 +1,145 @@
+//! The tensors of a shape, and how they are stored.
+
+use onebit_format::{ActivationMode, Layout, Plan};
+use onebit_model::ModelSpec;
+
+/// How the matrices of a model are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// Layout of the decoder's matrices.
+    pub linear: Layout,
+    /// Layout of embedding and head.
+    pub table: Layout,
+    /// Whether ternary and binary matrices have group scales and take inputs trained as floats.
+    pub grouped: bool,
+    /// Whether down projections are stored transposed, as [`Layout::T2`].
+    pub by_columns: bool,
+}
+
+/// A tensor of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShapeTensor {
+    /// Its name in a packed file.
+    pub name: String,
+    /// What it holds.
+    pub shape: TensorShape,
+}
+
+/// What a tensor holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorShape {
+    /// Numbers of type `f32`.
+    Vector(usize),
+    /// A matrix: outputs and inputs of its linear map, however it is stored.
+    Matrix {
+        /// Outputs, or entries of the vocabulary.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+    },
+}
+
+/// How one matrix is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its layout.
+    pub layout: Layout,
+    /// Whether it has group scales by choice.
+    pub grouped: bool,
+    /// Whether its rows are inputs.
+    pub transposed: bool,
+    /// What its inputs were turned into in training.
+    pub activation: ActivationMode,
+}
+
+impl Encoding {
+    /// How the matrix `name` is stored.
+    pub fn stored(&self, name: &str) -> Stored {
+        let transposed = self.by_columns && name.ends_with(".down");
+        let layout = match name {
+            "embed" | "head" => self.table,
+            _ if transposed => Layout::T2,
+            _ => self.linear,
+        };
+        let grouped = self.grouped && !transposed && matches!(layout, Layout::T2 | Layout::B1);
+        let activation = match grouped || layout.is_float() {
+            true => ActivationMode::F32,
+            false => ActivationMode::I8Token,
+        };
+        Stored {
+            layout,
+            grouped,
+            transposed,
+            activation,
+        }
+    }
+
+    /// Adds a tensor to the plan of a file.
+    pub fn add(&self, plan: &mut Plan, tensor: &ShapeTensor) {
+        let name = tensor.name.as_str();
+        let (rows, cols) = match tensor.shape {
+            TensorShape::Vector(len) => {
+                plan.vector(name, len);
+                return;
+            }
+            TensorShape::Matrix { rows, cols } => (rows, cols),
+        };
+        let stored = self.stored(name);
+        let (layout, activation) = (stored.layout, stored.activation);
+        if stored.transposed {
+            plan.transposed_matrix(name, cols, rows, activation);
+        } else if stored.grouped {
+            plan.grouped_matrix(name, layout, rows, cols, activation);
+        } else {
+            plan.matrix(name, layout, rows, cols, activation);
+        }
+    }
+}
+
+impl ShapeTensor {
+    /// All tensors of a model without biases and input norms, in execution order.
+    pub fn all(spec: &ModelSpec) -> Vec<Self> {
+        let (hidden, ffn, q, kv) = (spec.hidden, spec.ffn, spec.q_width(), spec.kv_width());
+        let tensor = |name: String, shape| Self { name, shape };
+        let mut all = vec![tensor(
+            "embed".into(),
+            TensorShape::matrix(spec.vocab, hidden),
+        )];
+        for layer in 0..spec.layers {
+            use TensorShape as T;
+            let parts = [
+                (true, "attn_norm", T::Vector(hidden)),
+                (true, "q", T::matrix(q, hidden)),
+                (true, "k", T::matrix(kv, hidden)),
+                (true, "v", T::matrix(kv, hidden)),
+                (spec.qk_norm, "q_norm", T::Vector(spec.head_dim)),
+                (spec.qk_norm, "k_norm", T::Vector(spec.head_dim)),
+                (spec.attn_sub_norm, "attn_sub_norm", T::Vector(q)),
+                (true, "o", T::matrix(hidden, q)),
+                (true, "ffn_norm", T::Vector(hidden)),
+                (true, "gate", T::matrix(ffn, hidden)),
+                (true, "up", T::matrix(ffn, hidden)),
+                (spec.ffn_sub_norm, "ffn_sub_norm", T::Vector(ffn)),
+                (true, "down", T::matrix(hidden, ffn)),
+            ];
+            let present = parts.into_iter().filter(|(present, ..)| *present);
+            all.extend(
+                present.map(|(_, part, shape)| tensor(format!("layers.{layer}.{part}"), shape)),
+            );
+        }
+        all.push(tensor("norm".into(), TensorShape::Vector(hidden)));
+        if !spec.tied_head {
+            all.push(tensor(
+                "head".into(),
+                TensorShape::matrix(spec.vocab, hidden),
+            ));
+        }
+        all
+    }
+}
+
+impl TensorShape {
+    fn matrix(rows: usize, cols: usize) -> Self {
+        Self::Matrix { rows, cols }
+    }
+}
