@@ -11,8 +11,11 @@ mod weights;
 use anyhow::Context;
 use clap::Args;
 use onebit::exit;
-use onebit_format::{ActivationMode, GenerationDefaults, Layout, Plan, Provenance, Writer};
+use onebit_format::{
+    ActivationMode, GenerationDefaults, Layout, Plan, Provenance, Writer, blob_sha256,
+};
 use onebit_model::{Activation, ModelSpec};
+use onebit_tokenizer::Origin;
 pub(crate) use random::Random;
 use std::path::PathBuf;
 use weights::{Ballast, Encoding, Fill, write_matrix};
@@ -120,8 +123,14 @@ enum Tensor {
 impl Synth {
     fn write(&self, args: &SynthArgs) -> anyhow::Result<u64> {
         let tokenizer = tokenizer::json(self.spec.vocab, args.seed)?;
+        let origin = Origin {
+            tokenizer: blob_sha256(&tokenizer),
+            ..Origin::default()
+        };
+        let compact = onebit_tokenizer::build(&tokenizer, &Default::default(), &origin)?;
+        let blobs = [("tokenizer.json", tokenizer), ("tokenizer.bpe", compact)];
         let tensors = self.tensors();
-        let mut writer = Writer::create(&args.output, self.plan(args, &tensors, tokenizer.len())?)?;
+        let mut writer = Writer::create(&args.output, self.plan(args, &tensors, &blobs)?)?;
         let mut random = Random::new(args.seed);
         for tensor in &tensors {
             match tensor {
@@ -163,11 +172,18 @@ impl Synth {
                 }
             }
         }
-        writer.write_blob("tokenizer.json", &tokenizer)?;
+        for (name, bytes) in &blobs {
+            writer.write_blob(name, bytes)?;
+        }
         Ok(writer.finish()?)
     }
 
-    fn plan(&self, args: &SynthArgs, tensors: &[Tensor], tokenizer: usize) -> anyhow::Result<Plan> {
+    fn plan(
+        &self,
+        args: &SynthArgs,
+        tensors: &[Tensor],
+        blobs: &[(&str, Vec<u8>)],
+    ) -> anyhow::Result<Plan> {
         let provenance = Provenance {
             source: format!("synthetic {} (random weights)", args.shape),
             converter: concat!("onebit xtask ", env!("CARGO_PKG_VERSION")).into(),
@@ -203,7 +219,9 @@ impl Synth {
                 }
             };
         }
-        plan.blob("tokenizer.json", tokenizer);
+        for (name, bytes) in blobs {
+            plan.blob(*name, bytes.len());
+        }
         Ok(plan)
     }
 
