@@ -189,7 +189,7 @@ impl PackedFile {
     /// Whether the pages of the bytes belong to a file, this one or the program's for
     /// [`from_static`](Self::from_static), so that the system can drop and reread them.
     pub fn is_file_backed(&self) -> bool {
-        matches!(self.storage, Storage::Mapped(_) | Storage::Static(_))
+        matches!(*self.storage, Storage::Mapped(_) | Storage::Static(_))
     }
 
     /// Compares every tensor with its hash and looks for ternary codes 3, which reads the whole file.

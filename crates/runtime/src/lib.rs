@@ -83,6 +83,7 @@ mod stream;
 mod text_files;
 mod timings;
 mod tokenizer;
+mod tokenizer_bytes;
 mod tokenizer_parts;
 
 pub use chat::{ChatTemplate, Message, RenderOptions, TemplateValue};

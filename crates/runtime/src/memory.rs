@@ -5,11 +5,7 @@ use onebit_model::{KvCache, Model, ModelError, Workspace};
 use crate::error::RuntimeError;
 use crate::sampling::Candidate;
 use crate::session::SessionOptions;
-use crate::text_files::TOKENIZER;
-
-/// Bytes that a loaded tokenizer takes per byte of its `tokenizer.json`, as measured with
-/// vocabularies of 2,000 to 128,000 tokens.
-const TOKENIZER_FACTOR: u64 = 14;
+use crate::tokenizer_bytes::TokenizerBytes;
 
 /// The program's own code and data.
 const PROGRAM: u64 = 4 << 20;
@@ -68,20 +64,24 @@ impl MemoryPlan {
         } else {
             MemoryKind::Anonymous
         };
-        let tokenizer = file.blob(TOKENIZER).map_or(0, <[u8]>::len) as u64;
+        let tokenizer = TokenizerBytes::of(file);
         let own = MemoryKind::Anonymous;
         let items = [
             ("layers", layers, stored),
             ("embeddings", embed, stored),
             ("head", head, stored),
-            ("header and texts", rest, stored),
+            (
+                "header and texts",
+                rest.saturating_sub(tokenizer.untouched),
+                stored,
+            ),
             ("kv cache", size("KV cache", kv)?, own),
             (
                 "scratch",
                 size("workspace", scratch)? + size("tokens", tokens)? + sampler as u64,
                 own,
             ),
-            ("tokenizer", tokenizer * TOKENIZER_FACTOR, own),
+            ("tokenizer", tokenizer.anonymous, own),
             ("program", PROGRAM, MemoryKind::File),
         ];
         let item = |(name, bytes, kind)| MemoryItem { name, bytes, kind };
