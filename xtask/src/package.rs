@@ -5,6 +5,7 @@ use crate::process::{cargo, run};
 /// The library crates, each after those it depends on.
 const LIBRARIES: &[&str] = &[
     "onebit-format",
+    "onebit-tokenizer",
     "onebit-kernels",
     "onebit-model",
     "onebit-runtime",

@@ -54,7 +54,7 @@ pub fn convert(
     checkpoint.open_shards()?;
     let dense_note = config.settle(&checkpoint.tensors);
     refuse_overwriting_source(&checkpoint, output)?;
-    let text = tokenizer::read(&checkpoint)?;
+    let text = tokenizer::read(&checkpoint, family.architecture)?;
     let plan = Plan::new(&checkpoint, &config, family, options)?;
     options.verify.check(&config.spec)?;
     let file_plan = file_plan(&checkpoint, &plan, &text, family, options)?;

@@ -1,5 +1,7 @@
 //! Tokenizer files and the chat template.
 
+use onebit_format::blob_sha256;
+use onebit_tokenizer::{Origin, class};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
@@ -13,6 +15,8 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
 /// Where older checkpoints name their special tokens.
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+/// The blob of the compact form, which is made here.
+const COMPACT: &str = "tokenizer.bpe";
 const TEMPLATE: &str = "chat_template.jinja";
 /// All files that are read here.
 pub(crate) const FILES: [&str; 4] = [TOKENIZER, CONFIG, SPECIAL_TOKENS, TEMPLATE];
@@ -28,8 +32,8 @@ pub(crate) struct Text {
     pub(crate) notes: Vec<String>,
 }
 
-/// Reads the tokenizer files, all of which may be absent.
-pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Text> {
+/// Reads the tokenizer files, all of which may be absent. `architecture` is the model's.
+pub(crate) fn read(checkpoint: &Checkpoint, architecture: &str) -> Result<Text> {
     let dir = &checkpoint.dir;
     let mut text = Text::default();
     match read_optional(&dir.join(TOKENIZER), MAX_TOKENIZER)? {
@@ -43,6 +47,7 @@ pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Text> {
     }
     let config = object(checkpoint, CONFIG, &mut text)?;
     object(checkpoint, SPECIAL_TOKENS, &mut text)?;
+    add_compact(&mut text, config.as_ref(), architecture);
     text.chat_template = match read_optional(&dir.join(TEMPLATE), json::MAX_JSON)? {
         Some(bytes) => Some(
             String::from_utf8(bytes).map_err(|error| ConvertError::malformed(TEMPLATE, error))?,
@@ -50,6 +55,27 @@ pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Text> {
         None => config.map_or(Ok(None), |config| template(&config, &mut text.notes))?,
     };
     Ok(text)
+}
+
+/// Adds the compact form of the tokenizer, which takes less memory and time to load, where it has one.
+fn add_compact(text: &mut Text, config: Option<&Map<String, Value>>, architecture: &str) {
+    let blob =
+        |name| (text.blobs.iter()).find_map(|(blob, bytes)| (*blob == name).then_some(bytes));
+    let Some(json) = blob(TOKENIZER) else {
+        return;
+    };
+    let origin = Origin {
+        tokenizer: blob_sha256(json),
+        config: blob(CONFIG).map_or([0; 32], |bytes| blob_sha256(bytes)),
+        class_ignored: class::is_ignored_for(architecture),
+    };
+    let none = Map::new();
+    match onebit_tokenizer::build(json, config.unwrap_or(&none), &origin) {
+        Ok(compact) => text.blobs.push((COMPACT, compact)),
+        Err(reason) => text.notes.push(format!(
+            "the tokenizer has no compact form and is loaded from {TOKENIZER}: {reason}"
+        )),
+    }
 }
 
 /// Takes over a file that holds a JSON object, unchanged, and parses it.

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
@@ -36,7 +38,7 @@ impl Storage {
 /// Opening reads the header and the scales; weights are viewed in place, never copied.
 #[derive(Debug)]
 pub struct PackedFile {
-    storage: Storage,
+    storage: Arc<Storage>,
     index: Index,
 }
 
@@ -101,7 +103,10 @@ impl PackedFile {
             });
         }
         let index = Index::parse(storage.bytes())?;
-        Ok(Self { storage, index })
+        Ok(Self {
+            storage: Arc::new(storage),
+            index,
+        })
     }
 
     /// All bytes; they start on a 64-byte boundary.
@@ -162,6 +167,20 @@ impl PackedFile {
         self.index.blob(self.bytes(), name)
     }
 
+    /// The byte string `name`, as a handle that keeps the file's bytes where they are for as long as it lives.
+    ///
+    /// # Errors
+    /// When there is no such byte string.
+    pub fn share_blob(&self, name: &str) -> Result<SharedBlob, FormatError> {
+        let blob = self.blob(name)?;
+        // A blob is a part of the file's bytes.
+        let start = blob.as_ptr() as usize - self.bytes().as_ptr() as usize;
+        Ok(SharedBlob {
+            range: start..start + blob.len(),
+            storage: Arc::clone(&self.storage),
+        })
+    }
+
     /// Length of the file in bytes.
     pub fn file_len(&self) -> u64 {
         self.bytes().len() as u64
@@ -170,7 +189,7 @@ impl PackedFile {
     /// Whether the pages of the bytes belong to a file, this one or the program's for
     /// [`from_static`](Self::from_static), so that the system can drop and reread them.
     pub fn is_file_backed(&self) -> bool {
-        matches!(self.storage, Storage::Mapped(_) | Storage::Static(_))
+        matches!(*self.storage, Storage::Mapped(_) | Storage::Static(_))
     }
 
     /// Compares every tensor with its hash and looks for ternary codes 3, which reads the whole file.
@@ -186,6 +205,20 @@ impl PackedFile {
         self.index
             .tensors()
             .map(|(name, kind, range)| (name, kind, range.len()))
+    }
+}
+
+/// A byte string of a packed file that holds on to the file's bytes: nothing is copied, and of a mapped file only the
+/// pages that are used take memory.
+#[derive(Clone, Debug)]
+pub struct SharedBlob {
+    storage: Arc<Storage>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for SharedBlob {
+    fn as_ref(&self) -> &[u8] {
+        &self.storage.bytes()[self.range.clone()]
     }
 }
 

@@ -282,6 +282,15 @@ fn check_dense(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
     }
 }
 
+/// The hash that a file's metadata has for a blob of these bytes: SHA-256 of them with their padding.
+pub fn blob_sha256(bytes: &[u8]) -> [u8; 32] {
+    let padding = bytes.len().next_multiple_of(ATOM_BYTES) - bytes.len();
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hash.update(&[0; ATOM_BYTES][..padding]);
+    hash.finalize().into()
+}
+
 /// Bytes in lowercase hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

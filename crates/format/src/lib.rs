@@ -83,8 +83,8 @@ mod writer;
 pub use bytes::{Align64, AlignedBytes};
 pub use contents::TensorKind;
 pub use error::{ErrorKind, FormatError};
-pub use file::PackedFile;
-pub use index::Index;
+pub use file::{PackedFile, SharedBlob};
+pub use index::{Index, blob_sha256};
 pub use layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
 pub use matrix::{MatrixRef, Scales, ShapeError};
 pub use meta::{

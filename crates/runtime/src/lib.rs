@@ -70,7 +70,6 @@ mod engine;
 mod error;
 mod generate;
 mod guard;
-mod llama_class;
 mod memory;
 mod memory_log;
 #[allow(unsafe_code, reason = "calls into the operating system")]
@@ -86,6 +85,8 @@ mod stream;
 mod text_files;
 mod timings;
 mod tokenizer;
+mod tokenizer_bytes;
+mod tokenizer_parts;
 
 pub use chat::{ChatTemplate, Message, RenderOptions, TemplateValue};
 pub use conversation::Conversation;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use onebit_format::PackedFile;
+use onebit_format::{PackedFile, SharedBlob};
+use onebit_tokenizer::{CompactError, Header, Origin, class};
 use serde_json::Value;
 
 use crate::error::RuntimeError;
@@ -18,6 +19,8 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Name of the file, and of the blob, in which older checkpoints name the special tokens.
 pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+/// Name of the blob that holds the tokenizer in its compact form.
+pub(crate) const COMPACT: &str = "tokenizer.bpe";
 /// Name of the file that describes the network.
 const MODEL_CONFIG: &str = "config.json";
 /// Name of the file that holds the chat template where the tokenizer's config does not.
@@ -38,10 +41,9 @@ pub struct TextFiles<'a> {
     /// Whether `tokenizer.json` counts as it is, whatever class the config names: so it is for the
     /// models that `transformers` has no class of tokenizers of their own for.
     pub class_ignored: bool,
+    /// The compact form of `tokenizer`, where a packed file has one that was made of these files.
+    pub(crate) compact: Option<SharedBlob>,
 }
-
-/// `model_type` and architecture for which `transformers` ignores the named class.
-const CLASS_IGNORED: [&str; 2] = ["mistral", "MistralForCausalLM"];
 
 impl<'a> TextFiles<'a> {
     /// Files given as bytes; the optional ones are JSON objects.
@@ -60,6 +62,7 @@ impl<'a> TextFiles<'a> {
             special_tokens: object(SPECIAL_TOKENS_MAP, special_tokens)?,
             chat_template,
             class_ignored: false,
+            compact: None,
         })
     }
 
@@ -87,7 +90,7 @@ impl<'a> TextFiles<'a> {
             template.transpose()?,
         )?;
         Ok(TextFiles {
-            class_ignored: model.is_some_and(|model| names(&model["model_type"], &CLASS_IGNORED)),
+            class_ignored: model.is_some_and(|model| class_ignored(&model["model_type"])),
             ..files
         })
     }
@@ -96,7 +99,8 @@ impl<'a> TextFiles<'a> {
     ///
     /// # Errors
     /// [`RuntimeError::NoTokenizer`] without the blob `tokenizer.json`,
-    /// [`RuntimeError::TokenizerFile`] where one is malformed.
+    /// [`RuntimeError::TokenizerFile`] where one is malformed. The bytes of `tokenizer.json` are not
+    /// looked at here.
     pub fn from_packed(file: &'a PackedFile) -> Result<Self, RuntimeError> {
         let blob = |name| file.blob(name).ok();
         let tokenizer = blob(TOKENIZER).ok_or_else(|| RuntimeError::NoTokenizer {
@@ -110,7 +114,8 @@ impl<'a> TextFiles<'a> {
             template,
         )?;
         Ok(TextFiles {
-            class_ignored: names(&file.meta().model["architecture"], &CLASS_IGNORED),
+            class_ignored: class_ignored(&file.meta().model["architecture"]),
+            compact: compact(file)?,
             ..files
         })
     }
@@ -159,9 +164,52 @@ impl<'a> TextFiles<'a> {
     }
 }
 
-/// Whether a value is one of these strings.
-fn names(value: &Value, strings: &[&str]) -> bool {
-    value.as_str().is_some_and(|text| strings.contains(&text))
+/// Whether `transformers` ignores the class that the config of such a model names.
+fn class_ignored(model: &Value) -> bool {
+    model.as_str().is_some_and(class::is_ignored_for)
+}
+
+/// The compact form of a packed file's tokenizer. `None` where there is none, where it is of a newer version, and
+/// where it was made of other files than those beside it, which count then: their hashes are compared, as the
+/// metadata gives them.
+///
+/// # Errors
+/// [`RuntimeError::TokenizerFile`] where the blob is none.
+pub(crate) fn compact(file: &PackedFile) -> Result<Option<SharedBlob>, RuntimeError> {
+    let Ok(blob) = file.share_blob(COMPACT) else {
+        return Ok(None);
+    };
+    let header = match Header::parse(blob.as_ref()) {
+        Ok(header) => header,
+        Err(CompactError::Version { .. }) => return Ok(None),
+        Err(error) => return Err(malformed(COMPACT, error.to_string())),
+    };
+    let hash = |name| {
+        file.meta()
+            .sha256
+            .get(name)
+            .map_or([0; 32], |hex| unhex(hex))
+    };
+    let beside = Origin {
+        tokenizer: hash(TOKENIZER),
+        config: hash(TOKENIZER_CONFIG),
+        class_ignored: class_ignored(&file.meta().model["architecture"]),
+    };
+    Ok((header.origin == beside).then_some(blob))
+}
+
+/// The bytes of a hash in the metadata, whose digits were checked when the file was opened.
+fn unhex(digits: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let digit = |at: usize| {
+            pair.get(at)
+                .and_then(|&c| char::from(c).to_digit(16))
+                .unwrap_or(0)
+        };
+        *byte = (digit(0) * 16 + digit(1)) as u8;
+    }
+    bytes
 }
 
 /// The entries of a config that give a role its token.

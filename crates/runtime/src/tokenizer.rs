@@ -8,8 +8,8 @@ use tokenizers::AddedToken;
 
 use crate::error::RuntimeError;
 use crate::guard::guarded;
-use crate::llama_class;
 use crate::text_files::{TOKENIZER, TOKENIZER_CONFIG, TextFiles};
+use crate::tokenizer_parts::Inner;
 
 /// A tokenizer with its special tokens.
 ///
@@ -23,7 +23,7 @@ use crate::text_files::{TOKENIZER, TOKENIZER_CONFIG, TextFiles};
 /// ```
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     roles: BTreeMap<String, String>,
     special_ids: HashSet<u32>,
     byte_fallback: bool,
@@ -49,37 +49,22 @@ impl Tokenizer {
             file: TOKENIZER,
             reason: e.to_string(),
         };
-        let json = llama_class::rebuild(files)?;
-        let json = json.as_deref().unwrap_or(&files.tokenizer);
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(malformed)?;
+        let mut inner = Inner::new(files)?;
         inner
-            .with_truncation(None)
-            .map_err(malformed)?
-            .with_padding(None);
-        let listed = config_tokens(files, &inner)?;
-        inner.add_tokens(listed).map_err(malformed)?;
+            .add(config_tokens(files, &inner)?)
+            .map_err(malformed)?;
 
         let roles = files.special_tokens();
-        let added = inner.get_added_tokens_decoder();
-        let mut special: HashSet<String> = added
-            .into_values()
-            .filter(|token| token.special)
-            .map(|token| token.content)
-            .collect();
-        let named: Vec<_> = roles
+        let mut special = inner.added(true);
+        let named: Vec<AddedToken> = roles
             .values()
             .filter(|token| special.insert((*token).clone()))
+            .map(|token| AddedToken::from(token.as_str(), true))
             .collect();
-        let named = named
-            .into_iter()
-            .map(|token| AddedToken::from(token.as_str(), true));
-        inner.add_special_tokens(named).map_err(malformed)?;
+        inner.add(named).map_err(malformed)?;
 
-        let special_ids = special
-            .iter()
-            .filter_map(|token| inner.token_to_id(token))
-            .collect();
-        let byte_fallback = inner.get_decoder().is_some_and(decodes_byte_tokens);
+        let special_ids = special.iter().filter_map(|token| inner.id(token)).collect();
+        let byte_fallback = inner.decoder().is_some_and(decodes_byte_tokens);
         Ok(Self {
             inner,
             roles,
@@ -110,9 +95,8 @@ impl Tokenizer {
     /// # Errors
     /// [`RuntimeError::Tokenizer`], for texts that the tokenizer's model has no tokens for.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RuntimeError> {
-        let encoding = guarded(|| self.inner.encode_fast(text, add_special));
-        let encoding = encoding.map_err(RuntimeError::Tokenizer)?.map_err(failed)?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = guarded(|| self.inner.encode(text, add_special));
+        ids.map_err(RuntimeError::Tokenizer)?.map_err(failed)
     }
 
     /// The text of ids; with `skip_special`, special tokens leave no trace. Ids without a token,
@@ -127,7 +111,7 @@ impl Tokenizer {
 
     /// Number of tokens, added ones included.
     pub fn len(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.inner.len()
     }
 
     /// Whether there is no token at all.
@@ -137,12 +121,12 @@ impl Tokenizer {
 
     /// The token of an id, as it is written in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        self.inner.token(id)
     }
 
     /// The id of a token written as in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        self.inner.id(token)
     }
 
     /// Whether the id is a special token.
@@ -171,10 +155,7 @@ impl Tokenizer {
 }
 
 /// The added tokens that the config lists and `tokenizer.json` lacks, by id.
-fn config_tokens(
-    files: &TextFiles<'_>,
-    inner: &tokenizers::Tokenizer,
-) -> Result<Vec<AddedToken>, RuntimeError> {
+fn config_tokens(files: &TextFiles<'_>, inner: &Inner) -> Result<Vec<AddedToken>, RuntimeError> {
     let malformed = |reason: String| RuntimeError::TokenizerFile {
         file: TOKENIZER_CONFIG,
         reason,
@@ -182,7 +163,7 @@ fn config_tokens(
     let Some(listed) = files.config.get("added_tokens_decoder") else {
         return Ok(Vec::new());
     };
-    let known = inner.get_added_tokens_decoder();
+    let known = inner.added(false);
     let mut missing = BTreeMap::new();
     let listed = listed
         .as_object()
@@ -201,7 +182,7 @@ fn config_tokens(
             .lstrip(flag("lstrip"))
             .rstrip(flag("rstrip"))
             .normalized(token["normalized"].as_bool().unwrap_or(!flag("special")));
-        if known.values().all(|k| k.content != token.content) {
+        if !known.contains(&token.content) {
             missing.insert(id, token);
         }
     }

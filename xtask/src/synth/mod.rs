@@ -10,9 +10,10 @@ mod weights;
 use anyhow::Context;
 use clap::Args;
 use onebit::exit;
-use onebit_format::{GenerationDefaults, Layout, Plan, Provenance, Writer};
+use onebit_format::{GenerationDefaults, Layout, Plan, Provenance, Writer, blob_sha256};
 use onebit_model::{Activation, ModelSpec};
 use onebit_runtime::{Encoding, Shape, ShapeTensor, TensorShape};
+use onebit_tokenizer::Origin;
 pub(crate) use random::Random;
 use std::path::PathBuf;
 use weights::{Ballast, Fill, Matrix, write_matrix};
@@ -108,8 +109,14 @@ struct Synth {
 impl Synth {
     fn write(&self, args: &SynthArgs) -> anyhow::Result<u64> {
         let tokenizer = tokenizer::json(self.spec.vocab, args.seed)?;
+        let origin = Origin {
+            tokenizer: blob_sha256(&tokenizer),
+            ..Origin::default()
+        };
+        let compact = onebit_tokenizer::build(&tokenizer, &Default::default(), &origin)?;
+        let blobs = [("tokenizer.json", tokenizer), ("tokenizer.bpe", compact)];
         let tensors = ShapeTensor::all(&self.spec);
-        let mut writer = Writer::create(&args.output, self.plan(args, &tensors, tokenizer.len())?)?;
+        let mut writer = Writer::create(&args.output, self.plan(args, &tensors, &blobs)?)?;
         let mut random = Random::new(args.seed);
         for tensor in &tensors {
             match tensor.shape {
@@ -126,7 +133,9 @@ impl Synth {
                 )?,
             }
         }
-        writer.write_blob("tokenizer.json", &tokenizer)?;
+        for (name, bytes) in &blobs {
+            writer.write_blob(name, bytes)?;
+        }
         Ok(writer.finish()?)
     }
 
@@ -148,7 +157,7 @@ impl Synth {
         &self,
         args: &SynthArgs,
         tensors: &[ShapeTensor],
-        tokenizer: usize,
+        blobs: &[(&str, Vec<u8>)],
     ) -> anyhow::Result<Plan> {
         let provenance = Provenance {
             source: format!("synthetic {} (random weights)", args.shape),
@@ -164,7 +173,9 @@ impl Synth {
         for tensor in tensors {
             self.encoding.add(&mut plan, tensor);
         }
-        plan.blob("tokenizer.json", tokenizer);
+        for (name, bytes) in blobs {
+            plan.blob(*name, bytes.len());
+        }
         Ok(plan)
     }
 }

@@ -93,7 +93,7 @@ pub fn verify(
     checkpoint.open_shards()?;
     config.settle(&checkpoint.tensors);
     let source = Source {
-        text: &tokenizer::read(&checkpoint)?,
+        text: &tokenizer::read(&checkpoint, family.architecture)?,
         generation: &generation::parse(
             Fields::new(&checkpoint.config, "config.json: "),
             Fields::new(&checkpoint.generation, "generation_config.json: "),

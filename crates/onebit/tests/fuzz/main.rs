@@ -108,6 +108,18 @@ fn tokenizers() {
 }
 
 #[test]
+fn compact_tokenizers() {
+    let compact = |json: Vec<u8>| {
+        onebit_tokenizer::build(&json, &Default::default(), &Default::default()).unwrap()
+    };
+    let seeds: Vec<_> = each("tokenizers", "tokenizer.json")
+        .into_iter()
+        .map(compact)
+        .collect();
+    run("tokenizer_compact", &seeds, 3000);
+}
+
+#[test]
 fn templates_and_messages() {
     run("template", &templates(), 1000);
     let message = br#"[{"role": "user", "content": "hi \u00e9"}, {"role": "assistant", "content": null, "tool_calls": [{"a": [1.5]}]}]"#;

@@ -10,15 +10,7 @@ use crate::error::RuntimeError;
 use crate::sampling::Candidate;
 use crate::session::SessionOptions;
 use crate::shapes::{Encoding, Shape, ShapeTensor, TensorShape};
-use crate::text_files::TOKENIZER;
-
-/// Bytes that a loaded tokenizer takes per byte of its `tokenizer.json`, as measured with vocabularies of 2,000 to 152,000
-/// tokens.
-const TOKENIZER_KEPT: u64 = 9;
-/// The same for what the heap has grown to once it is loaded; the session is made in what was freed of it.
-const TOKENIZER_LOADING: u64 = 18;
-/// Bytes of `tokenizer.json` per entry of the vocabulary, where there is no file yet.
-const TOKENIZER_ENTRY: u64 = 64;
+use crate::tokenizer_bytes::TokenizerBytes;
 
 /// Pages of the program and of the C library, as they are mapped by the time that a model has run.
 const PROGRAM: u64 = 19 << 19;
@@ -38,12 +30,11 @@ pub struct MemoryParts {
     spec: ModelSpec,
     forms: InputForms,
     weights: WeightBytes,
-    /// Header and texts of the file.
+    /// Header and texts of the file, without those that are not touched.
     rest: u64,
     tensors: u64,
     stored: MemoryKind,
-    /// Bytes of `tokenizer.json`.
-    tokenizer: u64,
+    tokenizer: TokenizerBytes,
 }
 
 impl MemoryParts {
@@ -52,18 +43,21 @@ impl MemoryParts {
         let file = model.file();
         let weights = model.weight_bytes();
         let of_weights = (weights.layers + weights.embed + weights.head) as u64;
+        let tokenizer = TokenizerBytes::of(file);
         Self {
             spec: model.spec().clone(),
             forms: model.input_forms(),
             weights,
-            rest: file.file_len().saturating_sub(of_weights),
+            rest: file
+                .file_len()
+                .saturating_sub(of_weights + tokenizer.untouched),
             tensors: file.tensor_sizes().count() as u64,
             stored: if file.is_file_backed() {
                 MemoryKind::File
             } else {
                 MemoryKind::Anonymous
             },
-            tokenizer: file.blob(TOKENIZER).map_or(0, <[u8]>::len) as u64,
+            tokenizer,
         }
     }
 
@@ -88,11 +82,11 @@ impl MemoryParts {
             (stored.layout, stored.activation)
         });
         let forms = InputForms::of_linears(linears, Activations::Auto);
-        let tokenizer = spec.vocab as u64 * TOKENIZER_ENTRY;
+        let (tokenizer, tables) = TokenizerBytes::of_vocab(spec.vocab);
         Ok(Self {
             forms: forms.ok_or(ModelError::Memory { what: "inputs" })?,
             weights: WeightBytes::sum(sizes.iter().map(|(name, _, size)| (name.as_str(), *size))),
-            rest: tokenizer + sizes.len() as u64 * INDEX_ENTRY,
+            rest: tables + sizes.len() as u64 * INDEX_ENTRY,
             tensors: sizes.len() as u64,
             stored: MemoryKind::File,
             tokenizer,
@@ -123,7 +117,7 @@ impl MemoryParts {
         };
         let own = MemoryKind::Anonymous;
         let (kv, scratch) = (self.kv_bytes(options)?, self.scratch_bytes(options)?);
-        let tokenizer = TokenizerBytes::of_file(self.tokenizer);
+        let tokenizer = self.tokenizer;
         let items = [
             whole("layers", self.weights.layers as u64, self.stored),
             self.embeddings(options),
@@ -171,30 +165,6 @@ impl MemoryParts {
         let tokens = options.context.checked_mul(size_of::<u32>());
         let sampler = self.spec.vocab * (size_of::<f32>() + size_of::<Candidate>());
         Ok(addressable("workspace", workspace)? + addressable("tokens", tokens)? + sampler as u64)
-    }
-}
-
-/// Memory of a tokenizer.
-#[derive(Clone, Copy)]
-struct TokenizerBytes {
-    /// What it takes.
-    kept: u64,
-    /// What the heap has grown to when it is loaded.
-    loading: u64,
-}
-
-impl TokenizerBytes {
-    /// Of one whose `tokenizer.json` has `file` bytes.
-    fn of_file(file: u64) -> Self {
-        Self {
-            kept: file * TOKENIZER_KEPT,
-            loading: file * TOKENIZER_LOADING,
-        }
-    }
-
-    /// What stays in the heap unused when a session of `session` bytes has been made in it.
-    fn freed_beside(&self, session: u64) -> u64 {
-        self.loading.saturating_sub(self.kept + session)
     }
 }
 

@@ -1,47 +1,48 @@
 //! Tokenizers of the class `LlamaTokenizer`, of which `transformers` reads only a part.
 
-use serde_json::{Value, json};
-
-use crate::error::RuntimeError;
-use crate::text_files::{TOKENIZER, TextFiles};
+use serde_json::{Map, Value, json};
 
 /// What U+2581 stands for in SentencePiece vocabularies.
 const SPACE: &str = "\u{2581}";
+/// `model_type` and architecture for which `transformers` ignores the named class.
+const IGNORED_FOR: [&str; 2] = ["mistral", "MistralForCausalLM"];
 
-/// The `tokenizer.json` that `transformers` works with where the config names this class: vocabulary,
+/// Whether `tokenizer.json` counts as it is, whatever class the config names: so it is for the models that
+/// `transformers` has no class of tokenizers of their own for. `model` is the `model_type` or the architecture.
+pub fn is_ignored_for(model: &str) -> bool {
+    IGNORED_FOR.contains(&model)
+}
+
+/// Whether a `tokenizer_config.json` names this class.
+pub fn is_llama(config: &Map<String, Value>) -> bool {
+    let class = config.get("tokenizer_class").and_then(Value::as_str);
+    matches!(class, Some("LlamaTokenizer" | "LlamaTokenizerFast"))
+}
+
+/// Changes a `tokenizer.json` to what `transformers` works with where the config names this class: vocabulary,
 /// merges, added tokens and post-processor of the file, but with normalizer, pre-tokenizer and decoder
 /// of the class. They differ from those of most files after special tokens, where files prepend a
-/// space and the class does not. `None` where the file counts as it is; so do byte-level files, which
-/// are of another kind whatever their config says.
-pub(crate) fn rebuild(files: &TextFiles<'_>) -> Result<Option<Vec<u8>>, RuntimeError> {
-    let class = files.config.get("tokenizer_class").and_then(Value::as_str);
-    if files.class_ignored || !matches!(class, Some("LlamaTokenizer" | "LlamaTokenizerFast")) {
-        return Ok(None);
-    }
-    let malformed = |e: serde_json::Error| RuntimeError::TokenizerFile {
-        file: TOKENIZER,
-        reason: e.to_string(),
-    };
-    let mut file: Value = serde_json::from_slice(&files.tokenizer).map_err(malformed)?;
+/// space and the class does not. Byte-level files, which are of another kind whatever their config
+/// says, and other models than BPE are left alone; the result says whether it was changed.
+pub fn rebuild(file: &mut Value, config: &Map<String, Value>) -> bool {
     let byte_level = ["pre_tokenizer", "decoder"]
         .iter()
         .any(|part| has_type(&file[*part], "ByteLevel"));
-    if byte_level || file["model"]["type"] != "BPE" || !file["model"]["merges"].is_array() {
-        return Ok(None);
+    if byte_level || file["model"]["type"] != "BPE" {
+        return false;
     }
-    let flag = |name, default| {
-        files
-            .config
-            .get(name)
-            .and_then(Value::as_bool)
-            .unwrap_or(default)
-    };
+    let flag = |name, default| config.get(name).and_then(Value::as_bool).unwrap_or(default);
     let (prefix, legacy) = (flag("add_prefix_space", true), flag("legacy", false));
-    file["model"] = json!({
+    let mut model = json!({
         "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
         "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
-        "vocab": file["model"]["vocab"].take(), "merges": file["model"]["merges"].take(),
     });
+    for part in ["vocab", "merges"] {
+        if let Some(found) = file["model"].get_mut(part) {
+            model[part] = found.take();
+        }
+    }
+    file["model"] = model;
     file["normalizer"] = Value::Null;
     file["pre_tokenizer"] = json!({
         "type": "Metaspace", "replacement": SPACE, "split": false,
@@ -56,7 +57,7 @@ pub(crate) fn rebuild(files: &TextFiles<'_>) -> Result<Option<Vec<u8>>, RuntimeE
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
     file["decoder"] = json!({"type": "Sequence", "decoders": decoders});
-    serde_json::to_vec(&file).map(Some).map_err(malformed)
+    true
 }
 
 /// Whether a part of a tokenizer, or one of those it is a sequence of, has a type.
