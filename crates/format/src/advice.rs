@@ -76,12 +76,7 @@ impl Mapped {
         for start in range.clone().step_by(AHEAD_BYTES) {
             let len = (range.end - start).min(AHEAD_BYTES) as u64;
             let len = std::num::NonZeroU64::new(len);
-            rustix::fs::fadvise(
-                &self.file,
-                start as u64,
-                len,
-                rustix::fs::Advice::WillNeed,
-            )?;
+            rustix::fs::fadvise(&self.file, start as u64, len, rustix::fs::Advice::WillNeed)?;
         }
         Ok(())
     }

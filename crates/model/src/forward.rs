@@ -92,7 +92,10 @@ impl Model {
                     None => table.decode_row(token, x.row(i)),
                     Some(reader) => {
                         if let Err(error) = reader.read(token, buffer.row(0), x.row(i)) {
-                            failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+                            failed
+                                .lock()
+                                .unwrap_or_else(|e| e.into_inner())
+                                .get_or_insert(error);
                         }
                     }
                 }

@@ -34,7 +34,9 @@ impl<'a> RowReader<'a> {
 
     /// Numbers of an `f32` buffer that a row and its scales fit in, a multiple of 16.
     pub(crate) fn buffer_len(&self) -> usize {
-        (self.row_bytes + self.scale_bytes).div_ceil(size_of::<f32>()).next_multiple_of(16)
+        (self.row_bytes + self.scale_bytes)
+            .div_ceil(size_of::<f32>())
+            .next_multiple_of(16)
     }
 
     /// Reads row `row` into `buffer` and decodes it into `out`.
@@ -50,7 +52,8 @@ impl<'a> RowReader<'a> {
         let start = self.table.bytes.start + row * self.row_bytes;
         self.file.read_at(start, bytes)?;
         if let ScalesAt::Rows(all) | ScalesAt::Groups { bytes: all, .. } = &self.table.scales {
-            self.file.read_at(all.start + row * self.scale_bytes, scales)?;
+            self.file
+                .read_at(all.start + row * self.scale_bytes, scales)?;
         }
         let scales = match &self.table.scales {
             ScalesAt::None => Scales::None,

@@ -1,6 +1,6 @@
 //! From the engine flags to a model that is ready to run.
 
-use crate::cli::{Activations, EngineArgs};
+use crate::cli::{Activations, EngineArgs, Load};
 use crate::exit;
 use crate::note;
 use crate::source::Source;
@@ -9,8 +9,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles, Tokenizer,
-    default_threads,
+    ChatTemplate, Engine, MemoryPlan, Pool, RuntimeError, SessionOptions, Streamer, TextFiles,
+    Tokenizer, default_threads, lock_weights, room_for_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Loaded {
         let start = Instant::now();
         let model = Model::from_file(Arc::new(source.open(args.load())?))
             .with_context(|| source.to_string())?;
-        let model = Arc::new(model.with_activations(args.activations.into())?);
+        let model = model.with_activations(args.activations.into())?;
         note_fixed_activations(&model, args.activations);
         let text = text_parts(&model)?;
         let session = SessionOptions {
@@ -54,6 +54,7 @@ impl Loaded {
             None => session,
         };
         warn_beyond_training(&model, &session);
+        let model = Arc::new(resident(model, args, &session)?);
         let threads = args.threads.unwrap_or_else(default_threads);
         let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;
         Ok(Self {
@@ -137,6 +138,28 @@ impl Loaded {
 
 fn kernels(name: Option<&str>) -> Result<&'static Kernels, KernelError> {
     name.map_or_else(|| Ok(Kernels::best()), Kernels::by_name)
+}
+
+/// Locks the weights, or lets them pass through memory, as the flags say.
+fn resident(model: Model, args: &EngineArgs, session: &SessionOptions) -> anyhow::Result<Model> {
+    if args.load() == Load::Mlock {
+        lock_weights(model.file())?;
+    }
+    if !args.stream() {
+        return Ok(model);
+    }
+    let Some(room) = room_for_weights(&model, session) else {
+        return Err(exit::unsupported(
+            "--stream is not supported on this system, which does not say how much memory there is",
+        ));
+    };
+    let streamer = Streamer::new(&model, room)?;
+    tracing::info!(
+        room,
+        streamed = streamer.streamed_bytes(),
+        "weights pass through memory"
+    );
+    Ok(model.with_residency(Arc::new(streamer)))
 }
 
 fn text_parts(model: &Model) -> anyhow::Result<Option<(Tokenizer, Option<ChatTemplate>)>> {

@@ -88,14 +88,12 @@ fn flags_of_later_versions_are_refused_by_name() {
         ("--memory-limit", "1G"),
         ("--memory_limit_mb", "100"),
         ("--kv", "q4"),
-        ("--load", "mlock"),
     ] {
         onebit(&["run", &model, "--ids", "1", flag, value])
             .refused(4, &[flag, "not supported yet"]);
     }
     onebit(&["run", &model, "--ids", "1", "--kv-cache-dtype", "int4"]).refused(4, &["--kv q4"]);
     onebit(&["run", &model, "--ids", "1", "--cache-type-v", "int1"]).refused(4, &["--kv b1"]);
-    onebit(&["run", &model, "--ids", "1", "--mlock"]).refused(4, &["mlock"]);
     onebit(&["info", "--shape", "2b4t", "--compare"]).refused(4, &["--shape"]);
 }
 

@@ -1,0 +1,192 @@
+//! Weights of a mapped file passing through less memory than they take.
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use onebit_format::{Advice, PackedFile};
+use onebit_model::{Model, Residency};
+
+use super::plan::{bytes_of, next_streamed, streamed};
+use crate::error::RuntimeError;
+
+/// Bytes read between two looks at what is wanted.
+const PIECE: usize = 1 << 20;
+
+/// Reads the weights of the stages of a step ahead and gives them back behind, on a thread of its own, as far as a model does
+/// not fit in a budget. What fits stays.
+///
+/// It is given to a model with [`Model::with_residency`], and works for the models that share one `Streamer` as for one: with
+/// several sessions running steps at the same time results are the same, but weights are read more often.
+#[derive(Debug)]
+pub struct Streamer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    file: Arc<PackedFile>,
+    stages: Vec<Vec<Range<usize>>>,
+    sizes: Vec<u64>,
+    streamed: Vec<bool>,
+    next: Vec<Option<usize>>,
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+/// What the thread is asked for.
+#[derive(Debug)]
+struct Wanted {
+    /// The stage to read, once.
+    read: Option<usize>,
+    /// The last stage that was asked for and has not been given back since.
+    asked: Option<usize>,
+    /// Stages to give back.
+    give_back: Vec<bool>,
+    stop: bool,
+}
+
+impl Streamer {
+    /// Keeps the weights of `model` within `budget` bytes.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Threads`] where the system has no thread left.
+    pub fn new(model: &Model, budget: u64) -> Result<Self, RuntimeError> {
+        let stages = model.stages();
+        let size = |ranges: &Vec<Range<usize>>| ranges.iter().map(|r| r.len() as u64).sum();
+        let sizes: Vec<u64> = stages.iter().map(size).collect();
+        let streamed = streamed(&sizes, budget);
+        let wanted = Wanted {
+            read: None,
+            asked: None,
+            give_back: vec![false; stages.len()],
+            stop: false,
+        };
+        let shared = Arc::new(Shared {
+            file: Arc::clone(model.file()),
+            next: next_streamed(&streamed),
+            stages,
+            sizes,
+            streamed,
+            wanted: Mutex::new(wanted),
+            changed: Condvar::new(),
+        });
+        let thread = if shared.streamed.contains(&true) && shared.file.is_mapped() {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("weights".to_owned());
+            let thread = thread.spawn(move || shared.serve());
+            Some(thread.map_err(RuntimeError::Threads)?)
+        } else {
+            None
+        };
+        Ok(Self { shared, thread })
+    }
+
+    /// Bytes of weights that are read again for every step; the others stay in memory.
+    pub fn streamed_bytes(&self) -> u64 {
+        bytes_of(&self.shared.sizes, &self.shared.streamed)
+    }
+}
+
+impl Residency for Streamer {
+    fn before(&self, stage: usize) {
+        let Some(next) = self.shared.next[stage].filter(|_| self.thread.is_some()) else {
+            return;
+        };
+        let mut wanted = self.shared.wanted();
+        wanted.give_back[stage] = false;
+        if wanted.asked != Some(next) {
+            (wanted.asked, wanted.read) = (Some(next), Some(next));
+            drop(wanted);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    fn after(&self, stage: usize) {
+        if self.shared.streamed[stage] && self.thread.is_some() {
+            let mut wanted = self.shared.wanted();
+            wanted.give_back[stage] = true;
+            if wanted.asked == Some(stage) {
+                wanted.asked = None;
+            }
+            if wanted.read == Some(stage) {
+                wanted.read = None;
+            }
+            drop(wanted);
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Streamer {
+    fn drop(&mut self) {
+        self.shared.wanted().stop = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What there is to do.
+enum Task {
+    Read(usize),
+    GiveBack(usize),
+}
+
+impl Shared {
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Works until it is told to stop.
+    fn serve(&self) {
+        while let Some(task) = self.task() {
+            match task {
+                Task::GiveBack(stage) => self.advise(stage, Advice::Evict),
+                Task::Read(stage) => self.read(stage),
+            }
+        }
+    }
+
+    /// Waits for something to do; giving back comes first, because it makes room. `None` at the end.
+    fn task(&self) -> Option<Task> {
+        let mut wanted = self.wanted();
+        loop {
+            if wanted.stop {
+                return None;
+            }
+            if let Some(stage) = wanted.give_back.iter().position(|&it| it) {
+                wanted.give_back[stage] = false;
+                return Some(Task::GiveBack(stage));
+            }
+            if let Some(stage) = wanted.read.take() {
+                return Some(Task::Read(stage));
+            }
+            wanted = self.changed.wait(wanted).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    fn advise(&self, stage: usize, advice: Advice) {
+        for range in &self.stages[stage] {
+            self.file.advise(range.clone(), advice);
+        }
+    }
+
+    /// Reads a stage, unless steps overtake. First the disk is given all requests, then the pages are mapped as they arrive.
+    fn read(&self, stage: usize) {
+        self.advise(stage, Advice::ReadAhead);
+        for range in &self.stages[stage] {
+            for start in range.clone().step_by(PIECE) {
+                let wanted = self.wanted();
+                if wanted.stop || wanted.asked != Some(stage) {
+                    return;
+                }
+                drop(wanted);
+                let piece = start..range.end.min(start + PIECE);
+                self.file.advise(piece, Advice::Populate);
+            }
+        }
+    }
+}
