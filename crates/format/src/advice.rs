@@ -6,15 +6,9 @@ use std::ops::Range;
 
 use memmap2::Mmap;
 
-/// Most bytes that one request reads ahead: systems cut longer ones to the disk's usual window and leave out the rest.
-#[cfg(target_os = "linux")]
-const AHEAD_BYTES: usize = 128 << 10;
-
 /// What is to happen with some pages of a mapped file. None of it changes what the bytes are, only where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
-    /// Begin to read them into the system's cache, without waiting for it.
-    ReadAhead,
     /// Read them and enter them in this process's page table, which waits for the disk.
     Populate,
     /// Take them out of this process. They stay in the system's cache, from where a later access brings them back.
@@ -46,13 +40,13 @@ impl Mapped {
     #[cfg(target_os = "linux")]
     fn pass_on(&self, range: Range<usize>, advice: Advice) -> io::Result<()> {
         match advice {
-            Advice::ReadAhead => self.read_ahead(range),
             Advice::Populate => {
-                let populate = memmap2::Advice::PopulateRead;
-                let done = self.map.advise_range(populate, range.start, range.len());
-                match done {
+                let advise = |advice| self.map.advise_range(advice, range.start, range.len());
+                match advise(memmap2::Advice::PopulateRead) {
                     // Before Linux 5.14.
-                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.read_ahead(range),
+                    Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                        advise(memmap2::Advice::WillNeed)
+                    }
                     done => done,
                 }
             }
@@ -72,16 +66,6 @@ impl Mapped {
     }
 
     #[cfg(target_os = "linux")]
-    fn read_ahead(&self, range: Range<usize>) -> io::Result<()> {
-        for start in range.clone().step_by(AHEAD_BYTES) {
-            let len = (range.end - start).min(AHEAD_BYTES) as u64;
-            let len = std::num::NonZeroU64::new(len);
-            rustix::fs::fadvise(&self.file, start as u64, len, rustix::fs::Advice::WillNeed)?;
-        }
-        Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
     fn release(&self, range: Range<usize>) -> io::Result<()> {
         let advice = memmap2::UncheckedAdvice::DontNeed;
         // SAFETY: the range is within the map, which is shared, read-only and backed by a file: pages that are dropped
@@ -96,7 +80,7 @@ impl Mapped {
     #[cfg(all(unix, not(target_os = "linux")))]
     fn pass_on(&self, range: Range<usize>, advice: Advice) -> io::Result<()> {
         match advice {
-            Advice::ReadAhead | Advice::Populate => {
+            Advice::Populate => {
                 self.map
                     .advise_range(memmap2::Advice::WillNeed, range.start, range.len())
             }

@@ -9,8 +9,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryPlan, Pool, RuntimeError, SessionOptions, Streamer, TextFiles,
-    Tokenizer, default_threads, lock_weights, room_for_weights,
+    ChatTemplate, Engine, MemoryPlan, Pool, Room, RuntimeError, SessionOptions, Streamer,
+    TextFiles, Tokenizer, default_threads, lock_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -148,14 +148,13 @@ fn resident(model: Model, args: &EngineArgs, session: &SessionOptions) -> anyhow
     if !args.stream() {
         return Ok(model);
     }
-    let Some(room) = room_for_weights(&model, session) else {
+    let Some(room) = Room::beside(&model, session) else {
         return Err(exit::unsupported(
             "--stream is not supported on this system, which does not say how much memory there is",
         ));
     };
     let streamer = Streamer::new(&model, room)?;
     tracing::info!(
-        room,
         streamed = streamer.streamed_bytes(),
         "weights pass through memory"
     );

@@ -97,7 +97,7 @@ pub use guard::in_guard;
 pub use memory::{MemoryItem, MemoryKind, MemoryPlan};
 pub use os::{ProcessMemory, default_threads, process_memory, reset_peak, survive_file_size_limit};
 pub use pool::{MAX_THREADS, Pool};
-pub use residency::{Streamer, lock_weights, memory_available, room_for_weights};
+pub use residency::{Room, Streamer, lock_weights};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Position, Session, SessionOptions, WeightReads};

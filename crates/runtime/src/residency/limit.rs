@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process may have resident at most, page cache that it reads through a map included: what its memory cgroup
-/// allows, of version 1 or 2, or what the machine has available where that is less; `None` where the system does not say.
-pub fn memory_available() -> Option<u64> {
+/// Bytes that this process may have resident at most, pages of files that it reads through a map included: what its memory
+/// cgroup allows, of version 1 or 2, or what the machine has available beside the `own` bytes that the process has already,
+/// where that is less; `None` where the system does not say.
+pub(super) fn memory_available(own: u64) -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.as_deref().and_then(available);
+    let machine = machine.map(|available| available.saturating_add(own));
     [cgroup_limit(), machine].into_iter().flatten().min()
 }
 

@@ -16,7 +16,6 @@ pub fn lock_weights(file: &PackedFile) -> Result<(), RuntimeError> {
     if let Some(limit) = super::limit::cgroup_limit().filter(|limit| *limit < bytes) {
         return Err(RuntimeError::LockLimit { bytes, limit });
     }
-    file.advise(0..file.bytes().len(), onebit_format::Advice::ReadAhead);
     lock(file.bytes()).map_err(|source| RuntimeError::Lock {
         bytes,
         limit: locked_limit(),

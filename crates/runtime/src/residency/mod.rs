@@ -6,7 +6,6 @@ mod plan;
 mod room;
 mod streamer;
 
-pub use limit::memory_available;
 pub use lock::lock_weights;
-pub use room::room_for_weights;
+pub use room::Room;
 pub use streamer::Streamer;

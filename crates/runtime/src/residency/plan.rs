@@ -4,23 +4,51 @@
 //! every time, so a fixed part stays and only the rest is read for every token. The streamed stages are spread evenly between
 //! the others, so that the disk has something to do while those are computed.
 
-/// For each stage, whether it is streamed: as little as possible, so that the others together with the two that are in memory
-/// while one is computed and the next one read take at most `budget` bytes. All where not even that is enough.
-pub(super) fn streamed(sizes: &[u64], budget: u64) -> Vec<bool> {
-    let total: u64 = sizes.iter().sum();
-    if total <= budget {
-        return vec![false; sizes.len()];
-    }
+/// A choice of what stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// For each stage, whether it is streamed.
+    pub(super) streamed: Vec<bool>,
+    /// For each stage the next one, in the order of steps without end, that is streamed.
+    pub(super) next: Vec<Option<usize>>,
+    /// Bytes that are streamed.
+    pub(super) bytes: u64,
+    /// Bytes in memory at most: what stays, and two streamed stages: one is computed while the next one is read.
+    pub(super) resident: u64,
+}
+
+/// The choices for stages of these sizes, those that stream less first, and those that take less memory last.
+pub(super) fn choices(sizes: &[u64]) -> Vec<Choice> {
     let layers = sizes.len().saturating_sub(1);
-    let choices = [false, true].into_iter().filter_map(|head| {
-        let choices = (0..=layers).map(|count| spread(layers, count, head));
-        choices
-            .filter(|choice| choice.contains(&true))
-            .find(|choice| resident(sizes, choice) <= budget)
+    let all = [false, true]
+        .into_iter()
+        .flat_map(|head| (0..=layers).map(move |count| spread(layers, count, head)));
+    let mut all: Vec<Choice> = all.map(|streamed| Choice::new(sizes, streamed)).collect();
+    all.sort_by_key(|choice| (choice.bytes, choice.resident));
+    let mut least = u64::MAX;
+    all.retain(|choice| {
+        let useful = choice.resident < least;
+        least = least.min(choice.resident);
+        useful
     });
-    choices
-        .min_by_key(|choice| bytes_of(sizes, choice))
-        .unwrap_or_else(|| vec![true; sizes.len()])
+    all
+}
+
+/// The first of `choices` that fits in `room` bytes, else the smallest.
+pub(super) fn choose(choices: &[Choice], room: u64) -> usize {
+    let fits = choices.iter().position(|choice| choice.resident <= room);
+    fits.unwrap_or(choices.len() - 1)
+}
+
+impl Choice {
+    fn new(sizes: &[u64], streamed: Vec<bool>) -> Self {
+        Self {
+            next: next_streamed(&streamed),
+            bytes: bytes_of(sizes, &streamed),
+            resident: resident(sizes, &streamed),
+            streamed,
+        }
+    }
 }
 
 /// `count` of the layers, evenly, and the head or not.
@@ -30,7 +58,7 @@ fn spread(layers: usize, count: usize, head: bool) -> Vec<bool> {
 }
 
 /// Bytes of the stages that are streamed.
-pub(super) fn bytes_of(sizes: &[u64], streamed: &[bool]) -> u64 {
+fn bytes_of(sizes: &[u64], streamed: &[bool]) -> u64 {
     let of = |(size, streamed): (&u64, &bool)| if *streamed { *size } else { 0 };
     sizes.iter().zip(streamed).map(of).sum()
 }
@@ -55,7 +83,7 @@ fn resident(sizes: &[u64], streamed: &[bool]) -> u64 {
 }
 
 /// For each stage the next one, in the order of steps without end, that is streamed.
-pub(super) fn next_streamed(streamed: &[bool]) -> Vec<Option<usize>> {
+fn next_streamed(streamed: &[bool]) -> Vec<Option<usize>> {
     let stages = streamed.len();
     let next = |stage| {
         (stage + 1..=stage + stages)
@@ -69,28 +97,33 @@ pub(super) fn next_streamed(streamed: &[bool]) -> Vec<Option<usize>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_is_streamed_where_all_fits() {
-        assert_eq!(streamed(&[10, 10, 10, 30], 60), [false; 4]);
+    fn streamed(sizes: &[u64], room: u64) -> Choice {
+        let choices = choices(sizes);
+        choices[choose(&choices, room)].clone()
     }
 
     #[test]
-    fn what_stays_and_what_passes_fit_the_budget() {
+    fn nothing_is_streamed_where_all_fits() {
+        assert_eq!(streamed(&[10, 10, 10, 30], 60).streamed, [false; 4]);
+    }
+
+    #[test]
+    fn what_stays_and_what_passes_fit_the_room() {
         let sizes = [10u64, 10, 10, 10, 10, 10, 10, 10, 25];
-        for budget in 30..105 {
-            let choice = streamed(&sizes, budget);
-            assert!(resident(&sizes, &choice) <= budget, "{budget}: {choice:?}");
-            let more = streamed(&sizes, budget + 10);
-            assert!(bytes_of(&sizes, &more) <= bytes_of(&sizes, &choice));
+        for room in 35..105 {
+            let (choice, more) = (streamed(&sizes, room), streamed(&sizes, room + 10));
+            assert!(choice.resident <= room, "{room}: {choice:?}");
+            assert!(more.bytes <= choice.bytes);
         }
-        assert_eq!(streamed(&sizes, 19), [true; 9]);
+        let least = streamed(&sizes, 0);
+        assert!(least.resident <= 35, "{least:?}");
     }
 
     #[test]
     fn streamed_layers_are_spread() {
         let choice = streamed(&[10, 10, 10, 10, 10, 10, 10, 10, 10], 70);
         assert_eq!(
-            choice,
+            choice.streamed,
             [false, true, false, true, false, true, false, true, false]
         );
     }

@@ -1,20 +1,22 @@
 //! Weights of a mapped file passing through less memory than they take.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use onebit_format::{Advice, PackedFile};
 use onebit_model::{Model, Residency};
 
-use super::plan::{bytes_of, next_streamed, streamed};
+use super::plan::{Choice, choices, choose};
+use super::room::Room;
 use crate::error::RuntimeError;
 
-/// Bytes read between two looks at what is wanted.
-const PIECE: usize = 1 << 20;
+/// Bytes read between two looks at what is wanted. Long pieces let the system's own reading ahead work at full width.
+const PIECE: usize = 4 << 20;
 
 /// Reads the weights of the stages of a step ahead and gives them back behind, on a thread of its own, as far as a model does
-/// not fit in a budget. What fits stays.
+/// not fit in the room there is. What fits stays, as long as there is room for it: that is found out anew for every step.
 ///
 /// It is given to a model with [`Model::with_residency`], and works for the models that share one `Streamer` as for one: with
 /// several sessions running steps at the same time results are the same, but weights are read more often.
@@ -28,9 +30,10 @@ pub struct Streamer {
 struct Shared {
     file: Arc<PackedFile>,
     stages: Vec<Vec<Range<usize>>>,
-    sizes: Vec<u64>,
-    streamed: Vec<bool>,
-    next: Vec<Option<usize>>,
+    choices: Vec<Choice>,
+    room: Room,
+    /// Index of the choice in force.
+    choice: AtomicUsize,
     wanted: Mutex<Wanted>,
     changed: Condvar,
 }
@@ -48,31 +51,31 @@ struct Wanted {
 }
 
 impl Streamer {
-    /// Keeps the weights of `model` within `budget` bytes.
+    /// Keeps the weights of `model` within `room`.
     ///
     /// # Errors
     /// [`RuntimeError::Threads`] where the system has no thread left.
-    pub fn new(model: &Model, budget: u64) -> Result<Self, RuntimeError> {
+    pub fn new(model: &Model, room: Room) -> Result<Self, RuntimeError> {
         let stages = model.stages();
         let size = |ranges: &Vec<Range<usize>>| ranges.iter().map(|r| r.len() as u64).sum();
         let sizes: Vec<u64> = stages.iter().map(size).collect();
-        let streamed = streamed(&sizes, budget);
         let wanted = Wanted {
             read: None,
             asked: None,
             give_back: vec![false; stages.len()],
             stop: false,
         };
+        let choices = choices(&sizes);
         let shared = Arc::new(Shared {
             file: Arc::clone(model.file()),
-            next: next_streamed(&streamed),
             stages,
-            sizes,
-            streamed,
+            choice: AtomicUsize::new(choose(&choices, room.bytes())),
+            choices,
+            room,
             wanted: Mutex::new(wanted),
             changed: Condvar::new(),
         });
-        let thread = if shared.streamed.contains(&true) && shared.file.is_mapped() {
+        let thread = if shared.file.is_mapped() {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name("weights".to_owned());
             let thread = thread.spawn(move || shared.serve());
@@ -83,15 +86,21 @@ impl Streamer {
         Ok(Self { shared, thread })
     }
 
-    /// Bytes of weights that are read again for every step; the others stay in memory.
+    /// Bytes of weights that are read again for every step as things are now; the others stay in memory.
     pub fn streamed_bytes(&self) -> u64 {
-        bytes_of(&self.shared.sizes, &self.shared.streamed)
+        self.shared.choice().bytes
     }
 }
 
 impl Residency for Streamer {
     fn before(&self, stage: usize) {
-        let Some(next) = self.shared.next[stage].filter(|_| self.thread.is_some()) else {
+        if self.thread.is_none() {
+            return;
+        }
+        if stage == 0 {
+            self.shared.choose();
+        }
+        let Some(next) = self.shared.choice().next[stage] else {
             return;
         };
         let mut wanted = self.shared.wanted();
@@ -104,7 +113,7 @@ impl Residency for Streamer {
     }
 
     fn after(&self, stage: usize) {
-        if self.shared.streamed[stage] && self.thread.is_some() {
+        if self.thread.is_some() && self.shared.choice().streamed[stage] {
             let mut wanted = self.shared.wanted();
             wanted.give_back[stage] = true;
             if wanted.asked == Some(stage) {
@@ -138,6 +147,16 @@ enum Task {
 impl Shared {
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn choice(&self) -> &Choice {
+        &self.choices[self.choice.load(Ordering::Relaxed)]
+    }
+
+    /// Chooses again what stays.
+    fn choose(&self) {
+        let choice = choose(&self.choices, self.room.bytes());
+        self.choice.store(choice, Ordering::Relaxed);
     }
 
     /// Works until it is told to stop.
@@ -174,9 +193,8 @@ impl Shared {
         }
     }
 
-    /// Reads a stage, unless steps overtake. First the disk is given all requests, then the pages are mapped as they arrive.
+    /// Reads a stage, unless steps overtake.
     fn read(&self, stage: usize) {
-        self.advise(stage, Advice::ReadAhead);
         for range in &self.stages[stage] {
             for start in range.clone().step_by(PIECE) {
                 let wanted = self.wanted();
