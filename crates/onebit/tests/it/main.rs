@@ -11,6 +11,7 @@ mod files;
 mod hub;
 mod info;
 mod interrupt;
+mod loading;
 mod run;
 mod score;
 mod tokenize;
