@@ -98,12 +98,12 @@ fn a_limit_on_locked_memory_is_named_with_the_way_to_raise_it() {
     done.refused(5, &["RLIMIT_MEMLOCK", "16384 bytes", "ulimit -l"]);
 }
 
-/// Writes a model of about 60 MB, whose matrices repeat one row.
+/// Writes a model of about 65 MB, whose matrices repeat one row.
 fn write_large(path: &Path) {
     let spec = ModelSpec {
         architecture: "test".into(),
         hidden: 1024,
-        layers: 14,
+        layers: 16,
         heads: 16,
         kv_heads: 4,
         head_dim: 64,

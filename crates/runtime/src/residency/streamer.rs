@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use onebit_format::{Advice, PackedFile};
@@ -78,8 +78,16 @@ impl Streamer {
         let thread = if shared.file.is_mapped() {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name("weights".to_owned());
-            let thread = thread.spawn(move || shared.serve());
-            Some(thread.map_err(RuntimeError::Threads)?)
+            // A thread allocates as it starts, which no step should meet.
+            let started = Arc::new(Barrier::new(2));
+            let start = Arc::clone(&started);
+            let thread = thread.spawn(move || {
+                start.wait();
+                shared.serve();
+            });
+            let thread = thread.map_err(RuntimeError::Threads)?;
+            started.wait();
+            Some(thread)
         } else {
             None
         };
