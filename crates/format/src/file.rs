@@ -217,7 +217,8 @@ impl PackedFile {
         match &self.storage {
             Storage::Mapped(mapped) => mapped
                 .read_at(offset, out)
-                .map_err(FormatError::io("read", &mapped.path)),
+                // Called for every token: the path is copied only for an error.
+                .map_err(|source| FormatError::io("read", &mapped.path)(source)),
             Storage::Heap(_) | Storage::Static(_) => {
                 out.copy_from_slice(&self.bytes()[offset..][..out.len()]);
                 Ok(())
