@@ -39,14 +39,13 @@ impl AlignedBytes {
         }
     }
 
-    /// `len` zeros.
+    /// `len` zeros, which the system supplies as they are touched.
     ///
     /// # Errors
     /// When memory does not suffice.
     pub fn try_zeroed(len: usize) -> io::Result<Self> {
-        let mut atoms = Vec::new();
-        atoms.try_reserve_exact(len.div_ceil(ATOM_BYTES))?;
-        atoms.resize(len.div_ceil(ATOM_BYTES), Atom::zeroed());
+        let atoms = bytemuck::allocation::try_zeroed_vec(len.div_ceil(ATOM_BYTES));
+        let atoms = atoms.map_err(|()| io::ErrorKind::OutOfMemory)?;
         Ok(Self { atoms, len })
     }
 }

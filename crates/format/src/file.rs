@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use crate::advice::{Advice, Mapped};
 use crate::bytes::AlignedBytes;
 use crate::contents::TensorKind;
 use crate::error::FormatError;
@@ -18,7 +19,7 @@ use crate::meta::{ActivationMode, Meta};
 
 #[derive(Debug)]
 enum Storage {
-    Mapped(Mmap),
+    Mapped(Mapped),
     Heap(AlignedBytes),
     Static(&'static [u8]),
 }
@@ -26,7 +27,7 @@ enum Storage {
 impl Storage {
     fn bytes(&self) -> &[u8] {
         match self {
-            Storage::Mapped(map) => map,
+            Storage::Mapped(mapped) => &mapped.map,
             Storage::Heap(bytes) => bytes,
             Storage::Static(bytes) => bytes,
         }
@@ -62,7 +63,11 @@ impl PackedFile {
         // remains is a file that another process changes while it is mapped: no program can
         // exclude that, so the documentation above asks callers to, and names what happens.
         let map = unsafe { Mmap::map(&file) }.map_err(FormatError::io("map", path))?;
-        Self::new(Storage::Mapped(map))
+        let path = path.to_path_buf();
+        let opened = Self::new(Storage::Mapped(Mapped { map, file, path }))?;
+        // The checks have touched scales and vectors, and the system maps what lies around such pages with them.
+        opened.advise(0..opened.bytes().len(), Advice::Release);
+        Ok(opened)
     }
 
     /// Reads a whole file into memory.
@@ -190,6 +195,53 @@ impl PackedFile {
     /// [`from_static`](Self::from_static), so that the system can drop and reread them.
     pub fn is_file_backed(&self) -> bool {
         matches!(*self.storage, Storage::Mapped(_) | Storage::Static(_))
+    }
+
+    /// Whether the bytes are a map of the file, so that [`advise`](Self::advise) and [`read_at`](Self::read_at) make a
+    /// difference to what is resident.
+    pub fn is_mapped(&self) -> bool {
+        matches!(*self.storage, Storage::Mapped(_))
+    }
+
+    /// Tells the system what is to happen with the pages of a range of [`bytes`](Self::bytes): whether it followed. Where
+    /// the file is not mapped there is nothing to tell.
+    ///
+    /// Whatever the answer, the bytes stay what they are: advice is about where they are kept.
+    pub fn advise(&self, range: Range<usize>, advice: Advice) -> bool {
+        match &*self.storage {
+            Storage::Mapped(mapped) => mapped.advise(range, advice).is_ok(),
+            Storage::Heap(_) | Storage::Static(_) => false,
+        }
+    }
+
+    /// Takes the pages of the tensor `name` out of this process, if it is mapped: for what has been used and is not needed
+    /// soon, such as a byte string that was parsed. They come back when they are touched again.
+    pub fn release(&self, name: &str) -> bool {
+        match self.index.range(name) {
+            Some(range) => self.advise(range, Advice::Release),
+            None => false,
+        }
+    }
+
+    /// Copies `out.len()` bytes from `offset` on. Those of a mapped file are read from the file, so that no page of the map
+    /// becomes resident for them, and a file that has become shorter is an error.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read.
+    ///
+    /// # Panics
+    /// When there are no such bytes in a file that is not mapped.
+    pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), FormatError> {
+        match &*self.storage {
+            Storage::Mapped(mapped) => mapped
+                .read_at(offset, out)
+                // Called for every token: the path is copied only for an error.
+                .map_err(|source| FormatError::io("read", &mapped.path)(source)),
+            Storage::Heap(_) | Storage::Static(_) => {
+                out.copy_from_slice(&self.bytes()[offset..][..out.len()]);
+                Ok(())
+            }
+        }
     }
 
     /// Compares every tensor with its hash and looks for ternary codes 3, which reads the whole file.

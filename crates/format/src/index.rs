@@ -85,6 +85,11 @@ impl Index {
         tensors.into_iter()
     }
 
+    /// Where the tensor `name` is, with its padding.
+    pub fn range(&self, name: &str) -> Option<Range<usize>> {
+        self.places.get(name).map(|place| place.range.clone())
+    }
+
     /// The matrix `name` in `bytes`, which must be those that were parsed and start on a 64-byte
     /// boundary.
     ///

@@ -63,6 +63,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("packed files are read in place and are little-endian: this host is not");
 
+mod advice;
 mod bytes;
 mod container;
 mod contents;
@@ -80,6 +81,7 @@ mod plan;
 mod sink;
 mod writer;
 
+pub use advice::Advice;
 pub use bytes::{Align64, AlignedBytes};
 pub use contents::TensorKind;
 pub use error::{ErrorKind, FormatError};

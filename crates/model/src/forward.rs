@@ -1,5 +1,6 @@
 //! The decoder: from rows of tokens to logits.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use onebit_kernels::{Claims, Executor, Kernels, Tiles};
@@ -10,6 +11,8 @@ use crate::inputs::{Norm, Source};
 use crate::layer::{LayerCall, layer};
 use crate::linear::project;
 use crate::model::Model;
+use crate::residency::Residency;
+use crate::rows::RowReader;
 use crate::step::{Output, Step};
 use crate::workspace::Workspace;
 
@@ -20,9 +23,10 @@ impl Model {
     /// however a sequence is cut into steps. Nothing is allocated.
     ///
     /// # Errors
-    /// All are requests that cannot be served, found before anything is changed: a token that is not in the vocabulary, a
-    /// position that does not continue its cache or does not fit in it, more rows than the workspace has room for, a cache or
-    /// workspace made for another model.
+    /// Requests that cannot be served, found before anything is changed: a token that is not in the vocabulary, a position
+    /// that does not continue its cache or does not fit in it, more rows than the workspace has room for, a cache or workspace
+    /// made for another model. [`ModelError::Format`] where embeddings are read from a mapped file and it cannot be read any
+    /// more; the caches have not grown then.
     pub fn forward<'w>(
         &self,
         kernels: &Kernels,
@@ -40,34 +44,70 @@ impl Model {
             executor,
             skipped: &skipped,
         };
-        self.embed(&ctx, workspace, &step);
+        if let Err(error) = self.embed(&ctx, workspace, &step) {
+            step.retract();
+            return Err(error);
+        }
         self.run_layers(&ctx, workspace, &mut step);
         step.commit();
         Ok(self.finish(&ctx, workspace, &step))
     }
 
     /// Decodes the embedding of each row's token, and computes the angles of its position.
-    fn embed(&self, ctx: &Context<'_>, workspace: &mut Workspace, step: &Step<'_, '_>) {
+    ///
+    /// Rows that are read from the file go through the arena, one buffer per part.
+    fn embed(
+        &self,
+        ctx: &Context<'_>,
+        workspace: &mut Workspace,
+        step: &Step<'_, '_>,
+    ) -> Result<(), ModelError> {
         let (rows, caches) = (step.rows, &*step.caches);
         let (hidden, half) = (self.spec.hidden, self.spec.head_dim / 2);
         let table = self.weights.embed.resolve(&self.file);
+        let reader = self
+            .reads_rows
+            .then(|| RowReader::new(&self.weights.embed, &self.file));
+        let buffer = reader.as_ref().map_or(1, RowReader::buffer_len);
+        let ([a, b, c], arena, d) = workspace.scratch.embedding();
         let block = ctx.token_block(rows.len(), hidden);
+        let block = block.max(rows.len().div_ceil(arena.len() / buffer));
         let grid = |width| by_tokens(rows.len(), width, block);
-        let [a, b, c] = workspace.scratch.claims();
         let x = Tiles::new(&mut workspace.x, grid(hidden), a);
         let cos = Tiles::new(&mut workspace.cos, grid(half), b);
         let sin = Tiles::new(&mut workspace.sin, grid(half), c);
+        let buffers = Tiles::new(arena, by_tokens(x.tile_rows(), buffer, 1), d);
+        let failed = Mutex::new(None);
         ctx.run(x.tile_rows(), row_work(rows.len(), hidden), &|part| {
-            let (mut x, mut cos, mut sin) =
-                (x.claim(part, 0), cos.claim(part, 0), sin.claim(part, 0));
+            let (mut x, mut cos, mut sin, mut buffer) = (
+                x.claim(part, 0),
+                cos.claim(part, 0),
+                sin.claim(part, 0),
+                buffers.claim(part, 0),
+            );
             for i in 0..x.rows() {
                 let row = rows[part * block + i];
-                table.decode_row(row.token as usize, x.row(i));
+                let token = row.token as usize;
+                match &reader {
+                    None => table.decode_row(token, x.row(i)),
+                    Some(reader) => {
+                        if let Err(error) = reader.read(token, buffer.row(0), x.row(i)) {
+                            failed
+                                .lock()
+                                .unwrap_or_else(|e| e.into_inner())
+                                .get_or_insert(error);
+                        }
+                    }
+                }
                 let length = caches[row.sequence].rope_length(row.position);
                 let (cos, sin) = (cos.row(i), sin.row(i));
                 self.rope.angles(row.position, length, cos, sin);
             }
         });
+        match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     fn run_layers(&self, ctx: &Context<'_>, workspace: &mut Workspace, step: &mut Step<'_, '_>) {
@@ -83,6 +123,7 @@ impl Model {
                 score_scale,
             };
             let weights = weights.resolve(&self.file);
+            self.tell(|residency| residency.before(index));
             layer(
                 ctx,
                 &call,
@@ -91,6 +132,13 @@ impl Model {
                 &mut workspace.scratch,
                 &mut workspace.x,
             );
+            self.tell(|residency| residency.after(index));
+        }
+    }
+
+    fn tell(&self, what: impl Fn(&dyn Residency)) {
+        if let Some(residency) = &self.residency {
+            what(&**residency);
         }
     }
 
@@ -102,6 +150,11 @@ impl Model {
         step: &Step<'_, '_>,
     ) -> Output<'w> {
         let (width, vocab) = (self.spec.hidden, self.spec.vocab);
+        let stage = self.spec.layers;
+        let wanted = step.hidden || !step.logits_for.is_empty();
+        if wanted {
+            self.tell(|residency| residency.before(stage));
+        }
         let norm = Norm {
             weight: self.weights.norm.resolve(&self.file),
             eps: self.spec.norm_eps,
@@ -116,6 +169,9 @@ impl Model {
             project(ctx, [&head], inputs, [&mut *logits], claims);
         }
         norm_rows(ctx, &workspace.x, norm, hidden, &mut claims[0]);
+        if wanted {
+            self.tell(|residency| residency.after(stage));
+        }
         Output {
             logits,
             vocab,

@@ -52,8 +52,10 @@ mod linear;
 mod mlp;
 mod model;
 mod places;
+mod residency;
 mod rope;
 mod rope_spec;
+mod rows;
 mod spec;
 mod step;
 mod weights;
@@ -64,6 +66,7 @@ pub use forms::{Activations, InputForms};
 pub use kv_cache::{KvCache, KvOptions};
 pub use model::{Model, WeightBytes};
 pub use onebit_kernels::KvType;
+pub use residency::Residency;
 pub use rope_spec::{RopeScaling, RopeSpec};
 pub use spec::{
     Activation, MAX_HEAD_DIM, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, ModelSpec,

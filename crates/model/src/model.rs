@@ -7,6 +7,7 @@ use onebit_format::{ActivationMode, Layout, PackedFile};
 
 use crate::error::ModelError;
 use crate::forms::{Activations, InputForms};
+use crate::residency::Residency;
 use crate::rope::Rope;
 use crate::spec::ModelSpec;
 use crate::weights::Weights;
@@ -19,6 +20,9 @@ pub struct Model {
     pub(crate) weights: Weights,
     pub(crate) rope: Rope,
     input_forms: InputForms,
+    pub(crate) residency: Option<Arc<dyn Residency>>,
+    /// Whether embeddings are read from the file, row by row.
+    pub(crate) reads_rows: bool,
 }
 
 /// Bytes of the tensors of a model by role, scales and norms included.
@@ -59,6 +63,7 @@ impl Model {
         let weights = Weights::find(&file, &spec)?;
         let rope = Rope::new(&spec.rope, spec.head_dim);
         let input_forms = weights.input_forms();
+        let reads_rows = file.is_mapped() && !spec.tied_head;
         tracing::debug!(
             architecture = spec.architecture,
             layers = spec.layers,
@@ -70,6 +75,8 @@ impl Model {
             weights,
             rope,
             input_forms,
+            residency: None,
+            reads_rows,
         })
     }
 
@@ -97,6 +104,15 @@ impl Model {
             .choose(&self.spec, activations != Activations::F32)?;
         self.input_forms = self.weights.input_forms();
         Ok(self)
+    }
+
+    /// The same model with someone who is told which weights steps read. Rows of the embedding are then read from a mapped
+    /// file even where the table is the head too, so that all that steps read through the map is in the
+    /// [stages](Self::stages).
+    pub fn with_residency(mut self, residency: Arc<dyn Residency>) -> Self {
+        self.reads_rows = self.file.is_mapped();
+        self.residency = Some(residency);
+        self
     }
 
     fn check_activations(&self, asked: Activations) -> Result<(), ModelError> {

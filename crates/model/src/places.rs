@@ -35,6 +35,15 @@ impl VectorAt {
 }
 
 impl MatrixAt {
+    /// The bytes of the matrix and of its scales.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let scales = match &self.scales {
+            ScalesAt::None | ScalesAt::Tensor(_) => None,
+            ScalesAt::Rows(bytes) | ScalesAt::Groups { bytes, .. } => Some(bytes.clone()),
+        };
+        [Some(self.bytes.clone()), scales].into_iter().flatten()
+    }
+
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> MatrixRef<'a> {
         let bytes = &file.bytes()[self.bytes.clone()];
         let scales = self.scales.resolve(file);

@@ -112,7 +112,8 @@ impl Step<'_, '_> {
         self.caches.iter_mut().for_each(|cache| cache.commit());
     }
 
-    fn retract(&mut self) {
+    /// Forgets what was announced.
+    pub(crate) fn retract(&mut self) {
         self.caches.iter_mut().for_each(|cache| cache.retract());
     }
 

@@ -1,5 +1,7 @@
 //! The weights of a network as records, found in the file once, at opening.
 
+use std::ops::Range;
+
 use onebit_format::{ActivationMode, Layout, MatrixRef, PackedFile};
 
 use crate::checks::Checker;
@@ -128,6 +130,13 @@ impl Weights {
         Ok(())
     }
 
+    /// The bytes of final norm and head.
+    pub(crate) fn head_ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges = vec![self.norm.0.clone()];
+        self.head.add_ranges(&mut ranges);
+        ranges
+    }
+
     /// How the linears of the layers were trained.
     pub(crate) fn trained(&self) -> impl Iterator<Item = (ActivationMode, Layout)> {
         let linears = self.layers.iter().flat_map(Layer::linears);
@@ -185,6 +194,12 @@ impl Linear {
         })
     }
 
+    fn add_ranges(&self, ranges: &mut Vec<Range<usize>>) {
+        ranges.extend(self.matrix.ranges());
+        let vectors = [&self.bias, &self.input_norm];
+        ranges.extend(vectors.into_iter().flatten().map(|vector| vector.0.clone()));
+    }
+
     /// The weights themselves.
     pub(crate) fn resolve<'a>(&self, file: &'a PackedFile) -> LinearRef<'a> {
         LinearRef {
@@ -218,6 +233,22 @@ impl Layer {
             ffn_sub_norm: checker.vector_if(spec.ffn_sub_norm, &name("ffn_sub_norm"), ffn)?,
             down: Linear::find(checker, spec, &name("down"), [hidden, ffn], mlp_bias)?,
         })
+    }
+
+    /// The bytes of all tensors of the layer, in no order.
+    pub(crate) fn ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges = vec![self.attn_norm.0.clone(), self.ffn_norm.0.clone()];
+        let norms = [
+            &self.attn_sub_norm,
+            &self.q_norm,
+            &self.k_norm,
+            &self.ffn_sub_norm,
+        ];
+        ranges.extend(norms.into_iter().flatten().map(|norm| norm.0.clone()));
+        for linear in self.linears() {
+            linear.add_ranges(&mut ranges);
+        }
+        ranges
     }
 
     fn linears(&self) -> [&Linear; 7] {

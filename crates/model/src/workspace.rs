@@ -33,6 +33,7 @@ pub(crate) struct Scratch {
     slots: Slots,
     arena: AlignedVec<f32>,
     claims: Claimed,
+    row_claims: Claims,
     sizes: Sizes,
 }
 
@@ -117,6 +118,7 @@ impl Workspace {
                 slots: Slots::new(max_rows, sizes.widest(), forms, spec.input_norm_eps)?,
                 arena: AlignedVec::try_zeroed(sizes.arena(max_rows))?,
                 claims: std::array::from_fn(|_| Claims::new(claims)),
+                row_claims: Claims::new(MAX_TOKEN_BLOCKS),
                 sizes,
             },
         })
@@ -234,9 +236,9 @@ impl Scratch {
         (&mut self.slots, MlpBuffers { gate, up }, &mut self.claims)
     }
 
-    /// Claims alone.
-    pub(crate) fn claims(&mut self) -> &mut Claimed {
-        &mut self.claims
+    /// Claims for the embedding, and the arena, which the layers do not need yet, with its claims.
+    pub(crate) fn embedding(&mut self) -> (&mut Claimed, &mut [f32], &mut Claims) {
+        (&mut self.claims, &mut self.arena, &mut self.row_claims)
     }
 
     /// Slots, room for the final-normed states of `rows` rows, and claims, once the layers are done.

@@ -38,7 +38,10 @@ pub(crate) fn session(
     args: &EngineArgs,
     budget: &Budget,
 ) -> anyhow::Result<SessionOptions> {
-    let parts = MemoryParts::of_model(model);
+    let mut parts = MemoryParts::of_model(model);
+    if args.stream() {
+        parts = parts.streamed();
+    }
     let (asked, open) = args.session(model.spec())?;
     match fit(&parts, &asked, open, budget) {
         Ok(chosen) => {

@@ -1,6 +1,6 @@
 //! From the engine flags to a model that is ready to run.
 
-use crate::cli::{Activations, EngineArgs};
+use crate::cli::{Activations, EngineArgs, Load};
 use crate::exit;
 use crate::fit;
 use crate::note;
@@ -10,8 +10,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryLog, MemoryPlan, Pool, RuntimeError, SessionOptions, TextFiles,
-    Tokenizer, default_threads,
+    ChatTemplate, Engine, MemoryLog, MemoryParts, MemoryPlan, Pool, Room, RuntimeError,
+    SessionOptions, Streamer, TextFiles, Tokenizer, default_threads, lock_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct Loaded {
     /// What each phase took, where that was asked for.
     pub memory: MemoryLog,
     text: Option<(Tokenizer, Option<ChatTemplate>)>,
+    /// Whether weights pass through memory.
+    streams: bool,
 }
 
 impl Loaded {
@@ -48,14 +50,14 @@ impl Loaded {
         args: &EngineArgs,
         mut memory: MemoryLog,
     ) -> anyhow::Result<Self> {
-        args.refuse_later()?;
+        args.check()?;
         let kernels = kernels(args.kernels.as_deref())?;
         let source = Source::find(model, &args.hub)?;
         fit::check_heap(&source, args.load(), &args.memory.budget())?;
         let start = Instant::now();
         let model = Model::from_file(Arc::new(source.open(args.load())?))
             .with_context(|| source.to_string())?;
-        let model = Arc::new(model.with_activations(args.activations.into())?);
+        let model = model.with_activations(args.activations.into())?;
         note_fixed_activations(&model, args.activations);
         let opened = start.elapsed();
         memory.end("open");
@@ -63,6 +65,7 @@ impl Loaded {
         let session = fit::session(&model, args, &args.memory.budget())?;
         let text = text_parts(&model)?;
         warn_beyond_training(&model, &session);
+        let model = Arc::new(resident(model, args, &session)?);
         let threads = args.threads.unwrap_or_else(default_threads);
         let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;
         Ok(Self {
@@ -71,6 +74,7 @@ impl Loaded {
             load_s: (opened + start.elapsed()).as_secs_f64(),
             memory,
             text,
+            streams: args.stream(),
         })
     }
 
@@ -131,7 +135,12 @@ impl Loaded {
     /// # Errors
     /// Exit code 5 where that is more than can be addressed.
     pub fn plan(&self) -> Result<MemoryPlan, RuntimeError> {
-        MemoryPlan::new(self.engine.model(), &self.session)
+        let parts = MemoryParts::of_model(self.engine.model());
+        let parts = match self.streams {
+            true => parts.streamed(),
+            false => parts,
+        };
+        parts.plan(&self.session)
     }
 
     /// The type of the key/value cache as `--kv` names it; keys and values where they differ.
@@ -147,6 +156,27 @@ impl Loaded {
 
 fn kernels(name: Option<&str>) -> Result<&'static Kernels, KernelError> {
     name.map_or_else(|| Ok(Kernels::best()), Kernels::by_name)
+}
+
+/// Locks the weights, or lets them pass through memory, as the flags say.
+fn resident(model: Model, args: &EngineArgs, session: &SessionOptions) -> anyhow::Result<Model> {
+    if args.load() == Load::Mlock {
+        lock_weights(model.file())?;
+    }
+    if !args.stream() {
+        return Ok(model);
+    }
+    let Some(room) = Room::beside(&model, session, &args.memory.budget()) else {
+        return Err(exit::unsupported(
+            "--stream is not supported on this system, which does not say how much memory there is",
+        ));
+    };
+    let streamer = Streamer::new(&model, room)?;
+    tracing::info!(
+        streamed = streamer.streamed_bytes(),
+        "weights pass through memory"
+    );
+    Ok(model.with_residency(Arc::new(streamer)))
 }
 
 fn text_parts(model: &Model) -> anyhow::Result<Option<(Tokenizer, Option<ChatTemplate>)>> {

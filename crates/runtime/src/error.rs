@@ -94,6 +94,32 @@ pub enum RuntimeError {
     /// The system has no threads left.
     #[error("cannot start the threads: {0}")]
     Threads(std::io::Error),
+    /// The system refuses to lock the weights in memory.
+    #[error(
+        "cannot lock {bytes} bytes of weights in memory: {source}; {}",
+        lock_fix(*limit)
+    )]
+    Lock {
+        /// Bytes to lock.
+        bytes: u64,
+        /// Bytes that the process may lock, where there is such a limit.
+        limit: Option<u64>,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The weights to lock are more than the process may have in memory.
+    #[error(
+        "cannot lock {bytes} bytes of weights in memory: the memory cgroup allows {limit} bytes; raise its limit, or map the weights without locking them"
+    )]
+    LockLimit {
+        /// Bytes to lock.
+        bytes: u64,
+        /// Bytes that the cgroup allows.
+        limit: u64,
+    },
+    /// Locking weights in memory is not possible on this system.
+    #[error("locking weights in memory is not supported on this system")]
+    CannotLock,
     /// The model refuses: it is malformed, or the request cannot be served.
     #[error(transparent)]
     Model(#[from] onebit_model::ModelError),
@@ -121,6 +147,8 @@ impl RuntimeError {
             | E::EmptyStop
             | E::ContextTooSmall { .. }
             | E::EmptyPrompt => ErrorKind::Request,
+            E::Lock { .. } | E::LockLimit { .. } => ErrorKind::Memory,
+            E::CannotLock => ErrorKind::Unsupported,
             E::Tokenizer(_) | E::Logits { .. } | E::Threads(_) => ErrorKind::Failed,
             E::DoesNotFit(_) => ErrorKind::Memory,
             E::Model(error) => match error.kind() {
@@ -136,5 +164,16 @@ impl RuntimeError {
 impl From<crate::memory::DoesNotFit> for RuntimeError {
     fn from(refusal: crate::memory::DoesNotFit) -> Self {
         Self::DoesNotFit(Box::new(refusal))
+    }
+}
+
+/// What to do where memory cannot be locked.
+fn lock_fix(limit: Option<u64>) -> String {
+    let other = "or map the weights without locking them";
+    match limit {
+        Some(limit) => format!(
+            "the limit on locked memory (RLIMIT_MEMLOCK) is {limit} bytes: raise it, for instance with `ulimit -l unlimited`, {other}"
+        ),
+        None => format!("free some memory, {other}"),
     }
 }

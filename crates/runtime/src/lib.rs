@@ -76,6 +76,8 @@ mod memory_log;
 mod os;
 #[allow(unsafe_code, reason = "lends a job to threads that outlive it")]
 mod pool;
+#[allow(unsafe_code, reason = "calls into the operating system")]
+mod residency;
 mod rng;
 pub mod sampling;
 mod session;
@@ -107,6 +109,7 @@ pub use os::{
     process_memory, read_process, reset_peak, survive_file_size_limit,
 };
 pub use pool::{MAX_THREADS, Pool};
+pub use residency::{Room, Streamer, lock_weights};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Position, Session, SessionOptions, WeightReads};

@@ -3,12 +3,13 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
-use common::{engine, model, session};
+use common::{engine, mapped_model, model, session};
 use onebit_kernels::{Executor, Kernels};
-use onebit_runtime::{Sampler, SamplingOptions};
+use onebit_model::Model;
+use onebit_runtime::{Budget, Room, Sampler, SamplingOptions, SessionOptions, Streamer};
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -32,9 +33,23 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// The only test of this binary, so that no other thread allocates while it counts.
 #[test]
 fn steps_allocate_nothing() {
-    let engine = engine(&model("llama3"), Kernels::best(), 3);
+    steps_of(&model("llama3"));
+    let (_folder, mapped) = mapped_model("llama3", &common::spec());
+    let streamer = Streamer::new(&mapped, Room::fixed(0)).unwrap();
+    steps_of(&Arc::new(mapped.with_residency(Arc::new(streamer))));
+    let (_folder, mapped) = mapped_model("llama3", &common::spec());
+    let options = SessionOptions::new(mapped.spec());
+    if let Some(room) = Room::beside(&mapped, &options, &Budget::of_machine()) {
+        let streamer = Streamer::new(&mapped, room).unwrap();
+        steps_of(&Arc::new(mapped.with_residency(Arc::new(streamer))));
+    }
+}
+
+fn steps_of(model: &Arc<Model>) {
+    let engine = engine(model, Kernels::best(), 3);
     // A thread allocates as it starts, so all are made to take a part first.
     let started = Barrier::new(3);
     engine.pool().run(3, &|_| {

@@ -6,6 +6,7 @@ pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod shapes;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use half::f16;
@@ -197,8 +198,16 @@ impl Recipe {
     }
 }
 
-/// Packs `tensors` with random values under the config `model`.
+/// Packs `tensors` with random values under the config `model`, in memory.
 pub(crate) fn pack_file(model: serde_json::Value, tensors: &[Tensor], seed: u64) -> PackedFile {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onebit");
+    pack_to(&path, model, tensors, seed);
+    PackedFile::read_to_heap(&path).unwrap()
+}
+
+/// The same at `path`.
+pub(crate) fn pack_to(path: &Path, model: serde_json::Value, tensors: &[Tensor], seed: u64) {
     let mut plan = Plan::new(
         model,
         Provenance {
@@ -227,9 +236,7 @@ pub(crate) fn pack_file(model: serde_json::Value, tensors: &[Tensor], seed: u64)
             Tensor::Vector { name, len } => plan.vector(name, *len),
         };
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onebit");
-    let mut writer = Writer::create(&path, plan).unwrap();
+    let mut writer = Writer::create(path, plan).unwrap();
     let mut rng = Rng(seed);
     for tensor in tensors {
         match tensor {
@@ -256,7 +263,6 @@ pub(crate) fn pack_file(model: serde_json::Value, tensors: &[Tensor], seed: u64)
         }
     }
     writer.finish().unwrap();
-    PackedFile::read_to_heap(&path).unwrap()
 }
 
 fn write_matrix(

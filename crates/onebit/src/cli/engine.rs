@@ -14,8 +14,7 @@ pub enum Load {
     Mmap,
     /// Read the whole file into memory.
     Heap,
-    /// Map the file and keep it in memory (not supported yet).
-    #[value(hide = true)]
+    /// Map the file, read all of it and lock it in memory.
     Mlock,
 }
 
@@ -138,6 +137,10 @@ pub struct EngineArgs {
     /// The same as --load mlock
     #[arg(long, hide = true)]
     mlock: bool,
+    /// Let weights that do not fit in memory pass through it: read each layer before it is computed, give it back after.
+    /// How much stays follows from the memory that the cgroup or the machine has for this process
+    #[arg(long, conflicts_with_all = ["no_mmap", "mlock"], help_heading = "Engine")]
+    stream: bool,
     /// Force a kernel set; `onebit info` lists them
     #[arg(long, value_name = "NAME", help_heading = "Engine")]
     pub kernels: Option<String>,
@@ -169,6 +172,11 @@ impl EngineArgs {
             (None, _, true) => Load::Mlock,
             (None, false, false) => Load::Mmap,
         }
+    }
+
+    /// Whether weights pass through less memory than they take.
+    pub fn stream(&self) -> bool {
+        self.stream
     }
 
     /// The session asked for, and what of it may be made smaller where memory is short.
@@ -217,11 +225,11 @@ impl EngineArgs {
     ///
     /// # Errors
     /// Exit code 4, naming the flag.
-    pub fn refuse_later(&self) -> anyhow::Result<()> {
+    pub fn check(&self) -> anyhow::Result<()> {
         self.check_kv()?;
-        if self.load() == Load::Mlock {
-            return Err(exit::unsupported(
-                "--load mlock (--mlock) is not supported yet; use mmap or heap",
+        if self.stream && self.load() != Load::Mmap {
+            return Err(exit::request(
+                "--stream goes with --load mmap: weights that are copied or locked cannot be given back",
             ));
         }
         Ok(())

@@ -38,7 +38,7 @@ pub struct ChatArgs {
 
 /// Does it.
 pub(crate) fn run(args: ChatArgs) -> anyhow::Result<Code> {
-    args.engine.refuse_later()?;
+    args.engine.check()?;
     let interrupt = interrupt::install()?;
     let loaded = Loaded::new(args.model.as_deref(), &args.engine)?;
     let mut chat = Chat {

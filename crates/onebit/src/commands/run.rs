@@ -49,7 +49,7 @@ pub struct RunArgs {
 
 /// Does it.
 pub(crate) fn run(mut args: RunArgs) -> anyhow::Result<Code> {
-    args.engine.refuse_later()?;
+    args.engine.check()?;
     let prompt = std::mem::take(&mut args.prompt).read()?;
     let interrupt = interrupt::install()?;
     let wants_report = args.json || args.json_lines;

@@ -47,7 +47,7 @@ pub struct ScoreArgs {
 
 /// Does it.
 pub(crate) fn run(mut args: ScoreArgs) -> anyhow::Result<Code> {
-    args.engine.refuse_later()?;
+    args.engine.check()?;
     args.engine.logits_rows = LOGITS_ROWS;
     let interrupt = interrupt::install()?;
     let log = if args.json {

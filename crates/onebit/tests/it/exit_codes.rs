@@ -80,16 +80,6 @@ fn unknown_flags_and_values_are_refused() {
 }
 
 #[test]
-fn flags_of_later_versions_are_refused_by_name() {
-    let model = fixture_arg(TINY.0);
-    for (flag, value) in [("--load", "mlock")] {
-        onebit(&["run", &model, "--ids", "1", flag, value])
-            .refused(4, &[flag, "not supported yet"]);
-    }
-    onebit(&["run", &model, "--ids", "1", "--mlock"]).refused(4, &["mlock"]);
-}
-
-#[test]
 fn caches_that_cannot_be() {
     let model = fixture_arg(TINY.0);
     for (flag, value, word) in [

@@ -12,6 +12,7 @@ mod files;
 mod hub;
 mod info;
 mod interrupt;
+mod loading;
 mod memory;
 mod memory_plan;
 mod run;

@@ -34,6 +34,8 @@ pub struct MemoryParts {
     rest: u64,
     tensors: u64,
     stored: MemoryKind,
+    /// Whether weights pass through memory.
+    streamed: bool,
     tokenizer: TokenizerBytes,
 }
 
@@ -57,6 +59,7 @@ impl MemoryParts {
             } else {
                 MemoryKind::Anonymous
             },
+            streamed: false,
             tokenizer,
         }
     }
@@ -89,9 +92,18 @@ impl MemoryParts {
             rest: tables + sizes.len() as u64 * INDEX_ENTRY,
             tensors: sizes.len() as u64,
             stored: MemoryKind::File,
+            streamed: false,
             tokenizer,
             spec: spec.clone(),
         })
+    }
+
+    /// With weights that pass through memory, two layers at a time at least, instead of staying.
+    pub fn streamed(self) -> Self {
+        Self {
+            streamed: true,
+            ..self
+        }
     }
 
     /// The network.
@@ -119,7 +131,7 @@ impl MemoryParts {
         let (kv, scratch) = (self.kv_bytes(options)?, self.scratch_bytes(options)?);
         let tokenizer = self.tokenizer;
         let items = [
-            whole("layers", self.weights.layers as u64, self.stored),
+            self.layers(),
             self.embeddings(options),
             whole("head", self.weights.head as u64, self.stored),
             whole("header and texts", self.rest, self.stored),
@@ -132,6 +144,20 @@ impl MemoryParts {
         ];
         let items = items.into_iter().filter(|item| item.bytes > 0).collect();
         Ok(MemoryPlan { items })
+    }
+
+    fn layers(&self) -> MemoryItem {
+        let bytes = self.weights.layers as u64;
+        let resident = match self.streamed {
+            true => bytes.min(2 * self.layer_bytes()),
+            false => bytes,
+        };
+        MemoryItem {
+            name: "layers",
+            bytes,
+            resident,
+            kind: self.stored,
+        }
     }
 
     /// The embedding: whole where it is the head too, else the rows of the tokens that come.

@@ -159,6 +159,15 @@ pub(crate) fn model_of(style: &str, spec: &ModelSpec) -> Arc<Model> {
     Arc::new(Model::from_file(Arc::new(PackedFile::read_to_heap(&path).unwrap())).unwrap())
 }
 
+/// The model mapped from a file, and the folder of that file.
+pub(crate) fn mapped_model(style: &str, spec: &ModelSpec) -> (tempfile::TempDir, Model) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.onebit");
+    write_model_of(&path, style, spec);
+    let model = Model::open(&path).unwrap();
+    (dir, model)
+}
+
 /// The model with a number of threads.
 pub(crate) fn engine(model: &Arc<Model>, kernels: &'static Kernels, threads: usize) -> Engine {
     Engine::new(

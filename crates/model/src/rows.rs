@@ -1,0 +1,72 @@
+//! Rows of a table that are read from the file instead of through its map.
+//!
+//! Touching one row of a map makes its surroundings resident, so that a prompt would bring in most of a table. A positioned
+//! read brings in the row.
+
+use onebit_format::{FormatError, Layout, MatrixRef, PackedFile, Scales};
+
+use crate::places::{MatrixAt, ScalesAt};
+
+/// How a table's rows are read.
+pub(crate) struct RowReader<'a> {
+    table: &'a MatrixAt,
+    file: &'a PackedFile,
+    row_bytes: usize,
+    /// Of one row.
+    scale_bytes: usize,
+}
+
+impl<'a> RowReader<'a> {
+    pub(crate) fn new(table: &'a MatrixAt, file: &'a PackedFile) -> Self {
+        let scale_bytes = match &table.scales {
+            ScalesAt::None | ScalesAt::Tensor(_) => 0,
+            ScalesAt::Rows(_) => size_of::<f32>(),
+            ScalesAt::Groups { size, .. } => table.cols.div_ceil(*size) * size_of::<half::f16>(),
+        };
+        let row_bytes = Layout::row_bytes(table.layout, table.cols);
+        Self {
+            table,
+            file,
+            row_bytes: row_bytes.expect("checked at opening"),
+            scale_bytes,
+        }
+    }
+
+    /// Numbers of an `f32` buffer that a row and its scales fit in, a multiple of 16.
+    pub(crate) fn buffer_len(&self) -> usize {
+        (self.row_bytes + self.scale_bytes)
+            .div_ceil(size_of::<f32>())
+            .next_multiple_of(16)
+    }
+
+    /// Reads row `row` into `buffer` and decodes it into `out`.
+    pub(crate) fn read(
+        &self,
+        row: usize,
+        buffer: &mut [f32],
+        out: &mut [f32],
+    ) -> Result<(), FormatError> {
+        let buffer: &mut [u8] = bytemuck::cast_slice_mut(buffer);
+        let (bytes, rest) = buffer.split_at_mut(self.row_bytes);
+        let scales = &mut rest[..self.scale_bytes];
+        let start = self.table.bytes.start + row * self.row_bytes;
+        self.file.read_at(start, bytes)?;
+        if let ScalesAt::Rows(all) | ScalesAt::Groups { bytes: all, .. } = &self.table.scales {
+            self.file
+                .read_at(all.start + row * self.scale_bytes, scales)?;
+        }
+        let scales = match &self.table.scales {
+            ScalesAt::None => Scales::None,
+            ScalesAt::Tensor(scale) => Scales::Tensor(*scale),
+            ScalesAt::Rows(_) => Scales::Rows(bytemuck::cast_slice(scales)),
+            ScalesAt::Groups { size, .. } => Scales::Groups {
+                size: *size,
+                values: bytemuck::cast_slice(scales),
+            },
+        };
+        let row = MatrixRef::new(self.table.layout, 1, self.table.cols, bytes, scales);
+        row.expect("the shape of one row of a table that was checked at opening")
+            .decode_row(0, out);
+        Ok(())
+    }
+}
