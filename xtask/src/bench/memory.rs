@@ -29,6 +29,9 @@ pub(crate) struct MemoryArgs {
     /// Types of the key/value cache
     #[arg(long, value_name = "TYPE", default_values_t = ["f16".to_owned()])]
     kv: Vec<String>,
+    /// Positions that a query sees, as `onebit run --window`
+    #[arg(long, value_name = "W")]
+    window: Option<usize>,
 }
 
 /// Tokens that are generated after the prompt, the last of which takes no position.
@@ -54,6 +57,7 @@ pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
                             batch,
                             threads,
                             kv,
+                            window: args.window,
                         };
                         wrong += usize::from(!case.run(&args.onebit)?);
                     }
@@ -72,6 +76,7 @@ struct Case<'a> {
     batch: usize,
     threads: usize,
     kv: &'a str,
+    window: Option<usize>,
 }
 
 impl Case<'_> {
@@ -97,6 +102,9 @@ impl Case<'_> {
             ("-t", self.threads),
         ] {
             command.args([flag, &value.to_string()]);
+        }
+        if let Some(window) = self.window {
+            command.args(["--window", &window.to_string()]);
         }
         let measured = measure(command)?;
         anyhow::ensure!(
