@@ -30,7 +30,7 @@ impl SessionOptions {
     pub fn new(spec: &ModelSpec) -> Self {
         Self {
             context: spec.max_positions.min(DEFAULT_CONTEXT),
-            batch: 256,
+            batch: 128,
             logits_rows: 1,
             kv: KvOptions::from(KvType::F16),
         }

@@ -110,7 +110,7 @@ pub struct EngineArgs {
     /// Threads to compute with [default: the cores this process may use]
     #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = threads, help_heading = "Engine")]
     pub threads: Option<usize>,
-    /// Prompt tokens computed at once [default: 256, or less where memory is short]
+    /// Prompt tokens computed at once [default: 128, or less where memory is short]
     #[arg(short, long, value_name = "N", value_parser = positive, help_heading = "Engine")]
     pub batch_size: Option<usize>,
     /// Type of the key/value cache: f32, f16, q8, q4, q2, b1, or auto for the best that fits in memory [default: f16]
