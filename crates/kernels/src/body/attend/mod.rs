@@ -144,6 +144,15 @@ fn same_rows(a: &Attend<'_>, first: usize) -> usize {
     }
 }
 
+/// A block that queries see some of.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// The first one, outside of the window.
+    Sinks,
+    /// This one, inside.
+    Window(usize),
+}
+
 /// Some heads of some consecutive queries, all of which see the span.
 struct Queries<'a> {
     a: &'a Attend<'a>,
@@ -158,9 +167,13 @@ impl Queries<'_> {
         self.tokens.len() * self.heads.len() * self.a.padded_dim()
     }
 
-    /// The positions of the block at `start` that query `t` sees, counted from there.
+    /// The positions of a block that query `t` sees, counted from its start.
     #[inline(always)]
-    fn used(&self, t: usize, start: usize) -> Range<usize> {
+    fn used(&self, t: usize, seen: Seen) -> Range<usize> {
+        let start = match seen {
+            Seen::Sinks => return 0..self.a.sinks_before(t),
+            Seen::Window(block) => block * KV_BLOCK,
+        };
         let first = self.a.first(t).saturating_sub(start);
         first..(self.a.last(t) + 1).saturating_sub(start).min(KV_BLOCK)
     }
@@ -199,45 +212,41 @@ impl Queries<'_> {
             query: self.a.last(self.tokens.start),
             end: self.a.last(self.tokens.end - 1) + 1,
         };
-        if span == 0 && self.a.sinks_before(self.tokens.end - 1) > 0 {
-            let seen = |t| 0..self.a.sinks_before(t);
-            self.block(s, 0, &sources, rooms, &codes, seen, partials);
-        }
-        for block in first.max(span)..=last.min(span + SPAN_BLOCKS - 1) {
-            let seen = |t| self.used(t, block * KV_BLOCK);
-            self.block(s, block, &sources, rooms, &codes, seen, partials);
+        // One loop, since its body is compiled into it: the sinks, where there are any, then the window.
+        let sinks = span == 0 && self.a.sinks_before(self.tokens.end - 1) > 0;
+        let window = first.max(span)..last.min(span + SPAN_BLOCKS - 1) + 1;
+        for i in 0..usize::from(sinks) + window.len() {
+            let seen = match (sinks, i) {
+                (true, 0) => Seen::Sinks,
+                _ => Seen::Window(window.start + i - usize::from(sinks)),
+            };
+            self.block(s, seen, &sources, rooms, &codes, partials);
         }
     }
 
-    /// One block, of which query `t` sees `seen(t)`: queries that see all of it pass together, others one
-    /// by one.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them are state of one loop"
-    )]
+    /// One block: queries that see all of it pass together, others one by one.
     #[inline(always)]
     fn block<S: Set>(
         &self,
         s: S,
-        block: usize,
+        seen: Seen,
         sources: &Sources<'_>,
         rooms: &mut Rooms,
         codes: &Codes<'_>,
-        seen: impl Fn(usize) -> Range<usize>,
         partials: &mut Partials<'_, '_>,
     ) {
-        let Rooms { keys, values } = rooms;
-        let rows = [
-            sources.block(&self.a.keys, block, keys),
-            sources.block(&self.a.values, block, values),
-        ];
+        let block = match seen {
+            Seen::Sinks => 0,
+            Seen::Window(block) => block,
+        };
+        let rows = sources.blocks(block, rooms);
         let ahead = sources.ahead(block);
         let mut t = self.tokens.start;
         let mut fresh = true;
         while t < self.tokens.end {
-            let used = seen(t);
+            let used = self.used(t, seen);
             let mut end = t + 1;
-            while used.len() == KV_BLOCK && end < self.tokens.end && seen(end) == used {
+            while used.len() == KV_BLOCK && end < self.tokens.end && self.used(end, seen) == used {
                 end += 1;
             }
             if !used.is_empty() {

@@ -13,10 +13,7 @@ pub(super) struct Room {
 }
 
 /// Room for keys and values, where they need it.
-pub(super) struct Rooms {
-    pub(super) keys: Option<Room>,
-    pub(super) values: Option<Room>,
-}
+pub(super) struct Rooms([Option<Room>; 2]);
 
 impl Rooms {
     #[inline(always)]
@@ -27,10 +24,7 @@ impl Rooms {
                 scales: [0.0; KV_BLOCK],
             })
         };
-        Self {
-            keys: room(&a.keys),
-            values: room(&a.values),
-        }
+        Self([room(&a.keys), room(&a.values)])
     }
 }
 
@@ -44,19 +38,26 @@ pub(super) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// The rows of a block: in place, or unpacked into `room`.
+    /// The keys and values of a block.
     #[inline(always)]
-    pub(super) fn block<'r>(
-        &self,
-        side: &KvSide<'a>,
-        block: usize,
-        room: &'r mut Option<Room>,
-    ) -> KvBlock<'r>
+    pub(super) fn blocks<'r>(&self, block: usize, rooms: &'r mut Rooms) -> [KvBlock<'r>; 2]
     where
         'a: 'r,
     {
+        let sides = [&self.a.keys, &self.a.values];
+        let mut rows = sides.map(|side| side.rows.block(block));
+        for (i, room) in rooms.0.iter_mut().enumerate() {
+            if let Some(room) = room {
+                rows[i] = self.unpacked(sides[i], block, room);
+            }
+        }
+        rows
+    }
+
+    /// The rows of a block, unpacked into `room`.
+    #[inline(always)]
+    fn unpacked<'r>(&self, side: &KvSide<'a>, block: usize, room: &'r mut Room) -> KvBlock<'r> {
         let rows = side.rows.block(block);
-        let Some(room) = room else { return rows };
         let start = block * KV_BLOCK;
         let end = (self.end - start).min(KV_BLOCK);
         let d = self.a.head_dim;
