@@ -58,7 +58,7 @@ impl KvCache {
     pub fn check_mark(&self, spec: &ModelSpec, mark: &KvMark) -> Result<(), ModelError> {
         let bad = |what| Err(ModelError::StateMark { what });
         let most = MAX_POSITIONS.next_multiple_of(KV_BLOCK);
-        if mark.capacity == 0 || mark.capacity > most || mark.capacity % KV_BLOCK != 0 {
+        if mark.capacity == 0 || mark.capacity > most || !mark.capacity.is_multiple_of(KV_BLOCK) {
             return bad("capacity");
         }
         if mark.len > mark.top || mark.top > mark.capacity || (mark.len == 0) != (mark.top == 0) {
