@@ -10,10 +10,12 @@ use std::sync::{Arc, LazyLock};
 use onebit_convert::{Options, convert};
 use onebit_format::{AlignedBytes, Index, PackedFile};
 use onebit_kernels::Kernels;
-use onebit_model::Model;
+use onebit_model::{KvOptions, KvType, Model};
 use onebit_runtime::{
-    ChatTemplate, Engine, Message, Pool, RenderOptions, SessionOptions, TextFiles, Tokenizer,
+    ChatTemplate, Engine, Message, Pool, RenderOptions, Session, SessionOptions, TextFiles,
+    Tokenizer,
 };
+use sha2::{Digest, Sha256};
 
 /// A body by its name, which is also the name of the fuzz target.
 pub(crate) type Body = (&'static str, fn(&[u8]));
@@ -30,6 +32,7 @@ pub(crate) const ALL: &[Body] = &[
     ("template", template),
     ("messages", messages),
     ("ids", ids),
+    ("state", state),
 ];
 
 /// A packed file: views every tensor, and where it opens as a model, runs two tokens and tokenizes a text.
@@ -208,4 +211,43 @@ pub(crate) fn ids(data: &[u8]) {
     };
     let again: Vec<String> = ids.iter().map(u32::to_string).collect();
     assert_eq!(onebit::cli::parse_ids(&again.join(",")), Ok(ids));
+}
+
+/// The demo model, and small sessions of it whose rings wrap and have rows of two types.
+pub(crate) fn saved() -> (Engine, SessionOptions) {
+    const DEMO: &[u8] = include_bytes!("../fixtures/demo/demo.onebit");
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+        let file = PackedFile::from_bytes(AlignedBytes::from(DEMO)).expect("the demo is valid");
+        let model = Model::from_file(Arc::new(file)).expect("and a model");
+        let pool = Pool::new(1).expect("a thread");
+        Engine::new(Arc::new(model), Kernels::best(), Arc::new(pool))
+    });
+    let options = SessionOptions {
+        context: 256,
+        batch: 32,
+        logits_rows: 1,
+        kv: KvOptions {
+            window: Some(20),
+            ..KvOptions::from(KvType::B1)
+        },
+    };
+    (ENGINE.clone(), options)
+}
+
+/// The state of a session, as it is and with the checksum that it should have: what is accepted goes on.
+pub(crate) fn state(data: &[u8]) {
+    let (engine, options) = saved();
+    let mut corrected = data.to_vec();
+    if let Some((bytes, sum)) = corrected.split_last_chunk_mut::<32>() {
+        *sum = Sha256::digest(bytes).into();
+    }
+    for bytes in [data, &corrected] {
+        let length = bytes.len() as u64;
+        let read = Session::read_state(engine.clone(), options, bytes, length);
+        if let Ok((mut session, _)) = read
+            && session.remaining() > 0
+        {
+            session.step(0).expect("it goes on");
+        }
+    }
 }

@@ -110,6 +110,27 @@ pub enum ModelError {
         /// Most elements supported.
         max: usize,
     },
+    /// No cache stands where the state says.
+    #[error("the state of a KV cache has an impossible {what}")]
+    StateMark {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The rows of a state have other places in a cache of this capacity.
+    #[error(
+        "a state of {top} positions that was saved with a context of {saved} cannot go on with one of {capacity}: use a context of {saved}"
+    )]
+    StateCapacity {
+        /// Positions of the state.
+        top: usize,
+        /// Capacity of the cache that was saved.
+        saved: usize,
+        /// Capacity of the cache to read into.
+        capacity: usize,
+    },
+    /// The rows of a state cannot be read.
+    #[error("the state of a KV cache cannot be read: {0}")]
+    StateRead(std::io::Error),
     /// There is not enough memory.
     #[error("the {what} does not fit in memory")]
     Memory {
@@ -217,12 +238,15 @@ impl ModelError {
             | Self::OtherModel { .. }
             | Self::FixedActivations { .. }
             | Self::KvOption { .. }
+            | Self::StateCapacity { .. }
             | Self::Capacity { .. } => ErrorKind::Request,
             Self::Memory { .. } => ErrorKind::Memory,
             Self::Config { .. }
             | Self::Spec(_)
             | Self::Shape { .. }
             | Self::Missing { .. }
+            | Self::StateMark { .. }
+            | Self::StateRead(_)
             | Self::UnexpectedTensor { .. } => ErrorKind::Malformed,
             Self::KvHead { .. }
             | Self::Layout { .. }

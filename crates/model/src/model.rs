@@ -135,6 +135,21 @@ impl Model {
         Ok(())
     }
 
+    /// A hash of all that decides the numbers that the model computes: its spec, its tensors as the file's metadata has their hashes
+    /// and what they mean, and the arithmetic of the activations. What else is in the file, such as the tokenizer, is left out.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let meta = self.file.meta();
+        let mut text = format!("{:?}\n{:?}\n", self.spec, meta.matrices);
+        for linear in self.weights.linears() {
+            text += &format!("{:?}\n", linear.form);
+        }
+        let is_tensor = |name: &str| !meta.blobs.contains_key(name);
+        for (name, hash) in meta.sha256.iter().filter(|(name, _)| is_tensor(name)) {
+            text += &format!("{name} {hash}\n");
+        }
+        onebit_format::blob_sha256(text.as_bytes())
+    }
+
     /// The forms in which the linears take their inputs; see [`Workspace::bytes`](crate::Workspace::bytes).
     pub fn input_forms(&self) -> InputForms {
         self.input_forms

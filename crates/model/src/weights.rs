@@ -18,7 +18,7 @@ pub(crate) struct Linear {
     /// As trained.
     activation: ActivationMode,
     /// As computed.
-    form: Form,
+    pub(crate) form: Form,
     bias: Option<VectorAt>,
     input_norm: Option<VectorAt>,
 }
@@ -143,10 +143,15 @@ impl Weights {
         linears.map(|linear| (linear.activation, linear.matrix.layout))
     }
 
+    /// All linears, the head last.
+    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let layers = self.layers.iter().flat_map(Layer::linears);
+        layers.chain([&self.head])
+    }
+
     /// All forms in which linears take their inputs.
     pub(crate) fn input_forms(&self) -> InputForms {
-        let linears = self.layers.iter().flat_map(Layer::linears);
-        InputForms::of(linears.chain([&self.head]).map(|linear| linear.form))
+        InputForms::of(self.linears().map(|linear| linear.form))
     }
 }
 

@@ -18,6 +18,17 @@ pub enum ErrorKind {
     Failed,
 }
 
+impl ErrorKind {
+    pub(crate) fn of_model(error: &onebit_model::ModelError) -> Self {
+        match error.kind() {
+            onebit_model::ErrorKind::Request => Self::Request,
+            onebit_model::ErrorKind::Unsupported => Self::Unsupported,
+            onebit_model::ErrorKind::Memory => Self::Memory,
+            _ => Self::Malformed,
+        }
+    }
+}
+
 /// Why a model could not be run.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +137,14 @@ pub enum RuntimeError {
     /// A session does not fit the memory that there is for it.
     #[error("{0}")]
     DoesNotFit(Box<crate::memory::DoesNotFit>),
+    /// A session cannot be written to a file, or read from one.
+    #[error("saved session {}: {error}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: Box<crate::state::StateError>,
+    },
     /// There is nothing to begin with.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -151,12 +170,8 @@ impl RuntimeError {
             E::CannotLock => ErrorKind::Unsupported,
             E::Tokenizer(_) | E::Logits { .. } | E::Threads(_) => ErrorKind::Failed,
             E::DoesNotFit(_) => ErrorKind::Memory,
-            E::Model(error) => match error.kind() {
-                onebit_model::ErrorKind::Request => ErrorKind::Request,
-                onebit_model::ErrorKind::Unsupported => ErrorKind::Unsupported,
-                onebit_model::ErrorKind::Memory => ErrorKind::Memory,
-                _ => ErrorKind::Malformed,
-            },
+            E::State { error, .. } => error.kind(),
+            E::Model(error) => ErrorKind::of_model(error),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Generation {
     pub text: String,
     /// Why it ended.
     pub stop: StopReason,
+    /// Tokens of the prompt given, all of which run through the model.
+    pub prefilled: usize,
     /// How long it took.
     pub timings: Timings,
     /// Share of the weight bytes that the steps after the prompt did not read, because what they
@@ -128,6 +130,7 @@ pub fn generate_in_phases(
         ids: run.ids,
         text: run.text,
         stop,
+        prefilled: prompt.len(),
         timings: clock.timings(),
         weights_skipped: skipped(session, before),
     })

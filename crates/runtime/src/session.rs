@@ -92,6 +92,17 @@ impl Session {
     /// [`RuntimeError::Option`] for a batch of no tokens; [`RuntimeError::Model`] for a context of
     /// none, or one larger than memory.
     pub fn new(engine: Engine, options: SessionOptions) -> Result<Self, RuntimeError> {
+        let spec = engine.model().spec();
+        let cache = KvCache::new(spec, options.kv, options.context)?;
+        Self::with_cache(engine, options, cache, &[])
+    }
+
+    pub(crate) fn with_cache(
+        engine: Engine,
+        options: SessionOptions,
+        cache: KvCache,
+        tokens: &[u32],
+    ) -> Result<Self, RuntimeError> {
         if options.batch == 0 {
             let (name, value) = ("batch", "0".to_owned());
             return Err(RuntimeError::Option {
@@ -100,17 +111,6 @@ impl Session {
                 expected: "at least one token",
             });
         }
-        let spec = engine.model().spec();
-        let cache = KvCache::new(spec, options.kv, options.context)?;
-        Self::with_cache(engine, options, cache, &[])
-    }
-
-    fn with_cache(
-        engine: Engine,
-        options: SessionOptions,
-        cache: KvCache,
-        tokens: &[u32],
-    ) -> Result<Self, RuntimeError> {
         let batch = options.batch.min(options.context);
         let logits_rows = options.logits_rows.clamp(1, batch);
         let workspace = Workspace::new(engine.model(), batch, logits_rows)?;
@@ -145,6 +145,11 @@ impl Session {
     /// How large it is.
     pub fn options(&self) -> &SessionOptions {
         &self.options
+    }
+
+    /// Keys and values.
+    pub(crate) fn cache(&self) -> &KvCache {
+        &self.cache
     }
 
     /// All tokens so far.

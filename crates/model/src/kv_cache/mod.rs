@@ -2,6 +2,7 @@
 
 mod options;
 mod plane;
+mod state;
 
 use onebit_kernels::{KV_BLOCK, Kernels};
 
@@ -11,6 +12,7 @@ pub use options::KvOptions;
 use options::LayerShape;
 pub(crate) use options::STORE_GROUP;
 use plane::Side;
+pub use state::KvMark;
 
 /// Keys and values of the tokens of one sequence, for every layer.
 ///

@@ -1,5 +1,7 @@
 //! Rows of all kv heads of one layer.
 
+use std::io::{self, Read, Write};
+
 use onebit_kernels::{AlignedVec, KV_BLOCK, Kernels, KvSide, KvType, KvView, KvViewMut};
 
 use super::options::LayerShape;
@@ -92,6 +94,20 @@ impl Side {
         }
     }
 
+    /// Everything with rows: all of them, then those of the first positions and of the last ones.
+    pub(super) fn planes(&self) -> impl Iterator<Item = &Plane> {
+        let exact = self.exact.iter();
+        let exact = exact.flat_map(|exact| exact.first.iter().chain([&exact.recent]));
+        std::iter::once(&self.main).chain(exact)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn planes_mut(&mut self) -> impl Iterator<Item = &mut Plane> {
+        let exact = self.exact.iter_mut();
+        let exact = exact.flat_map(|exact| exact.first.iter_mut().chain([&mut exact.recent]));
+        std::iter::once(&mut self.main).chain(exact)
+    }
+
     /// A copy of the rows of the first `len` positions, those that are still there.
     pub(crate) fn fork(&self, len: usize) -> Self {
         let exact = self.exact.as_ref().map(|exact| Exact {
@@ -119,7 +135,7 @@ enum Order {
 
 /// Rows of all kv heads, one head after the other.
 #[derive(Clone)]
-struct Plane {
+pub(super) struct Plane {
     kind: KvType,
     head_dim: usize,
     slots: usize,
@@ -179,12 +195,47 @@ impl Plane {
         len.next_multiple_of(KV_BLOCK).min(self.slots)
     }
 
+    /// Bytes of the codes and of the scales of one slot.
+    fn slot_bytes(&self) -> [usize; 2] {
+        let row = self.kind.stride(self.head_dim);
+        [row, self.kind.row_bytes(self.head_dim) - row]
+    }
+
+    /// Bytes of all heads' slots that `len` positions can have touched.
+    pub(super) fn used_bytes(&self, len: usize) -> usize {
+        let heads = self.data.len() / self.head_bytes();
+        heads * self.used(len) * self.kind.row_bytes(self.head_dim)
+    }
+
+    /// Writes these slots.
+    pub(super) fn write(&self, len: usize, out: &mut impl Write) -> io::Result<()> {
+        let [row, scale] = self.slot_bytes();
+        let used = self.used(len);
+        for head in self.data.chunks_exact(self.head_bytes()) {
+            let (rows, scales) = head.split_at(self.slots * row);
+            out.write_all(&rows[..used * row])?;
+            out.write_all(&scales[..used * scale])?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`write`](Self::write) wrote, also from a plane of another number of slots.
+    pub(super) fn read(&mut self, len: usize, input: &mut impl Read) -> io::Result<()> {
+        let [row, scale] = self.slot_bytes();
+        let (used, slots, head_bytes) = (self.used(len), self.slots, self.head_bytes());
+        for head in self.data.chunks_exact_mut(head_bytes) {
+            let (rows, scales) = head.split_at_mut(slots * row);
+            input.read_exact(&mut rows[..used * row])?;
+            input.read_exact(&mut scales[..used * scale])?;
+        }
+        Ok(())
+    }
+
     fn fork(&self, len: usize) -> Self {
         let mut data = AlignedVec::zeroed(self.data.len());
         let head_bytes = self.head_bytes();
         let used = self.used(len);
-        let row = self.kind.stride(self.head_dim);
-        let scale = self.kind.row_bytes(self.head_dim) - row;
+        let [row, scale] = self.slot_bytes();
         for (to, from) in data
             .chunks_exact_mut(head_bytes)
             .zip(self.data.chunks_exact(head_bytes))

@@ -16,7 +16,7 @@ use onebit_runtime::{
 };
 use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Flags of `onebit chat`.
@@ -79,6 +79,8 @@ struct Answer<'a> {
     ids: &'a [u32],
     text: &'a str,
     stop: StopReason,
+    /// Tokens that ran through the model before the answer: the history is there already.
+    prefilled: usize,
     timings: TimingReport,
 }
 
@@ -155,6 +157,7 @@ impl Chat<'_> {
                 ids: &answer.ids,
                 text: &answer.text,
                 stop: answer.stop,
+                prefilled: answer.prefilled,
                 timings: TimingReport::new(self.loaded, answer.timings),
             })?;
         } else {
@@ -175,6 +178,7 @@ impl Chat<'_> {
                 let mut json = serde_json::to_vec_pretty(self.conversation.messages())?;
                 json.push(b'\n');
                 whole_file::write(&path, &json)?;
+                self.save_state(&path)?;
                 note!(
                     "{} messages in {}",
                     self.conversation.messages().len(),
@@ -188,9 +192,37 @@ impl Chat<'_> {
                 messages
                     .into_iter()
                     .for_each(|message| self.conversation.push(message));
+                self.load_state(&path)?;
             }
             Command::Nothing | Command::Say(_) | Command::Exit => {}
         }
+        Ok(())
+    }
+
+    /// Writes keys and values beside the messages of `/save`, where there is an answer.
+    fn save_state(&mut self, path: &Path) -> anyhow::Result<()> {
+        let Some(label) = self.conversation.label() else {
+            return Ok(());
+        };
+        self.conversation.settle(&mut self.session)?;
+        Ok(self.session.save(&state_path(path), &label)?)
+    }
+
+    /// Goes on with the keys and values beside the messages of `/load`; says why, where that cannot be.
+    fn load_state(&mut self, path: &Path) -> anyhow::Result<()> {
+        let path = state_path(path);
+        let (engine, options) = (self.loaded.engine.clone(), *self.session.options());
+        let why = match Session::load(engine, options, &path) {
+            Ok((session, label)) => match self.conversation.resume(&session, &label)? {
+                true => {
+                    self.session = session;
+                    return Ok(());
+                }
+                false => format!("{} is of another conversation", path.display()),
+            },
+            Err(error) => error.to_string(),
+        };
+        note!("note: the history will be computed again: {why}");
         Ok(())
     }
 
@@ -235,6 +267,13 @@ impl Chat<'_> {
         }
         Ok(())
     }
+}
+
+/// Where the keys and values of a conversation in `path` are.
+fn state_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".kv");
+    name.into()
 }
 
 /// Tells of an error that the conversation survives; passes on one that it does not.

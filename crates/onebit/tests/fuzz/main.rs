@@ -132,6 +132,29 @@ fn templates_and_messages() {
 }
 
 #[test]
+fn states() {
+    let (engine, options) = bodies::saved();
+    let state = |len: u32| {
+        let mut session = engine.session(options).unwrap();
+        let ids: Vec<u32> = (0..len).collect();
+        session.prefill(&ids).unwrap();
+        let mut bytes = Vec::new();
+        session.write_state(&mut bytes, &[1; 32]).unwrap();
+        bytes
+    };
+    let seeds = [state(3), state(200)];
+    run("state", &seeds, 300);
+    // Only the start says how much is read.
+    let mut changes = Changes::new("state headers");
+    for number in 0..1000 {
+        let seed = &seeds[number % 2];
+        let (start, rest) = seed.split_at(160);
+        let starts = [start.to_vec()];
+        bodies::state(&[&changes.of(&starts[0], &starts), rest].concat());
+    }
+}
+
+#[test]
 fn every_target_has_its_file() {
     let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
     let mut files: Vec<String> = fs::read_dir(targets)

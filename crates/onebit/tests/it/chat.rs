@@ -52,7 +52,7 @@ fn the_history_counts_until_it_is_reset() {
     assert_eq!(talk.len(), 3);
     assert_eq!(talk[2]["ids"], answers("And a dog?\n")[0]["ids"]);
     let keys: Vec<&String> = talk[0].as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["ids", "stop", "text", "timings"]);
+    assert_eq!(keys, ["ids", "prefilled", "stop", "text", "timings"]);
 }
 
 #[test]
@@ -81,6 +81,77 @@ fn a_conversation_can_be_saved_and_loaded() {
     let went_on = onebit_with_input(&SHORT, &format!("/load {path}\nAnd then?\n")).ok();
     let all = onebit_with_input(&system, "Tell me a story about a cat.\nAnd then?\n").ok();
     assert_eq!(all.lines().last(), went_on.lines().last());
+}
+
+fn answers(flags: &[&str], input: &str) -> (Vec<Value>, String) {
+    let done = onebit_with_input(&[&SHORT[..], &["--json"], flags].concat(), input);
+    let err = done.err.clone();
+    let out = done.ok();
+    let lines = out.lines();
+    let parsed = lines.map(|line| serde_json::from_str(line).unwrap());
+    (parsed.collect(), err)
+}
+
+const TURNS: [&str; 3] = ["Tell me a story about a cat.", "And a dog?", "And then?"];
+
+#[test]
+fn a_turn_computes_its_own_tokens_only() {
+    for flags in [
+        &[][..],
+        &["--window", "64"],
+        &["--kv", "q4", "--window", "48"],
+    ] {
+        let (talk, _) = answers(flags, &(TURNS.join("\n") + "\n"));
+        let prefilled: Vec<u64> = talk
+            .iter()
+            .map(|answer| answer["prefilled"].as_u64().unwrap())
+            .collect();
+        // The question with its marks, the end of the answer before and its last token.
+        assert_eq!(prefilled.len(), 3);
+        assert!(
+            prefilled.iter().all(|n| *n < 24),
+            "{flags:?}: {prefilled:?}"
+        );
+    }
+}
+
+#[test]
+fn a_loaded_conversation_is_not_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("talk.json");
+    let path = path.to_str().unwrap();
+    let [first, second, third] = TURNS;
+    for flags in [&[][..], &["--kv", "q2", "--window", "48"]] {
+        let (whole, _) = answers(
+            flags,
+            &format!("{first}\n{second}\n/save {path}\n{third}\n"),
+        );
+        let (went_on, err) = answers(flags, &format!("/load {path}\n{third}\n"));
+        assert_eq!(went_on[0]["ids"], whole[2]["ids"]);
+        assert!(
+            went_on[0]["prefilled"].as_u64().unwrap() < 24 && !err.contains("again"),
+            "{err}"
+        );
+    }
+    let again = |flags: &[&str], why: &str| {
+        let (answer, err) = answers(flags, &format!("/load {path}\n{third}\n"));
+        assert!(err.contains("computed again") && err.contains(why), "{err}");
+        assert!(answer[0]["prefilled"].as_u64().unwrap() > 48);
+    };
+    let same = ["--kv", "q2", "--window", "48"];
+    again(&["--kv", "f16"], "--kv-k");
+    let state = format!("{path}.kv");
+    let mut messages: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    messages[0]["content"] = "Tell me a story about a bird.".into();
+    let edited = fs::read(path).unwrap();
+    fs::write(path, messages.to_string()).unwrap();
+    again(&same, "another conversation");
+    fs::write(path, edited).unwrap();
+    let bytes = fs::read(&state).unwrap();
+    fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
+    again(&same, "bytes");
+    fs::remove_file(&state).unwrap();
+    again(&same, "cannot read");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 pub(super) const HELP: &str = "\
 /help       this list
 /reset      forget the conversation
-/save FILE  write the conversation as JSON
+/save FILE  write the conversation as JSON, and keys and values to FILE.kv
 /load FILE  go on from a conversation written by /save
 /stats      speed and memory
 /exit       leave";
