@@ -1,6 +1,6 @@
 //! Settings that fit a budget.
 
-use onebit_model::{KvType, MAX_POSITIONS};
+use onebit_model::{KvType, MAX_POSITIONS, ModelError};
 
 use super::{Budget, MemoryParts, MemoryPlan, format_size};
 use crate::error::RuntimeError;
@@ -63,13 +63,17 @@ impl std::fmt::Display for DoesNotFit {
 /// type is taken. A type must have room for 2048 positions (or for as many as `options` allow), unless none has.
 ///
 /// # Errors
-/// [`RuntimeError::DoesNotFit`] with the nearest settings that fit.
+/// [`RuntimeError::DoesNotFit`] with the nearest settings that fit; [`RuntimeError::Model`] for a context that no cache has.
 pub fn fit(
     parts: &MemoryParts,
     options: &SessionOptions,
     open: Open,
     budget: &Budget,
 ) -> Result<SessionOptions, RuntimeError> {
+    if options.context > MAX_POSITIONS {
+        let (capacity, max) = (options.context, MAX_POSITIONS);
+        return Err(ModelError::Capacity { capacity, max }.into());
+    }
     let floor = if open.context {
         options.context.min(DEFAULT_CONTEXT)
     } else {
@@ -178,7 +182,8 @@ fn best_first(parts: &MemoryParts, options: &SessionOptions) -> Vec<(KvType, KvT
     let bytes = |kind: &KvType| {
         let options = SessionOptions {
             kv: options.kv.with_types(*kind, *kind),
-            context: STEP,
+            // Long enough for what all contexts have to count for little.
+            context: DEFAULT_CONTEXT,
             ..*options
         };
         parts
