@@ -212,21 +212,11 @@ impl EngineArgs {
         Ok((options, open))
     }
 
-    /// Refuses a type of keys or values that does not work yet, before anything is opened.
-    fn check_kv(&self) -> anyhow::Result<()> {
-        let named = [self.kv, self.kv_k, self.kv_v];
-        let named = named.into_iter().flatten();
-        named
-            .filter(|kv| *kv != KvArg::Auto)
-            .try_for_each(|kv| kv.known().map(drop))
-    }
-
-    /// Refuses what the flags ask for and this version cannot do.
+    /// Refuses flags that contradict each other.
     ///
     /// # Errors
-    /// Exit code 4, naming the flag.
+    /// Exit code 2, naming them.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.check_kv()?;
         if self.stream && self.load() != Load::Mmap {
             return Err(exit::request(
                 "--stream goes with --load mmap: weights that are copied or locked cannot be given back",

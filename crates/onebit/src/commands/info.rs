@@ -23,7 +23,7 @@ pub struct InfoArgs {
     /// Positions of the memory plan [default: 2048, or the model's maximum if smaller]
     #[arg(short, long, value_name = "N")]
     ctx_size: Option<usize>,
-    /// Type of the key/value cache of the memory plan: f32, f16, q8
+    /// Type of the key/value cache of the memory plan: f32, f16, q8, q4, q2, b1
     #[arg(long, alias = "kv-cache-dtype", value_name = "TYPE", value_parser = parse_kv, default_value = "f16")]
     kv: KvArg,
     #[command(flatten)]
