@@ -1,6 +1,14 @@
 //! `cargo xtask package`: each library crate must stand alone.
+//!
+//! The crates are packaged, and what the packages hold is built in a workspace of its own, whose members need one another
+//! in place of crates.io. The check that `cargo package` offers itself is not used: it keeps what it unpacked under the
+//! name and version of a crate in the user's cache, and meets it again when the sources of that version have changed.
 
-use crate::process::{cargo, run};
+use crate::process::{cargo, root, run};
+use anyhow::Context;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
 
 /// The library crates, each after those it depends on.
 const LIBRARIES: &[&str] = &[
@@ -13,11 +21,55 @@ const LIBRARIES: &[&str] = &[
     "onebit-hub",
 ];
 
-/// Packages and builds every library crate from its package.
+/// All crates of the workspace have one version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Packages every library crate and builds what is in the packages.
 pub(crate) fn run_all() -> anyhow::Result<()> {
-    let mut package = cargo(&["package", "--locked", "--allow-dirty"]);
+    let target = root().join("target");
+    let mut package = cargo(&["package", "--locked", "--allow-dirty", "--no-verify"]);
+    package.arg("--target-dir").arg(&target);
     for name in LIBRARIES {
         package.args(["--package", name]);
     }
-    run(package)
+    run(package)?;
+
+    let place = target.join("packages");
+    unpack(&target.join("package"), &place)?;
+    for name in LIBRARIES {
+        let mut check = cargo(&["check", "--package", name]);
+        check.current_dir(&place).arg("--target-dir").arg(&target);
+        run(check)?;
+    }
+    Ok(())
+}
+
+/// Makes `place` a workspace of the contents of the packages.
+fn unpack(packages: &Path, place: &Path) -> anyhow::Result<()> {
+    if place.exists() {
+        std::fs::remove_dir_all(place)
+            .with_context(|| format!("cannot remove {}", place.display()))?;
+    }
+    std::fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
+    for name in LIBRARIES {
+        let mut tar = Command::new("tar");
+        tar.arg("-xzf")
+            .arg(packages.join(format!("{name}-{VERSION}.crate")));
+        tar.arg("-C").arg(place);
+        run(tar)?;
+    }
+    std::fs::write(place.join("Cargo.toml"), manifest())?;
+    // The versions of everything else are those the workspace is tested with.
+    std::fs::copy(root().join("Cargo.lock"), place.join("Cargo.lock"))?;
+    Ok(())
+}
+
+/// The manifest of the workspace of packages.
+fn manifest() -> String {
+    let mut text = String::from("[workspace]\nresolver = \"3\"\nmembers = [\"onebit-*\"]\n\n");
+    text.push_str("[patch.crates-io]\n");
+    for name in LIBRARIES {
+        let _ = writeln!(text, "{name} = {{ path = \"{name}-{VERSION}\" }}");
+    }
+    text
 }
