@@ -29,7 +29,7 @@ pub(super) const BATCH: usize = 16;
 pub(crate) const MAX_GROUPS: usize = 4;
 
 /// Most groups in a row: a row has at most 65,536 columns.
-const MAX_ROW_GROUPS: usize = 65_536 / 64;
+pub(super) const MAX_ROW_GROUPS: usize = 65_536 / 64;
 
 /// Int8 activations with scales of either kind.
 pub(super) trait Scaled: Rows + Copy {
@@ -108,20 +108,20 @@ impl<'a> GroupScales<'a> {
 }
 
 /// A layout of `BITS` bits per code as groups: the weight is `STEP * code - OFFSET`.
-pub(super) struct Geometry<const BITS: usize>;
+pub(crate) struct Geometry<const BITS: usize>;
 
 impl<const BITS: usize> Geometry<BITS> {
-    pub(super) const PLANES: usize = 8 / BITS;
+    pub(crate) const PLANES: usize = 8 / BITS;
     /// Planes of 64 columns in a group.
-    pub(super) const GROUP_PLANES: usize = if BITS == 4 {
+    pub(crate) const GROUP_PLANES: usize = if BITS == 4 {
         1
     } else {
         SIGN_GROUP / ATOM_BYTES
     };
     /// Groups in an atom.
-    pub(super) const GROUPS: usize = Self::PLANES / Self::GROUP_PLANES;
-    const STEP: i32 = if BITS == 1 { 2 } else { 1 };
-    const OFFSET: i32 = if BITS == 4 { 8 } else { 1 };
+    pub(crate) const GROUPS: usize = Self::PLANES / Self::GROUP_PLANES;
+    pub(crate) const STEP: i32 = if BITS == 1 { 2 } else { 1 };
+    pub(super) const OFFSET: i32 = if BITS == 4 { 8 } else { 1 };
 }
 
 /// Products of a ternary or binary matrix with group scales, int8 activations scaled per token.

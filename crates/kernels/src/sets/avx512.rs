@@ -16,6 +16,7 @@ use crate::kv::KV_BLOCK;
 
 mod attention;
 mod dense;
+mod few;
 mod gemm;
 mod groups;
 mod lanes;

@@ -14,6 +14,7 @@
 
 use onebit_format::{Layout, MatrixRef};
 
+use super::few;
 use super::panel::{
     COLS, GROUPS, Groups, I4, MAX_UNITS, Panel, PanelScales, Panels, ROWS, UNIT, Unit, Unpack,
     per_tile, unpack,
@@ -30,6 +31,8 @@ const TOKENS: usize = 48;
 #[inline(always)]
 pub(crate) fn grouped<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
+        (true, Layout::T2) if S::FEW => few::product::<S, _, 2>(s, job, out),
+        (true, _) if S::FEW => few::product::<S, _, 1>(s, job, out),
         (true, _) => grouped::grouped(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
         _ => product::<S, _, int::B1, 1, 8>(s, job, out),
@@ -44,6 +47,8 @@ pub(crate) fn by_group<S: Panels>(
     out: &mut TileMut<'_, f32>,
 ) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
+        (true, Layout::T2) if S::FEW => few::product::<S, _, 2>(s, job, out),
+        (true, _) if S::FEW => few::product::<S, _, 1>(s, job, out),
         (true, _) => grouped::by_group(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
         _ => product::<S, _, int::B1, 1, 8>(s, job, out),
@@ -54,6 +59,8 @@ pub(crate) fn by_group<S: Panels>(
 #[inline(always)]
 pub(crate) fn i4<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match job.x.tokens() < S::MANY_GROUPED {
+        // A token alone reads rows of 4 bits faster as four streams.
+        true if S::FEW && job.x.tokens() > 1 => few::product::<S, _, 4>(s, job, out),
         true => grouped::i4(s, job, out),
         false => product::<S, _, I4, 4, 2>(s, job, out),
     }

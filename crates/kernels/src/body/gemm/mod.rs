@@ -22,6 +22,7 @@ use crate::input::I8Rows;
 use crate::tiles::TileMut;
 
 pub(crate) mod columns;
+pub(crate) mod few;
 pub(crate) mod grouped;
 pub(crate) mod panel;
 

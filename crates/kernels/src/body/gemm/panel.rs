@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
+use super::few::Few;
 use crate::body::{atoms_of, int};
 use crate::sets::Set;
 
@@ -67,6 +68,8 @@ pub(crate) trait Panels: Set {
     const MANY_GROUPED: usize;
     /// Whether a tile takes codes up to 255.
     const WIDE_CODES: bool;
+    /// Whether fewer tokens than [`MANY_GROUPED`](Panels::MANY_GROUPED) are for [`few`](Panels::few).
+    const FEW: bool;
 
     /// The atoms of 16 rows, interleaved: unit `c` has bytes `4c..4c + 4` of each.
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [Self::Unit; UNIT];
@@ -101,6 +104,12 @@ pub(crate) trait Panels: Set {
         groups: Groups<'_, T>,
         acc: &mut Tile<f32, T>,
     );
+
+    /// For each token and row the sum, group after group, of `(sum of STEP * code * x - offset) * (scale *
+    /// multiplier)`, with codes of `BITS` bits; called only where [`FEW`](Panels::FEW).
+    fn few<const BITS: usize, const T: usize>(self, _few: &Few<'_, T>) -> [[f32; UNIT]; T] {
+        unreachable!("the set has no kernel for a few tokens")
+    }
 }
 
 /// A layout of unsigned codes that panels are made of. The weight is `code - OFFSET`.

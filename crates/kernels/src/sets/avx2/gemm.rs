@@ -15,6 +15,7 @@ impl Panels for Avx2 {
     const MANY_GROUPED: usize = 3;
     /// The sum of two products of codes up to 255 does not fit 16 bits.
     const WIDE_CODES: bool = false;
+    const FEW: bool = false;
 
     #[inline(always)]
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [Self::Unit; UNIT] {

@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{Avx512, in_order, load, load_rows};
+use crate::body::gemm::few::Few;
 use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
 
 impl Panels for Avx512 {
@@ -14,6 +15,7 @@ impl Panels for Avx512 {
     const MANY: usize = 32;
     const MANY_GROUPED: usize = 7;
     const WIDE_CODES: bool = true;
+    const FEW: bool = true;
 
     #[inline(always)]
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [__m512i; UNIT] {
@@ -84,6 +86,12 @@ impl Panels for Avx512 {
     ) {
         // SAFETY: the token proves the features.
         unsafe { grouped_tile(panel, x, groups, acc) }
+    }
+
+    #[inline(always)]
+    fn few<const BITS: usize, const T: usize>(self, few: &Few<'_, T>) -> [[f32; UNIT]; T] {
+        // SAFETY: the token proves the features.
+        unsafe { super::few::few::<BITS, T>(few) }
     }
 }
 
@@ -182,7 +190,7 @@ unsafe fn grouped_tile<const T: usize>(
 /// # Safety
 /// The CPU must have AVX-512F.
 #[inline(always)]
-unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         // Of four rows, vector c gets column c of each 128-bit lane.

@@ -1,0 +1,121 @@
+//! A few tokens with scales per group of columns: as in [`grouped`](crate::body::grouped), to the bit, where
+//! adding up each group of each row on its own would take longer than reading the weights.
+//!
+//! ```text
+//! for each 16 rows
+//!     for each atom
+//!         words = the rows' atoms, interleaved               lanes are rows from here on
+//!         for each plane of columns
+//!             dots = sum over n of (words[n] and mask) * x[n]   four columns of 16 rows at once
+//!             group += dots >> the plane's bits               exact: all are multiples
+//!         for each group: y += float(group - offset) * (scale * multiplier)
+//! ```
+//!
+//! Nothing is unpacked into memory, shifted per weight, or added across a register.
+
+use half::f16;
+use onebit_format::{ATOM_BYTES, Scales};
+
+use super::panel::{Panels, UNIT};
+use crate::body::grouped::{Geometry, MAX_ROW_GROUPS, Scaled};
+use crate::body::{Product, TOKENS};
+use crate::tiles::TileMut;
+
+/// Up to 16 rows, and the tokens they are multiplied with.
+pub(crate) struct Few<'a, const T: usize> {
+    /// The atoms of the rows, one row after the other.
+    pub(crate) atoms: &'a [[u8; ATOM_BYTES]],
+    /// Of how many rows they are, at least one.
+    pub(crate) rows: usize,
+    pub(crate) scales: RowScales<'a>,
+    /// The activations of each token.
+    pub(crate) x: [&'a [[i8; 64]]; T],
+    /// Of each token and group, what goes off the sum of `code * x`, and what the rest is multiplied with; as many
+    /// as the rows have groups.
+    pub(crate) offsets: [&'a [i32]; T],
+    pub(crate) multipliers: [&'a [f32]; T],
+}
+
+/// The scales of some rows.
+#[derive(Clone, Copy)]
+pub(crate) enum RowScales<'a> {
+    Same(f32),
+    /// One per group, row after row.
+    Each(&'a [f16]),
+}
+
+/// Products of fewer tokens than unpacking pays for.
+#[inline(always)]
+pub(super) fn product<S: Panels, X: Scaled, const BITS: usize>(
+    s: S,
+    job: &Product<'_, X>,
+    out: &mut TileMut<'_, f32>,
+) {
+    for first in (0..job.x.tokens()).step_by(TOKENS) {
+        let tokens = first..job.x.tokens().min(first + TOKENS);
+        let out = &mut out.some_rows(tokens.clone());
+        match tokens.len() {
+            1 => tokens_from::<S, X, BITS, 1>(s, job, first, out),
+            2 => tokens_from::<S, X, BITS, 2>(s, job, first, out),
+            3 => tokens_from::<S, X, BITS, 3>(s, job, first, out),
+            _ => tokens_from::<S, X, BITS, TOKENS>(s, job, first, out),
+        }
+    }
+}
+
+/// All rows for the `T` tokens from `first` on.
+#[inline(always)]
+fn tokens_from<S: Panels, X: Scaled, const BITS: usize, const T: usize>(
+    s: S,
+    job: &Product<'_, X>,
+    first: usize,
+    out: &mut TileMut<'_, f32>,
+) {
+    let Product { w, rows, x } = job;
+    let groups = w.cols().div_ceil(64 * Geometry::<BITS>::GROUP_PLANES);
+    let mut offsets = [[0; MAX_ROW_GROUPS]; T];
+    let mut multipliers = [[0.0; MAX_ROW_GROUPS]; T];
+    for t in 0..T {
+        let planes = x.codes(first + t).as_chunks::<64>().0;
+        let parts = planes.chunks(Geometry::<BITS>::GROUP_PLANES).take(groups);
+        for (g, part) in parts.enumerate() {
+            offsets[t][g] = Geometry::<BITS>::OFFSET * s.group_sum(part);
+            multipliers[t][g] = x.multiplier(first + t, g);
+        }
+    }
+    let mut few = Few::<'_, T> {
+        atoms: &[],
+        rows: UNIT,
+        scales: RowScales::Same(1.0),
+        x: [&[]; T],
+        offsets: [&[]; T],
+        multipliers: [&[]; T],
+    };
+    let row_atoms = w.row_bytes() / ATOM_BYTES;
+    for t in 0..T {
+        let planes = x.codes(first + t).as_chunks().0;
+        few.x[t] = &planes[..row_atoms * Geometry::<BITS>::PLANES];
+        few.offsets[t] = &offsets[t][..groups];
+        few.multipliers[t] = &multipliers[t][..groups];
+    }
+    let atoms = w.bytes().as_chunks().0;
+    for start in rows.clone().step_by(UNIT) {
+        few.rows = UNIT.min(rows.end - start);
+        few.atoms = &atoms[start * row_atoms..][..few.rows * row_atoms];
+        few.scales = match w.scales() {
+            Scales::Tensor(scale) => RowScales::Same(scale),
+            Scales::Groups { values, .. } => {
+                RowScales::Each(&values[start * groups..][..few.rows * groups])
+            }
+            _ => panic!("{} has no scales by group", w.layout()),
+        };
+        let sums = s.few::<BITS, T>(&few);
+        for (t, sums) in sums.iter().enumerate() {
+            let factor = x.factor(first + t);
+            let out = &mut out.row(t)[start - rows.start..][..few.rows];
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = *sum * factor;
+            }
+        }
+    }
+}
