@@ -90,6 +90,7 @@ mod timings;
 mod tokenizer;
 mod tokenizer_bytes;
 mod tokenizer_parts;
+mod whole_file;
 
 pub use chat::{ChatTemplate, Message, RenderOptions, TemplateValue};
 pub use conversation::Conversation;
@@ -121,3 +122,4 @@ pub use stream::StreamDecoder;
 pub use text_files::TextFiles;
 pub use timings::Timings;
 pub use tokenizer::Tokenizer;
+pub use whole_file::WholeFile;
