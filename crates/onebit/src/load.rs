@@ -10,8 +10,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryLog, MemoryParts, MemoryPlan, Pool, Room, RuntimeError,
-    SessionOptions, Streamer, TextFiles, Tokenizer, default_threads, lock_weights,
+    ChatTemplate, Engine, MemoryLog, MemoryPlan, Pool, Room, RuntimeError, SessionOptions,
+    Streamer, TextFiles, Tokenizer, default_threads, lock_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Loaded {
     text: Option<(Tokenizer, Option<ChatTemplate>)>,
     /// Whether weights pass through memory.
     streams: bool,
+    /// Whether keys and values are given up after each layer.
+    one_pass: bool,
 }
 
 impl Loaded {
@@ -75,6 +77,7 @@ impl Loaded {
             memory,
             text,
             streams: args.stream(),
+            one_pass: args.one_pass,
         })
     }
 
@@ -135,11 +138,7 @@ impl Loaded {
     /// # Errors
     /// Exit code 5 where that is more than can be addressed.
     pub fn plan(&self) -> Result<MemoryPlan, RuntimeError> {
-        let parts = MemoryParts::of_model(self.engine.model());
-        let parts = match self.streams {
-            true => parts.streamed(),
-            false => parts,
-        };
+        let parts = fit::parts(self.engine.model(), self.streams, self.one_pass);
         parts.plan(&self.session)
     }
 

@@ -72,6 +72,7 @@ mod generate;
 mod guard;
 mod memory;
 mod memory_log;
+mod one_pass;
 #[allow(unsafe_code, reason = "calls into the operating system")]
 mod os;
 #[allow(unsafe_code, reason = "lends a job to threads that outlive it")]
@@ -106,6 +107,7 @@ pub use memory::{
     format_size, largest_contexts, parse_size,
 };
 pub use memory_log::{MemoryLog, PhaseMemory};
+pub use one_pass::OnePass;
 pub use os::{
     CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
     process_memory, read_process, reset_peak, survive_file_size_limit,

@@ -155,6 +155,9 @@ pub struct EngineArgs {
     /// Rows of logits kept at once.
     #[arg(skip = 1usize)]
     pub logits_rows: usize,
+    /// Whether keys and values are given up after each layer.
+    #[arg(skip)]
+    pub one_pass: bool,
     /// How much memory may be taken.
     #[command(flatten)]
     pub memory: MemoryArgs,
