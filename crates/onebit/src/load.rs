@@ -4,14 +4,15 @@ use crate::cli::{Activations, EngineArgs, Load};
 use crate::exit;
 use crate::fit;
 use crate::note;
+use crate::placement::Threads;
 use crate::source::Source;
 use anyhow::Context;
 use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryLog, MemoryPlan, Pool, Room, RuntimeError, SessionOptions,
-    Streamer, TextFiles, Tokenizer, default_threads, lock_weights,
+    ChatTemplate, Engine, MemoryLog, MemoryPlan, Room, RuntimeError, SessionOptions, Streamer,
+    TextFiles, Tokenizer, lock_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ impl Loaded {
     ) -> anyhow::Result<Self> {
         args.check()?;
         let kernels = kernels(args.kernels.as_deref())?;
+        let threads = Threads::place(&args.threads, args.load())?;
         let source = Source::find(model, &args.hub)?;
         fit::check_heap(&source, args.load(), &args.memory.budget())?;
         let start = Instant::now();
@@ -68,10 +70,8 @@ impl Loaded {
         let text = text_parts(&model)?;
         warn_beyond_training(&model, &session);
         let model = Arc::new(resident(model, args, &session)?);
-        let threads = args.threads.unwrap_or_else(default_threads);
-        let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;
         Ok(Self {
-            engine: Engine::new(model, kernels, Arc::new(pool)),
+            engine: Engine::new(model, kernels, Arc::new(threads.start()?)),
             session,
             load_s: (opened + start.elapsed()).as_secs_f64(),
             memory,

@@ -109,8 +109,9 @@ pub use memory::{
 pub use memory_log::{MemoryLog, PhaseMemory};
 pub use one_pass::OnePass;
 pub use os::{
-    CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
-    process_memory, read_process, reset_peak, survive_file_size_limit,
+    CgroupMemory, CpuList, Headroom, NumaNode, ProcessMemory, ProcessReading, allowed_cpus,
+    default_threads, headroom, process_memory, read_process, reset_peak, run_on,
+    survive_file_size_limit,
 };
 pub use pool::{MAX_THREADS, Pool};
 pub use residency::{Room, Streamer, lock_weights};

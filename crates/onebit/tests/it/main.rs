@@ -18,6 +18,7 @@ mod memory_plan;
 mod run;
 mod score;
 mod synthetic;
+mod threads;
 mod tokenize;
 mod verify;
 
