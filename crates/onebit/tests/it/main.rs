@@ -8,6 +8,7 @@ mod exit_codes;
 mod families;
 mod few_bits;
 mod files;
+mod full_disk;
 #[cfg(feature = "hub")]
 mod hub;
 mod info;
