@@ -2,6 +2,7 @@
 
 mod budget;
 mod chat;
+mod cli_docs;
 mod convert;
 mod demo;
 mod exit_codes;
