@@ -11,13 +11,12 @@ use onebit_runtime::{
     Engine, MemoryKind, MemoryParts, OnePass, RuntimeError, Session, SessionOptions,
 };
 
-fn options(engine: &Engine, kv: KvOptions) -> SessionOptions {
+fn options(kv: KvOptions) -> SessionOptions {
     SessionOptions {
         context: 200,
         batch: 24,
         logits_rows: 7,
         kv,
-        ..SessionOptions::new(engine.model().spec())
     }
 }
 
@@ -65,7 +64,7 @@ fn a_pass_gives_what_a_session_gives() {
             KvType::B1.into(),
             narrow,
         ] {
-            let options = options(&engine, kv);
+            let options = options(kv);
             let mut pass = OnePass::new(engine.clone(), options).unwrap();
             for count in [1, 150, 24, 200] {
                 let ids = ids(count);
@@ -81,7 +80,7 @@ fn a_pass_gives_what_a_session_gives() {
 fn passes_can_be_left_early_and_begun_again() {
     let model = model("llama3");
     let engine = engine(&model, Kernels::best(), 2);
-    let options = options(&engine, KvType::F16.into());
+    let options = options(KvType::F16.into());
     let mut pass = OnePass::new(engine.clone(), options).unwrap();
     let ids = ids(60);
     let mut layers = 0;
@@ -103,7 +102,7 @@ fn passes_can_be_left_early_and_begun_again() {
 fn texts_that_cannot_be_scored_are_refused() {
     let model = model("llama3");
     let engine = engine(&model, Kernels::best(), 1);
-    let options = options(&engine, KvType::F16.into());
+    let options = options(KvType::F16.into());
     let mut pass = OnePass::new(engine.clone(), options).unwrap();
     let mut score = |ids: &[u32]| {
         let scores = pass.score(ids, || Continue(()), |_, _| Continue(()));
@@ -141,7 +140,7 @@ fn the_plan_has_keys_and_values_of_one_layer() {
     let model = model("llama3");
     let options = SessionOptions {
         context: 4096,
-        ..options(&engine(&model, Kernels::best(), 1), KvType::F16.into())
+        ..options(KvType::F16.into())
     };
     let parts = MemoryParts::of_model(&model);
     let kept = parts.plan(&options).unwrap();

@@ -74,6 +74,7 @@ fn scores_do_not_depend_on_a_cache() {
     for flags in [
         &[][..],
         &["--kv", "q4", "-b", "50"],
+        &["--stream"],
         &["--kv-k", "b1", "--window", "100", "--kv-sinks", "2"],
     ] {
         let (kept, expected) = scored(folder.path(), flags);
