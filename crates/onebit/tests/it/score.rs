@@ -112,8 +112,17 @@ fn a_pass_without_a_cache_takes_what_is_planned() {
         assert!((planned - peak).abs() <= (0.03 * peak).max(8e6), "{memory}");
     }
     let saved = number(&kept, "planned") - number(&pass, "planned");
-    assert!(saved > 0.0, "{kept} {pass}");
-    assert!((number(&kept, "peak") - number(&pass, "peak") - saved).abs() < 4e6);
+    // Pages of files come and go with what else runs; those of the process's own do not.
+    let own = |memory: &serde_json::Value| {
+        let phases = memory["phases"].as_array().unwrap();
+        number(phases.last().unwrap(), "anon")
+    };
+    let measured = own(&kept) - own(&pass);
+    assert!(saved > 30e6, "{saved}");
+    assert!(
+        (measured - saved).abs() < 0.1 * saved,
+        "{measured} of {saved}: {kept} {pass}"
+    );
 }
 
 #[test]
