@@ -48,6 +48,11 @@ pub enum ModelError {
         /// Capacity of the cache, in tokens.
         capacity: usize,
     },
+    /// More was asked of a cache that is for one step.
+    #[error(
+        "this KV cache is for one step that starts at position 0: empty it before the next step"
+    )]
+    OneStep,
     /// A row names a sequence without a cache.
     #[error("row {row} names sequence {sequence}, but the step has {caches} caches")]
     Sequence {
@@ -61,7 +66,7 @@ pub enum ModelError {
     /// A step holds more than the workspace was made for, or nothing at all.
     #[error("{found} {what} in one step: the workspace allows 1 to {max}")]
     StepSize {
-        /// "rows" or "rows of logits".
+        /// "rows", "rows of logits" or "rows of hidden states".
         what: &'static str,
         /// Number asked for.
         found: usize,
@@ -232,6 +237,7 @@ impl ModelError {
             Self::Token { .. }
             | Self::Position { .. }
             | Self::ContextFull { .. }
+            | Self::OneStep
             | Self::Sequence { .. }
             | Self::StepSize { .. }
             | Self::LogitsRow { .. }

@@ -1,5 +1,6 @@
 //! The decoder: from rows of tokens to logits.
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use crate::linear::project;
 use crate::model::Model;
 use crate::residency::Residency;
 use crate::rows::RowReader;
-use crate::step::{Output, Step};
+use crate::step::{Output, Step, check_logits};
 use crate::workspace::Workspace;
 
 impl Model {
@@ -34,23 +35,102 @@ impl Model {
         workspace: &'w mut Workspace,
         mut step: Step<'_, '_>,
     ) -> Result<Output<'w>, ModelError> {
-        if !workspace.fits(&self.spec, self.input_forms()) {
-            return Err(ModelError::OtherModel { what: "workspace" });
-        }
-        step.begin(&self.spec, workspace.max_rows, workspace.max_logits)?;
         let skipped = AtomicU64::new(0);
         let ctx = Context {
             kernels,
             executor,
             skipped: &skipped,
         };
-        if let Err(error) = self.embed(&ctx, workspace, &step) {
+        let mut always = |_| ControlFlow::Continue(());
+        let _ = self.run(&ctx, workspace, &mut step, &mut always)?;
+        Ok(self.finish(&ctx, workspace, step.logits_for, step.hidden))
+    }
+
+    /// The same, asking `proceed` with the number of each layer before its weights are read. `None` when it said no; then
+    /// the caches of the step are empty.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_while<'w>(
+        &self,
+        kernels: &Kernels,
+        executor: &dyn Executor,
+        workspace: &'w mut Workspace,
+        mut step: Step<'_, '_>,
+        proceed: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Output<'w>>, ModelError> {
+        let skipped = AtomicU64::new(0);
+        let ctx = Context {
+            kernels,
+            executor,
+            skipped: &skipped,
+        };
+        if self.run(&ctx, workspace, &mut step, proceed)?.is_break() {
+            return Ok(None);
+        }
+        Ok(Some(self.finish(
+            &ctx,
+            workspace,
+            step.logits_for,
+            step.hidden,
+        )))
+    }
+
+    /// Logits of `rows` of the last step that was completed in this workspace: for steps with more rows than logits have room.
+    ///
+    /// # Errors
+    /// [`ModelError::LogitsRow`] for a row that the step does not have, [`ModelError::StepSize`] for more rows than the workspace
+    /// has room for, [`ModelError::OtherModel`] for a workspace made for another model.
+    pub fn logits<'w>(
+        &self,
+        kernels: &Kernels,
+        executor: &dyn Executor,
+        workspace: &'w mut Workspace,
+        rows: &[usize],
+    ) -> Result<Output<'w>, ModelError> {
+        self.check_workspace(workspace)?;
+        check_logits(rows, workspace.complete, workspace)?;
+        let skipped = AtomicU64::new(0);
+        let ctx = Context {
+            kernels,
+            executor,
+            skipped: &skipped,
+        };
+        Ok(self.finish(&ctx, workspace, rows, false))
+    }
+
+    fn check_workspace(&self, workspace: &Workspace) -> Result<(), ModelError> {
+        if workspace.fits(&self.spec, self.input_forms()) {
+            Ok(())
+        } else {
+            Err(ModelError::OtherModel { what: "workspace" })
+        }
+    }
+
+    /// Takes the rows through all layers, and makes them count.
+    fn run(
+        &self,
+        ctx: &Context<'_>,
+        workspace: &mut Workspace,
+        step: &mut Step<'_, '_>,
+        proceed: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ModelError> {
+        self.check_workspace(workspace)?;
+        step.begin(&self.spec, workspace)?;
+        workspace.complete = 0;
+        if let Err(error) = self.embed(ctx, workspace, step) {
             step.retract();
             return Err(error);
         }
-        self.run_layers(&ctx, workspace, &mut step);
-        step.commit();
-        Ok(self.finish(&ctx, workspace, &step))
+        let done = self.run_layers(ctx, workspace, step, proceed);
+        match done {
+            ControlFlow::Continue(()) => {
+                workspace.complete = step.rows.len();
+                step.commit();
+            }
+            ControlFlow::Break(()) => step.abandon(),
+        }
+        Ok(done)
     }
 
     /// Decodes the embedding of each row's token, and computes the angles of its position.
@@ -110,9 +190,18 @@ impl Model {
         }
     }
 
-    fn run_layers(&self, ctx: &Context<'_>, workspace: &mut Workspace, step: &mut Step<'_, '_>) {
+    /// All rows through one layer after the other, as many at a time as there is room for.
+    fn run_layers(
+        &self,
+        ctx: &Context<'_>,
+        workspace: &mut Workspace,
+        step: &mut Step<'_, '_>,
+        proceed: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let (rows, at_once) = (step.rows.len(), workspace.rows_at_once);
         let score_scale = (1.0 / f64::sqrt(self.spec.head_dim as f64)) as f32;
         for (index, weights) in self.weights.layers.iter().enumerate() {
+            proceed(index)?;
             let (cos, sin) = (&workspace.cos, &workspace.sin);
             let call = LayerCall {
                 spec: &self.spec,
@@ -124,16 +213,20 @@ impl Model {
             };
             let weights = weights.resolve(&self.file);
             self.tell(|residency| residency.before(index));
-            layer(
-                ctx,
-                &call,
-                &weights,
-                step.caches,
-                &mut workspace.scratch,
-                &mut workspace.x,
-            );
+            for start in (0..rows).step_by(at_once) {
+                let part = start..rows.min(start + at_once);
+                layer(
+                    ctx,
+                    &call.some_rows(part),
+                    &weights,
+                    step.caches,
+                    &mut workspace.scratch,
+                    &mut workspace.x[start * self.spec.hidden..],
+                );
+            }
             self.tell(|residency| residency.after(index));
         }
+        ControlFlow::Continue(())
     }
 
     fn tell(&self, what: impl Fn(&dyn Residency)) {
@@ -142,16 +235,17 @@ impl Model {
         }
     }
 
-    /// Final norm and head.
+    /// Final norm and head, for rows of the step just completed.
     fn finish<'w>(
         &self,
         ctx: &Context<'_>,
         workspace: &'w mut Workspace,
-        step: &Step<'_, '_>,
+        logits_for: &[usize],
+        hidden: bool,
     ) -> Output<'w> {
         let (width, vocab) = (self.spec.hidden, self.spec.vocab);
         let stage = self.spec.layers;
-        let wanted = step.hidden || !step.logits_for.is_empty();
+        let wanted = hidden || !logits_for.is_empty();
         if wanted {
             self.tell(|residency| residency.before(stage));
         }
@@ -159,11 +253,11 @@ impl Model {
             weight: self.weights.norm.resolve(&self.file),
             eps: self.spec.norm_eps,
         };
-        let rows = if step.hidden { step.rows.len() } else { 0 };
+        let rows = if hidden { workspace.complete } else { 0 };
         let (slots, hidden, claims) = workspace.scratch.head(rows);
-        let logits = &mut workspace.logits[..step.logits_for.len() * vocab];
-        if !step.logits_for.is_empty() {
-            let source = Source::picked(&workspace.x, width, step.logits_for);
+        let logits = &mut workspace.logits[..logits_for.len() * vocab];
+        if !logits_for.is_empty() {
+            let source = Source::picked(&workspace.x, width, logits_for);
             let head = self.weights.head.resolve(&self.file);
             let inputs = slots.prepare(ctx, source, Some(norm), [&head]);
             project(ctx, [&head], inputs, [&mut *logits], claims);

@@ -34,7 +34,8 @@
 //!   steps and whatever else is in them. Dynamic rope scaling is the one case in which they also depend on how long the prompt
 //!   is that a token is part of; [`KvCache::expect`] says it.
 //! - **Memory.** [`Model::forward`] allocates nothing. [`KvCache::bytes`] and [`Workspace::bytes`] say beforehand what is
-//!   reserved.
+//!   reserved. To score a text, [`KvCache::for_one_step`] and [`Workspace::for_long_steps`] take it as one step with the keys and values
+//!   of one layer.
 //! - **Families are data.** There is one decoder. What distinguishes checkpoints — norms, activation, windows, biases, tied
 //!   heads, layouts of the weights — is in the [`ModelSpec`] and in the file's tensors, which are checked against each other
 //!   when a model is opened.

@@ -3,6 +3,7 @@
 use crate::error::ModelError;
 use crate::kv_cache::KvCache;
 use crate::spec::ModelSpec;
+use crate::workspace::Workspace;
 
 /// One token of one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +76,13 @@ impl Step<'_, '_> {
     pub(crate) fn begin(
         &mut self,
         spec: &ModelSpec,
-        max_rows: usize,
-        max_logits: usize,
+        workspace: &Workspace,
     ) -> Result<(), ModelError> {
-        within("rows", self.rows.len(), max_rows)?;
-        if !self.logits_for.is_empty() {
-            within("rows of logits", self.logits_for.len(), max_logits)?;
-        }
         let rows = self.rows.len();
-        if let Some(&row) = self.logits_for.iter().find(|&&row| row >= rows) {
-            return Err(ModelError::LogitsRow { row, rows });
+        within("rows", rows, workspace.max_rows)?;
+        check_logits(self.logits_for, rows, workspace)?;
+        if self.hidden {
+            within("rows of hidden states", rows, workspace.rows_at_once)?;
         }
         if let Some(row) = self
             .rows
@@ -98,6 +96,10 @@ impl Step<'_, '_> {
         }
         if self.caches.iter().any(|cache| !cache.fits(spec)) {
             return Err(ModelError::OtherModel { what: "cache" });
+        }
+        let is_used = |cache: &KvCache| cache.is_for_one_step() && !cache.is_empty();
+        if self.caches.iter().any(|cache| is_used(cache)) {
+            return Err(ModelError::OneStep);
         }
         self.retract();
         let announced = self.announce();
@@ -115,6 +117,14 @@ impl Step<'_, '_> {
     /// Forgets what was announced.
     pub(crate) fn retract(&mut self) {
         self.caches.iter_mut().for_each(|cache| cache.retract());
+    }
+
+    /// Empties the caches, whose rows may have been replaced by some of the step's.
+    pub(crate) fn abandon(&mut self) {
+        self.retract();
+        for cache in self.caches.iter_mut() {
+            cache.truncate(0);
+        }
     }
 
     fn announce(&mut self) -> Result<(), ModelError> {
@@ -151,6 +161,22 @@ impl Step<'_, '_> {
             cache.announce();
         }
         Ok(())
+    }
+}
+
+/// Refuses logits that a workspace has no room for, and those of rows that a step of `rows` rows does not have.
+pub(crate) fn check_logits(
+    wanted: &[usize],
+    rows: usize,
+    workspace: &Workspace,
+) -> Result<(), ModelError> {
+    if !wanted.is_empty() {
+        let most = workspace.max_logits.min(workspace.rows_at_once);
+        within("rows of logits", wanted.len(), most)?;
+    }
+    match wanted.iter().find(|&&row| row >= rows) {
+        Some(&row) => Err(ModelError::LogitsRow { row, rows }),
+        None => Ok(()),
     }
 }
 

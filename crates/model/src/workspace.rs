@@ -20,7 +20,11 @@ pub(crate) type Claimed = [Claims; 3];
 /// caches can be used with one.
 pub struct Workspace {
     pub(crate) max_rows: usize,
+    /// Most rows that are in a layer at once.
+    pub(crate) rows_at_once: usize,
     pub(crate) max_logits: usize,
+    /// Rows of the last complete step, in `x`.
+    pub(crate) complete: usize,
     pub(crate) x: AlignedVec<f32>,
     pub(crate) cos: AlignedVec<f32>,
     pub(crate) sin: AlignedVec<f32>,
@@ -92,31 +96,49 @@ impl Workspace {
     /// # Errors
     /// [`ModelError::Memory`] when memory does not suffice.
     pub fn new(model: &Model, max_rows: usize, max_logits: usize) -> Result<Self, ModelError> {
+        Self::for_long_steps(model, max_rows, max_rows, max_logits)
+    }
+
+    /// The same, with room for only `rows_at_once` rows in a layer: longer steps take these many rows through a layer at a
+    /// time, and all rows through one layer before the next. Such a step reads the weights once for all its rows, and a row more
+    /// takes only `hidden + head_dim` numbers.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn for_long_steps(
+        model: &Model,
+        max_rows: usize,
+        rows_at_once: usize,
+        max_logits: usize,
+    ) -> Result<Self, ModelError> {
         let max_rows = max_rows.max(1);
+        let at_once = rows_at_once.clamp(1, max_rows);
         let (spec, forms) = (model.spec(), model.input_forms());
-        Self::bytes(spec, forms, max_rows, max_logits)
-            .and_then(|_| Self::allocate(spec, forms, max_rows, max_logits))
+        Self::long_steps_bytes(spec, forms, [max_rows, at_once], max_logits)
+            .and_then(|_| Self::allocate(spec, forms, [max_rows, at_once], max_logits))
             .ok_or(ModelError::Memory { what: "workspace" })
     }
 
     fn allocate(
         spec: &ModelSpec,
         forms: InputForms,
-        max_rows: usize,
+        [max_rows, rows_at_once]: [usize; 2],
         max_logits: usize,
     ) -> Option<Self> {
         let sizes = Sizes::of(spec, forms);
         let claims = MAX_COLUMN_PARTS.max(MAX_TOKEN_BLOCKS * spec.kv_heads);
         Some(Self {
             max_rows,
+            rows_at_once,
             max_logits,
+            complete: 0,
             x: AlignedVec::try_zeroed(max_rows * sizes.hidden)?,
             cos: AlignedVec::try_zeroed(max_rows * sizes.head_dim / 2)?,
             sin: AlignedVec::try_zeroed(max_rows * sizes.head_dim / 2)?,
             logits: AlignedVec::try_zeroed(max_logits * sizes.vocab)?,
             scratch: Scratch {
-                slots: Slots::new(max_rows, sizes.widest(), forms, spec.input_norm_eps)?,
-                arena: AlignedVec::try_zeroed(sizes.arena(max_rows))?,
+                slots: Slots::new(rows_at_once, sizes.widest(), forms, spec.input_norm_eps)?,
+                arena: AlignedVec::try_zeroed(sizes.arena(rows_at_once))?,
                 claims: std::array::from_fn(|_| Claims::new(claims)),
                 row_claims: Claims::new(MAX_TOKEN_BLOCKS),
                 sizes,
@@ -132,16 +154,27 @@ impl Workspace {
         max_rows: usize,
         max_logits: usize,
     ) -> Option<usize> {
+        Self::long_steps_bytes(spec, forms, [max_rows, max_rows], max_logits)
+    }
+
+    /// Bytes that [`for_long_steps`](Self::for_long_steps) would reserve for these numbers of rows in a step and in a layer.
+    pub fn long_steps_bytes(
+        spec: &ModelSpec,
+        forms: InputForms,
+        [max_rows, rows_at_once]: [usize; 2],
+        max_logits: usize,
+    ) -> Option<usize> {
         spec.validate().ok()?;
         let sizes = Sizes::of(spec, forms);
         let slots = Slots::bytes(1, sizes.widest(), forms, spec.input_norm_eps);
-        let row = slots + 4 * (sizes.arena(1) + sizes.hidden + sizes.head_dim);
+        let row = 4 * (sizes.hidden + sizes.head_dim);
         let largest = row
             .checked_mul(max_rows)?
+            .checked_add((slots + 4 * sizes.arena(1)).checked_mul(rows_at_once)?)?
             .checked_add(max_logits.checked_mul(4 * sizes.vocab)?)?;
         isize::try_from(largest).ok()?;
-        let slots = Slots::bytes(max_rows, sizes.widest(), forms, spec.input_norm_eps);
-        let floats = sizes.arena(max_rows)
+        let slots = Slots::bytes(rows_at_once, sizes.widest(), forms, spec.input_norm_eps);
+        let floats = sizes.arena(rows_at_once)
             + max_rows * (sizes.hidden + sizes.head_dim)
             + max_logits * sizes.vocab;
         Some(slots + 4 * floats)

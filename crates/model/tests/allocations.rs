@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::run::{Backwards, Runner, rows, tokens};
 use common::shapes;
 use onebit_kernels::{Executor, Kernels, Serial};
-use onebit_model::{KvType, Step};
+use onebit_model::{KvCache, KvType, Step, Workspace};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -71,6 +71,25 @@ fn a_forward_pass_allocates_nothing() {
                     rows.len()
                 );
             }
+
+            let mut workspace = Workspace::for_long_steps(&model, 40, 7, 2).unwrap();
+            let mut cache = KvCache::for_one_step(model.spec(), kind, 40).unwrap();
+            let rows = rows(0, 0, &ids);
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let step = Step {
+                rows: &rows,
+                caches: &mut [&mut cache],
+                logits_for: &[],
+                hidden: false,
+            };
+            model
+                .forward(runner.kernels, executor, &mut workspace, step)
+                .unwrap();
+            model
+                .logits(runner.kernels, executor, &mut workspace, &[3, 38])
+                .unwrap();
+            let after = ALLOCATIONS.load(Ordering::Relaxed);
+            assert_eq!(after - before, 0, "{name}: allocations in a long step");
         }
     }
 }

@@ -29,6 +29,18 @@ pub(crate) fn check_heap(source: &Source, load: Load, budget: &Budget) -> anyhow
     Ok(())
 }
 
+/// What the plan of a session follows from.
+pub(crate) fn parts(model: &Model, streams: bool, one_pass: bool) -> MemoryParts {
+    let mut parts = MemoryParts::of_model(model);
+    if streams {
+        parts = parts.streamed();
+    }
+    if one_pass {
+        parts = parts.one_pass();
+    }
+    parts
+}
+
 /// The session that the flags ask for, with what they leave open chosen so that it fits.
 ///
 /// # Errors
@@ -38,10 +50,7 @@ pub(crate) fn session(
     args: &EngineArgs,
     budget: &Budget,
 ) -> anyhow::Result<SessionOptions> {
-    let mut parts = MemoryParts::of_model(model);
-    if args.stream() {
-        parts = parts.streamed();
-    }
+    let parts = parts(model, args.stream(), args.one_pass);
     let (asked, open) = args.session(model.spec())?;
     match fit(&parts, &asked, open, budget) {
         Ok(chosen) => {

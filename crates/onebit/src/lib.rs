@@ -15,6 +15,7 @@ mod fit;
 pub mod generation;
 pub mod interrupt;
 pub mod load;
+mod placement;
 pub mod progress;
 pub mod soak;
 pub mod source;

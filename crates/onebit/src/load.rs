@@ -4,14 +4,15 @@ use crate::cli::{Activations, EngineArgs, Load};
 use crate::exit;
 use crate::fit;
 use crate::note;
+use crate::placement::Threads;
 use crate::source::Source;
 use anyhow::Context;
 use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryLog, MemoryParts, MemoryPlan, Pool, Room, RuntimeError,
-    SessionOptions, Streamer, TextFiles, Tokenizer, default_threads, lock_weights,
+    ChatTemplate, Engine, MemoryLog, MemoryPlan, Room, RuntimeError, SessionOptions, Streamer,
+    TextFiles, Tokenizer, lock_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Loaded {
     text: Option<(Tokenizer, Option<ChatTemplate>)>,
     /// Whether weights pass through memory.
     streams: bool,
+    /// Whether keys and values are given up after each layer.
+    one_pass: bool,
 }
 
 impl Loaded {
@@ -52,6 +55,7 @@ impl Loaded {
     ) -> anyhow::Result<Self> {
         args.check()?;
         let kernels = kernels(args.kernels.as_deref())?;
+        let threads = Threads::place(&args.threads, args.load())?;
         let source = Source::find(model, &args.hub)?;
         fit::check_heap(&source, args.load(), &args.memory.budget())?;
         let start = Instant::now();
@@ -66,15 +70,14 @@ impl Loaded {
         let text = text_parts(&model)?;
         warn_beyond_training(&model, &session);
         let model = Arc::new(resident(model, args, &session)?);
-        let threads = args.threads.unwrap_or_else(default_threads);
-        let pool = Pool::new(threads).map_err(RuntimeError::Threads)?;
         Ok(Self {
-            engine: Engine::new(model, kernels, Arc::new(pool)),
+            engine: Engine::new(model, kernels, Arc::new(threads.start()?)),
             session,
             load_s: (opened + start.elapsed()).as_secs_f64(),
             memory,
             text,
             streams: args.stream(),
+            one_pass: args.one_pass,
         })
     }
 
@@ -135,11 +138,7 @@ impl Loaded {
     /// # Errors
     /// Exit code 5 where that is more than can be addressed.
     pub fn plan(&self) -> Result<MemoryPlan, RuntimeError> {
-        let parts = MemoryParts::of_model(self.engine.model());
-        let parts = match self.streams {
-            true => parts.streamed(),
-            false => parts,
-        };
+        let parts = fit::parts(self.engine.model(), self.streams, self.one_pass);
         parts.plan(&self.session)
     }
 

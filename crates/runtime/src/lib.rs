@@ -72,6 +72,7 @@ mod generate;
 mod guard;
 mod memory;
 mod memory_log;
+mod one_pass;
 #[allow(unsafe_code, reason = "calls into the operating system")]
 mod os;
 #[allow(unsafe_code, reason = "lends a job to threads that outlive it")]
@@ -90,6 +91,7 @@ mod timings;
 mod tokenizer;
 mod tokenizer_bytes;
 mod tokenizer_parts;
+mod whole_file;
 
 pub use chat::{ChatTemplate, Message, RenderOptions, TemplateValue};
 pub use conversation::Conversation;
@@ -105,9 +107,11 @@ pub use memory::{
     format_size, largest_contexts, parse_size,
 };
 pub use memory_log::{MemoryLog, PhaseMemory};
+pub use one_pass::OnePass;
 pub use os::{
-    CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
-    process_memory, read_process, reset_peak, survive_file_size_limit,
+    CgroupMemory, CpuList, Headroom, NumaNode, ProcessMemory, ProcessReading, allowed_cpus,
+    default_threads, headroom, process_memory, read_process, reset_peak, run_on,
+    survive_file_size_limit,
 };
 pub use pool::{MAX_THREADS, Pool};
 pub use residency::{Room, Streamer, lock_weights};
@@ -121,3 +125,4 @@ pub use stream::StreamDecoder;
 pub use text_files::TextFiles;
 pub use timings::Timings;
 pub use tokenizer::Tokenizer;
+pub use whole_file::WholeFile;

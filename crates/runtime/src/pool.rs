@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 
 use onebit_kernels::Executor;
 
+use crate::os::{CpuList, run_on};
+
 /// How long a thread looks for work before it parks.
 const SPIN: Duration = Duration::from_micros(30);
 /// Busy-wait hints between two looks at the clock.
@@ -77,6 +79,23 @@ impl Pool {
     /// [`std::io::ErrorKind::InvalidInput`] above [`MAX_THREADS`]; otherwise what the system says
     /// when it refuses a thread (threads already started are ended again).
     pub fn new(threads: usize) -> std::io::Result<Self> {
+        Self::start(threads, None)
+    }
+
+    /// A thread for each of `cpus`, which runs nowhere else: the thread that calls this on the first, a worker on each of the
+    /// others. That thread should be the one that calls [`Executor::run`]; what it starts afterwards runs on its CPU too.
+    ///
+    /// # Errors
+    /// As [`Pool::new`], and what the system says when it refuses a CPU.
+    pub fn pinned(cpus: &CpuList) -> std::io::Result<Self> {
+        let cpus = cpus.cpus();
+        let pool = Self::start(cpus.len(), Some(cpus))?;
+        // Last, so that no worker starts on the first CPU.
+        pin(cpus[0])?;
+        Ok(pool)
+    }
+
+    fn start(threads: usize, cpus: Option<&[usize]>) -> std::io::Result<Self> {
         if threads > MAX_THREADS {
             let message =
                 format!("{threads} threads asked for, at most {MAX_THREADS} are possible");
@@ -92,10 +111,24 @@ impl Pool {
         };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
+            let cpu = cpus.map(|cpus| cpus[index]);
+            let (tell, told) = std::sync::mpsc::sync_channel(1);
             let worker = std::thread::Builder::new()
                 .name(format!("onebit-{index}"))
-                .spawn(move || shared.work(index))?;
+                .spawn(move || {
+                    let pinned = cpu.map_or(Ok(()), pin);
+                    let is_ready = pinned.is_ok();
+                    // Nobody listens to threads that are not pinned.
+                    let _ = tell.send(pinned);
+                    if is_ready {
+                        shared.work(index);
+                    }
+                })?;
             pool.workers.push(worker);
+            if cpu.is_some() {
+                // A worker says something before it works.
+                told.recv().unwrap_or(Ok(()))?;
+            }
         }
         Ok(pool)
     }
@@ -353,6 +386,11 @@ impl Shared {
             self.left.notify_all();
         }
     }
+}
+
+/// Keeps the calling thread on one CPU.
+fn pin(cpu: usize) -> std::io::Result<()> {
+    run_on(&[cpu]).map_err(|error| std::io::Error::new(error.kind(), format!("CPU {cpu}: {error}")))
 }
 
 /// Busy-waits for `done`, at most about [`SPIN`]; whether it came true.

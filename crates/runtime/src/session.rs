@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use onebit_model::{KvCache, KvOptions, KvType, ModelSpec, Row, Step, Workspace};
+use onebit_model::{KvCache, KvOptions, KvType, ModelError, ModelSpec, Row, Step, Workspace};
 
 use crate::engine::Engine;
 use crate::error::RuntimeError;
@@ -44,6 +44,27 @@ impl SessionOptions {
             context
         };
         Self { context, ..self }
+    }
+
+    /// With a batch and rows of logits that are no larger than the context and the batch.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Option`] for a batch of no tokens.
+    pub(crate) fn checked(self) -> Result<Self, RuntimeError> {
+        if self.batch == 0 {
+            let (name, value) = ("batch", "0".to_owned());
+            return Err(RuntimeError::Option {
+                name,
+                value,
+                expected: "at least one token",
+            });
+        }
+        let batch = self.batch.min(self.context);
+        Ok(Self {
+            batch,
+            logits_rows: self.logits_rows.clamp(1, batch.max(1)),
+            ..self
+        })
     }
 }
 
@@ -103,16 +124,8 @@ impl Session {
         cache: KvCache,
         tokens: &[u32],
     ) -> Result<Self, RuntimeError> {
-        if options.batch == 0 {
-            let (name, value) = ("batch", "0".to_owned());
-            return Err(RuntimeError::Option {
-                name,
-                value,
-                expected: "at least one token",
-            });
-        }
-        let batch = options.batch.min(options.context);
-        let logits_rows = options.logits_rows.clamp(1, batch);
+        let options = options.checked()?;
+        let (batch, logits_rows) = (options.batch, options.logits_rows);
         let workspace = Workspace::new(engine.model(), batch, logits_rows)?;
         let mut all = Vec::with_capacity(options.context);
         all.extend_from_slice(tokens);
@@ -122,11 +135,7 @@ impl Session {
             tokens: all,
             rows: Vec::with_capacity(batch),
             row_indices: (0..logits_rows).collect(),
-            options: SessionOptions {
-                batch,
-                logits_rows,
-                ..options
-            },
+            options,
             engine,
             reads: WeightReads::default(),
         })
@@ -230,19 +239,9 @@ impl Session {
             .chunks(self.options.logits_rows)
             .zip((0..).step_by(self.options.logits_rows))
         {
-            let rows = self.run(chunk, Wanted::All)?.logits;
-            for (index, logits) in (start..).zip(rows.chunks_exact(vocab)) {
-                if let Some(&next) = ids.get(index + 1) {
-                    let score = log_prob(logits, next).filter(|score| !score.is_nan());
-                    let error = RuntimeError::Logits {
-                        token: next as usize,
-                        value: logits.get(next as usize).copied().unwrap_or(f32::NAN),
-                    };
-                    scores.push(score.ok_or(error)?);
-                }
-                if on_row(index, logits).is_break() {
-                    return Ok(scores);
-                }
+            let logits = self.run(chunk, Wanted::All)?.logits.chunks_exact(vocab);
+            if score_rows(ids, start, logits, &mut scores, &mut on_row)?.is_break() {
+                break;
             }
         }
         Ok(scores)
@@ -288,20 +287,8 @@ impl Session {
 
     /// Refuses tokens that cannot be appended.
     fn check(&self, ids: &[u32]) -> Result<(), RuntimeError> {
-        if ids.is_empty() {
-            return Err(RuntimeError::EmptyPrompt);
-        }
-        if ids.len() > self.remaining() {
-            return Err(RuntimeError::ContextTooSmall {
-                tokens: self.tokens.len() + ids.len(),
-                context: self.options.context,
-            });
-        }
         let vocab = self.engine.model().spec().vocab;
-        match ids.iter().find(|&&id| id as usize >= vocab) {
-            Some(&id) => Err(onebit_model::ModelError::Token { id, vocab }.into()),
-            None => Ok(()),
-        }
+        check_ids(ids, self.tokens.len(), self.options.context, vocab)
     }
 
     /// Runs at most a batch of checked tokens. The logits are those of the rows wanted.
@@ -351,6 +338,50 @@ impl std::fmt::Debug for Session {
             .field("tokens", &self.tokens.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Refuses tokens that cannot follow `len` others.
+pub(crate) fn check_ids(
+    ids: &[u32],
+    len: usize,
+    context: usize,
+    vocab: usize,
+) -> Result<(), RuntimeError> {
+    if ids.is_empty() {
+        return Err(RuntimeError::EmptyPrompt);
+    }
+    let tokens = len + ids.len();
+    if tokens > context {
+        return Err(RuntimeError::ContextTooSmall { tokens, context });
+    }
+    match ids.iter().find(|&&id| id as usize >= vocab) {
+        Some(&id) => Err(ModelError::Token { id, vocab }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Takes the log-probabilities of what follows each of `ids` from `start` on, for which there are `logits`, and shows these.
+pub(crate) fn score_rows<'l>(
+    ids: &[u32],
+    start: usize,
+    logits: impl Iterator<Item = &'l [f32]>,
+    scores: &mut Vec<f64>,
+    on_row: &mut impl FnMut(usize, &[f32]) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, RuntimeError> {
+    for (index, logits) in (start..).zip(logits) {
+        if let Some(&next) = ids.get(index + 1) {
+            let score = log_prob(logits, next).filter(|score| !score.is_nan());
+            let error = RuntimeError::Logits {
+                token: next as usize,
+                value: logits.get(next as usize).copied().unwrap_or(f32::NAN),
+            };
+            scores.push(score.ok_or(error)?);
+        }
+        if on_row(index, logits).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Which rows of a call need logits.

@@ -158,3 +158,79 @@ fn pools_come_and_go() {
     let error = Pool::new(MAX_THREADS + 1).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }
+
+/// What the system lets the thread that asks run on.
+#[cfg(target_os = "linux")]
+fn cpus_of_this_thread() -> onebit_runtime::CpuList {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let list = status
+        .lines()
+        .find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
+    onebit_runtime::CpuList::parse(list.unwrap()).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn each_pinned_thread_has_a_cpu_of_its_own() {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    let allowed = onebit_runtime::allowed_cpus().unwrap();
+    let seen = std::thread::spawn(move || {
+        let pool = Pool::pinned(&allowed).unwrap();
+        let (threads, arrived) = (pool.threads(), AtomicUsize::new(0));
+        let seen = Mutex::new(BTreeSet::new());
+        // Each part waits for the others, so each thread has one.
+        pool.run(threads, &|_| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            while arrived.load(Ordering::SeqCst) < threads {
+                std::thread::yield_now();
+            }
+            let cpus = cpus_of_this_thread();
+            assert_eq!(cpus.cpus().len(), 1);
+            seen.lock().unwrap().insert(cpus.cpus()[0]);
+        });
+        assert_eq!(cpus_of_this_thread(), allowed.first(1));
+        (seen.into_inner().unwrap(), allowed)
+    });
+    let (seen, allowed) = seen.join().unwrap();
+    assert_eq!(seen, allowed.cpus().iter().copied().collect());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn cpus_that_are_not_there_are_named() {
+    let absent = onebit_runtime::CpuList::parse("0,8190").unwrap();
+    let error = std::thread::spawn(move || Pool::pinned(&absent).map(|_| ()));
+    let error = error.join().unwrap().unwrap_err().to_string();
+    assert!(error.contains("CPU 8190"), "{error}");
+}
+
+/// Threads without work sleep: in their looking for it they would use up a good part of each second.
+#[cfg(target_os = "linux")]
+#[test]
+fn idle_threads_use_no_cpu() {
+    fn ticks() -> u64 {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let stat = |task: std::io::Result<std::fs::DirEntry>| {
+            let folder = task.unwrap().path();
+            let name = std::fs::read_to_string(folder.join("comm")).ok()?;
+            let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+            let (_, fields) = stat.rsplit_once(')')?;
+            let mut times = fields.split_ascii_whitespace().skip(11).take(2);
+            let sum = times.try_fold(0, |sum, t| Some(sum + t.parse::<u64>().ok()?))?;
+            // The last workers of a pool that no other test here is as large as.
+            let number = name.trim().strip_prefix("onebit-")?.parse::<usize>().ok()?;
+            (number >= 40).then_some(sum)
+        };
+        tasks.filter_map(stat).sum()
+    }
+    let pool = Pool::new(48).unwrap();
+    check(&pool, 96);
+    std::thread::sleep(Duration::from_millis(200));
+    let before = ticks();
+    std::thread::sleep(Duration::from_millis(500));
+    // A tick is a hundredth of a second; eight threads that look all the time would have used a hundred or so together.
+    assert!(ticks() - before <= 5, "{} ticks", ticks() - before);
+    check(&pool, 96);
+}

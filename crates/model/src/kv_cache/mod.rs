@@ -1,5 +1,6 @@
 //! Keys and values of one sequence.
 
+mod one_step;
 mod options;
 mod plane;
 mod state;
@@ -21,6 +22,8 @@ pub use state::KvMark;
 /// only as the sequence grows.
 pub struct KvCache {
     layers: Box<[LayerKv]>,
+    /// Which of `layers` each layer of the model uses, where they share: in a cache for one step.
+    shares: Option<Box<[usize]>>,
     options: KvOptions,
     kv_heads: usize,
     head_dim: usize,
@@ -54,7 +57,15 @@ impl KvCache {
         options: impl Into<KvOptions>,
         capacity: usize,
     ) -> Result<Self, ModelError> {
-        let options = options.into();
+        Self::build(spec, options.into(), capacity, false)
+    }
+
+    fn build(
+        spec: &ModelSpec,
+        options: KvOptions,
+        capacity: usize,
+        one_step: bool,
+    ) -> Result<Self, ModelError> {
         spec.validate()?;
         options.check(spec)?;
         if !(1..=MAX_POSITIONS).contains(&capacity) {
@@ -64,10 +75,11 @@ impl KvCache {
             });
         }
         let memory = || ModelError::Memory { what: "KV cache" };
-        Self::bytes(spec, options, capacity).ok_or_else(memory)?;
+        Self::bytes_of(spec, options, capacity, one_step).ok_or_else(memory)?;
         let capacity = capacity.next_multiple_of(KV_BLOCK);
-        let layer = |layer| {
-            let shape = LayerShape::new(spec, &options, layer, capacity)?;
+        let mut shapes = LayerShape::all(spec, &options, capacity).ok_or_else(memory)?;
+        let shares = one_step.then(|| one_step::share(&mut shapes));
+        let layer = |shape: LayerShape| {
             let side = |kind| Side::new(kind, spec.kv_heads, spec.head_dim, &shape);
             Some(LayerKv {
                 keys: side(options.keys)?,
@@ -75,9 +87,10 @@ impl KvCache {
                 shape,
             })
         };
-        let layers = (0..spec.layers).map(layer).collect::<Option<_>>();
+        let layers = shapes.into_iter().map(layer).collect::<Option<_>>();
         Ok(Self {
             layers: layers.ok_or_else(memory)?,
+            shares,
             options,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
@@ -96,12 +109,23 @@ impl KvCache {
         options: impl Into<KvOptions>,
         capacity: usize,
     ) -> Option<usize> {
-        let options = options.into();
+        Self::bytes_of(spec, options.into(), capacity, false)
+    }
+
+    fn bytes_of(
+        spec: &ModelSpec,
+        options: KvOptions,
+        capacity: usize,
+        one_step: bool,
+    ) -> Option<usize> {
         spec.validate().ok()?;
         options.check(spec).ok()?;
+        let mut shapes = LayerShape::all(spec, &options, capacity)?;
+        if one_step {
+            one_step::share(&mut shapes);
+        }
         let mut bytes = 0usize;
-        for layer in 0..spec.layers {
-            let shape = LayerShape::new(spec, &options, layer, capacity)?;
+        for shape in shapes {
             for kind in [options.keys, options.values] {
                 let side = Side::bytes(kind, spec.kv_heads, spec.head_dim, &shape)?;
                 bytes = bytes.checked_add(side)?;
@@ -131,11 +155,12 @@ impl KvCache {
     }
 
     /// Forgets the tokens from position `len` on, and returns how many are left: `len`, all where there are fewer, or none where rows
-    /// that the next query needs have been replaced since: in rings, old tokens cannot be gone back to.
+    /// that the next query needs have been replaced since: in rings, old tokens cannot be gone back to, nor in a cache
+    /// [for one step](Self::for_one_step).
     pub fn truncate(&mut self, len: usize) -> usize {
         let holds = |layer: &LayerKv| layer.shape.holds(len, self.top, layer.is_packed());
         if len < self.len {
-            self.len = if self.layers.iter().all(holds) {
+            self.len = if !self.is_for_one_step() && self.layers.iter().all(holds) {
                 len
             } else {
                 0
@@ -175,6 +200,7 @@ impl KvCache {
         });
         Self {
             layers: layers.collect(),
+            shares: self.shares.clone(),
             pending: 0,
             ..*self
         }
@@ -187,8 +213,8 @@ impl KvCache {
 
     /// Whether the cache was made for the shape of `spec`.
     pub(crate) fn fits(&self, spec: &ModelSpec) -> bool {
-        (self.layers.len(), self.kv_heads, self.head_dim)
-            == (spec.layers, spec.kv_heads, spec.head_dim)
+        let layers = self.shares.as_ref().map_or(self.layers.len(), |s| s.len());
+        (layers, self.kv_heads, self.head_dim) == (spec.layers, spec.kv_heads, spec.head_dim)
     }
 
     /// The position after the last one stored or announced.
@@ -212,8 +238,13 @@ impl KvCache {
         self.top = self.top.max(self.len);
     }
 
+    /// Which of `layers` holds the rows of `layer`.
+    fn place(&self, layer: usize) -> usize {
+        self.shares.as_ref().map_or(layer, |shares| shares[layer])
+    }
+
     pub(crate) fn layer(&self, layer: usize) -> &LayerKv {
-        &self.layers[layer]
+        &self.layers[self.place(layer)]
     }
 
     /// Stores the keys and values (`kv_heads * head_dim` numbers each) of one position of one layer.
@@ -225,7 +256,8 @@ impl KvCache {
         keys: &[f32],
         values: &[f32],
     ) {
-        let layer = &mut self.layers[layer];
+        let place = self.place(layer);
+        let layer = &mut self.layers[place];
         layer.keys.store(kernels, position, keys);
         layer.values.store(kernels, position, values);
     }

@@ -144,6 +144,12 @@ impl LayerShape {
         })
     }
 
+    /// What every layer keeps. `None` on overflow.
+    pub(crate) fn all(spec: &ModelSpec, options: &KvOptions, capacity: usize) -> Option<Vec<Self>> {
+        let layer = |layer| Self::new(spec, options, layer, capacity);
+        (0..spec.layers).map(layer).collect()
+    }
+
     /// Whether a row that an earlier query needs can be replaced by one of a later query, with `packed`
     /// keys or values.
     pub(crate) fn wraps(&self, capacity: usize, packed: bool) -> bool {

@@ -44,8 +44,11 @@ impl KvCache {
     /// fewer: the first positions', then the last ones'. Of each of these, head by head, the codes of the slots in use, then their scales.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Those of `out`; [`std::io::ErrorKind::Unsupported`] for a cache [for one step](Self::for_one_step).
     pub fn write_rows(&self, out: &mut impl Write) -> std::io::Result<()> {
+        if self.is_for_one_step() {
+            return Err(std::io::ErrorKind::Unsupported.into());
+        }
         self.planes()
             .try_for_each(|plane| plane.write(self.top, out))
     }
@@ -54,8 +57,12 @@ impl KvCache {
     /// the same positions in both where both have the same number of them, or where no slot has had a second position yet.
     ///
     /// # Errors
-    /// [`ModelError::StateMark`] for a mark that no cache can have, [`ModelError::StateCapacity`] where slots would mean other positions.
+    /// [`ModelError::StateMark`] for a mark that no cache can have, [`ModelError::StateCapacity`] where slots would mean other positions,
+    /// [`ModelError::OneStep`] for a cache [for one step](Self::for_one_step).
     pub fn check_mark(&self, spec: &ModelSpec, mark: &KvMark) -> Result<(), ModelError> {
+        if self.is_for_one_step() {
+            return Err(ModelError::OneStep);
+        }
         let bad = |what| Err(ModelError::StateMark { what });
         let most = MAX_POSITIONS.next_multiple_of(KV_BLOCK);
         if mark.capacity == 0 || mark.capacity > most || !mark.capacity.is_multiple_of(KV_BLOCK) {

@@ -1,10 +1,10 @@
 //! Flags that decide how a model is loaded and computed.
 
-use super::{HubArgs, KeepArgs, MemoryArgs};
+use super::{HubArgs, KeepArgs, MemoryArgs, ThreadArgs};
 use crate::exit;
 use clap::{Args, ValueEnum};
 use onebit_model::{KvOptions, KvType, ModelSpec};
-use onebit_runtime::{MAX_THREADS, Open, SessionOptions};
+use onebit_runtime::{Open, SessionOptions};
 
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -107,9 +107,9 @@ pub struct EngineArgs {
     /// Positions to keep; 0 is the model's own maximum, auto what fits in memory [default: 2048, or the model's maximum if smaller]
     #[arg(short, long, value_name = "N", value_parser = parse_context, help_heading = "Engine")]
     pub ctx_size: Option<ContextArg>,
-    /// Threads to compute with [default: the cores this process may use]
-    #[arg(short, long, alias = "num_threads", value_name = "N", value_parser = threads, help_heading = "Engine")]
-    pub threads: Option<usize>,
+    /// Which threads compute, and where.
+    #[command(flatten)]
+    pub threads: ThreadArgs,
     /// Prompt tokens computed at once [default: 128, or less where memory is short]
     #[arg(short, long, value_name = "N", value_parser = positive, help_heading = "Engine")]
     pub batch_size: Option<usize>,
@@ -155,6 +155,9 @@ pub struct EngineArgs {
     /// Rows of logits kept at once.
     #[arg(skip = 1usize)]
     pub logits_rows: usize,
+    /// Whether keys and values are given up after each layer.
+    #[arg(skip)]
+    pub one_pass: bool,
     /// How much memory may be taken.
     #[command(flatten)]
     pub memory: MemoryArgs,
@@ -226,16 +229,8 @@ impl EngineArgs {
     }
 }
 
-/// A number of threads that the pool can have.
-fn threads(text: &str) -> Result<usize, String> {
-    match positive(text)? {
-        n if n > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}")),
-        n => Ok(n),
-    }
-}
-
 /// A whole number of at least 1.
-fn positive(text: &str) -> Result<usize, String> {
+pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(n) => Ok(n),

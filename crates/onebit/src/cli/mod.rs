@@ -7,6 +7,7 @@ mod kv;
 mod memory;
 mod prompt;
 mod sampling;
+mod threads;
 
 pub use engine::{Activations, ContextArg, EngineArgs, KvArg, Load, parse_kv};
 pub use hub::HubArgs;
@@ -16,6 +17,7 @@ pub use memory::MemoryArgs;
 pub(crate) use prompt::{MAX_TEXT, read_text_file, read_text_stdin};
 pub use prompt::{Prompt, PromptArgs};
 pub use sampling::SamplingArgs;
+pub use threads::{Numa, ThreadArgs};
 
 use crate::commands::{
     chat::ChatArgs, completions::CompletionsArgs, convert::ConvertArgs, info::InfoArgs,

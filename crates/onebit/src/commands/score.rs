@@ -9,11 +9,11 @@ use crate::load::Loaded;
 use crate::{interrupt, stdout};
 use clap::Args;
 use logits::LogitsFile;
-use onebit_runtime::MemoryLog;
+use onebit_runtime::{MemoryLog, OnePass, RuntimeError, Session};
 use report::Report;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Most rows of logits kept at once.
@@ -36,6 +36,10 @@ pub struct ScoreArgs {
     /// Write the logits as float32 `logits [n, vocab]`, one row per id, to a safetensors file
     #[arg(long, value_name = "OUT.safetensors")]
     logits: Option<PathBuf>,
+    /// Keep no keys and values beyond the layer that computes them: all tokens pass through one layer before the next.
+    /// The same results in less memory
+    #[arg(long, help_heading = "Engine")]
+    no_kv_cache: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -49,6 +53,7 @@ pub struct ScoreArgs {
 pub(crate) fn run(mut args: ScoreArgs) -> anyhow::Result<Code> {
     args.engine.check()?;
     args.engine.logits_rows = LOGITS_ROWS;
+    args.engine.one_pass = args.no_kv_cache;
     let interrupt = interrupt::install()?;
     let log = if args.json {
         MemoryLog::new()
@@ -71,15 +76,12 @@ pub(crate) fn run(mut args: ScoreArgs) -> anyhow::Result<Code> {
         .map(|path| LogitsFile::create(path, ids.len(), vocab))
         .transpose()?;
     let mut failed = None;
-    let mut session = loaded.engine.session(loaded.session)?;
+    let mut scorer = Scorer::new(&loaded, args.no_kv_cache)?;
     loaded.memory.end("load");
     let start = Instant::now();
-    let log_probs = session.score(&ids, |_, row| {
+    let log_probs = scorer.score(&ids, interrupt, |row| {
         failed = out.as_mut().and_then(|out| out.push(row).err());
-        match failed.is_some() || interrupt.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        failed.is_none()
     })?;
     let seconds = start.elapsed().as_secs_f64();
     loaded.memory.end("score");
@@ -98,6 +100,43 @@ pub(crate) fn run(mut args: ScoreArgs) -> anyhow::Result<Code> {
         stdout::print(&report.lines(loaded.tokenizer()))?;
     }
     Ok(Code::Success)
+}
+
+/// What computes the scores.
+enum Scorer {
+    Session(Session),
+    OnePass(OnePass),
+}
+
+impl Scorer {
+    fn new(loaded: &Loaded, one_pass: bool) -> Result<Self, RuntimeError> {
+        let (engine, options) = (loaded.engine.clone(), loaded.session);
+        Ok(match one_pass {
+            true => Self::OnePass(OnePass::new(engine, options)?),
+            false => Self::Session(engine.session(options)?),
+        })
+    }
+
+    /// The log-probabilities of `ids`; fewer after an interrupt, and when `on_row` is not content.
+    fn score(
+        &mut self,
+        ids: &[u32],
+        interrupt: &AtomicBool,
+        mut on_row: impl FnMut(&[f32]) -> bool,
+    ) -> Result<Vec<f64>, RuntimeError> {
+        let go_on = |content: bool| match content && !interrupt.load(Ordering::Relaxed) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        };
+        let on_row = |_: usize, row: &[f32]| go_on(on_row(row));
+        match self {
+            Self::Session(session) => session.score(ids, on_row),
+            Self::OnePass(pass) => {
+                let scores = pass.score(ids, || go_on(true), on_row)?;
+                Ok(scores.unwrap_or_default())
+            }
+        }
+    }
 }
 
 fn ids(args: &ScoreArgs, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {

@@ -2,12 +2,14 @@
 
 mod budget;
 mod chat;
+mod cli_docs;
 mod convert;
 mod demo;
 mod exit_codes;
 mod families;
 mod few_bits;
 mod files;
+mod full_disk;
 #[cfg(feature = "hub")]
 mod hub;
 mod info;
@@ -18,6 +20,7 @@ mod memory_plan;
 mod run;
 mod score;
 mod synthetic;
+mod threads;
 mod tokenize;
 mod verify;
 

@@ -1,6 +1,6 @@
 //! `onebit score`.
 
-use crate::{TINY, fixture_arg, onebit};
+use crate::{TINY, fixture, fixture_arg, onebit};
 
 #[test]
 fn perplexity_follows_from_the_log_probabilities() {
@@ -55,4 +55,83 @@ fn nothing_to_score_is_refused() {
         "/no/such/folder/l.safetensors",
     ];
     onebit(&no_folder).refused(1, &["/no/such/folder"]);
+}
+
+/// Scores the first tokens of the demo model's held-out text; the object of `--json` and the file of logits.
+fn scored(folder: &std::path::Path, flags: &[&str]) -> (serde_json::Value, Vec<u8>) {
+    let text = std::fs::read_to_string(fixture("demo/heldout.txt")).unwrap();
+    let text: String = text.chars().take(1500).collect();
+    let out = folder.join("l.safetensors");
+    let args = ["score", "--text", &text, "--json", "-c", "512", "--logits"];
+    let args = [&args[..], &[out.to_str().unwrap()], flags].concat();
+    let done = onebit(&args).json();
+    (done, std::fs::read(out).unwrap())
+}
+
+#[test]
+fn scores_do_not_depend_on_a_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    for flags in [
+        &[][..],
+        &["--kv", "q4", "-b", "50"],
+        &["--stream"],
+        &["--kv-k", "b1", "--window", "100", "--kv-sinks", "2"],
+    ] {
+        let (kept, expected) = scored(folder.path(), flags);
+        let no_cache = [flags, &["--no-kv-cache"]].concat();
+        let (pass, logits) = scored(folder.path(), &no_cache);
+        assert!(logits == expected, "{flags:?}");
+        assert_eq!(pass["logprobs"], kept["logprobs"]);
+        assert_eq!(pass["kv"], kept["kv"]);
+    }
+}
+
+/// The memory of one layer's keys and values is what is planned and what is measured.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pass_without_a_cache_takes_what_is_planned() {
+    let ids: Vec<String> = (0..2000).map(|i| (100 + i % 16).to_string()).collect();
+    let (folder, shape) = (tempfile::tempdir().unwrap(), crate::synthetic::shape());
+    let encoding = shape.encoding(shape.linear, shape.keep);
+    let path = crate::synthetic::write(folder.path(), &shape, &encoding);
+    let memory = |flags: &[&str]| {
+        let ids = ids.join(",");
+        let args = ["score", path.to_str().unwrap(), "--ids", &ids];
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "\"$@\"; exit $?", "sh", env!("CARGO_BIN_EXE_onebit")]);
+        command
+            .args(args)
+            .args(["--json", "-c", "2000", "-t", "2", "--kv", "f32"]);
+        let done: crate::Done = command.args(flags).output().unwrap().into();
+        done.json()["memory"].clone()
+    };
+    let number = |memory: &serde_json::Value, key: &str| memory[key].as_f64().unwrap();
+    let (kept, pass) = (memory(&[]), memory(&["--no-kv-cache"]));
+    for memory in [&kept, &pass] {
+        let (planned, peak) = (number(memory, "planned"), number(memory, "peak"));
+        assert!((planned - peak).abs() <= (0.03 * peak).max(8e6), "{memory}");
+    }
+    let saved = number(&kept, "planned") - number(&pass, "planned");
+    // Pages of files come and go with what else runs; those of the process's own do not.
+    let own = |memory: &serde_json::Value| {
+        let phases = memory["phases"].as_array().unwrap();
+        number(phases.last().unwrap(), "anon")
+    };
+    let measured = own(&kept) - own(&pass);
+    assert!(saved > 30e6, "{saved}");
+    assert!(
+        (measured - saved).abs() < 0.1 * saved,
+        "{measured} of {saved}: {kept} {pass}"
+    );
+}
+
+#[test]
+fn a_pass_without_a_cache_has_the_same_limits() {
+    let model = fixture_arg(TINY.0);
+    let base = ["score", &model, "--no-kv-cache", "--ids", "1,2,3,4"];
+    let run = |more: &[&str]| onebit(&[&base[..], more].concat());
+    run(&["-c", "3"]).refused(2, &["4 tokens", "-c"]);
+    run(&["--memory-limit", "2M"]).refused(5, &["--memory-limit"]);
+    run(&["-c", "auto", "--kv", "auto"]).ok();
+    onebit(&["run", &model, "--ids", "1", "--no-kv-cache"]).refused(2, &["--no-kv-cache"]);
 }

@@ -2,7 +2,7 @@
 
 use onebit_format::Plan;
 use onebit_model::{
-    Activations, InputForms, KvCache, Model, ModelError, ModelSpec, WeightBytes, Workspace,
+    Activations, InputForms, KvCache, Model, ModelError, ModelSpec, Row, WeightBytes, Workspace,
 };
 
 use super::{MemoryItem, MemoryKind, MemoryPlan};
@@ -36,6 +36,8 @@ pub struct MemoryParts {
     stored: MemoryKind,
     /// Whether weights pass through memory.
     streamed: bool,
+    /// Whether keys and values are those of one layer.
+    one_pass: bool,
     tokenizer: TokenizerBytes,
 }
 
@@ -60,6 +62,7 @@ impl MemoryParts {
                 MemoryKind::Anonymous
             },
             streamed: false,
+            one_pass: false,
             tokenizer,
         }
     }
@@ -93,6 +96,7 @@ impl MemoryParts {
             tensors: sizes.len() as u64,
             stored: MemoryKind::File,
             streamed: false,
+            one_pass: false,
             tokenizer,
             spec: spec.clone(),
         })
@@ -102,6 +106,14 @@ impl MemoryParts {
     pub fn streamed(self) -> Self {
         Self {
             streamed: true,
+            ..self
+        }
+    }
+
+    /// For an [`OnePass`](crate::OnePass) instead of a session.
+    pub fn one_pass(self) -> Self {
+        Self {
+            one_pass: true,
             ..self
         }
     }
@@ -179,7 +191,11 @@ impl MemoryParts {
 
     /// Keys and values with every position in use.
     fn kv_bytes(&self, options: &SessionOptions) -> Result<u64, RuntimeError> {
-        let bytes = KvCache::bytes(&self.spec, options.kv, options.context);
+        let (spec, kv, context) = (&self.spec, options.kv, options.context);
+        let bytes = match self.one_pass {
+            true => KvCache::one_step_bytes(spec, kv, context),
+            false => KvCache::bytes(spec, kv, context),
+        };
         addressable("KV cache", bytes)
     }
 
@@ -187,8 +203,14 @@ impl MemoryParts {
     fn scratch_bytes(&self, options: &SessionOptions) -> Result<u64, RuntimeError> {
         let batch = options.batch.min(options.context);
         let logits_rows = options.logits_rows.clamp(1, batch.max(1));
-        let workspace = Workspace::bytes(&self.spec, self.forms, batch, logits_rows);
-        let tokens = options.context.checked_mul(size_of::<u32>());
+        let (rows, per_token) = match self.one_pass {
+            // The rows of the step, and which of them want logits.
+            true => (options.context, size_of::<Row>() + size_of::<usize>()),
+            false => (batch, size_of::<u32>()),
+        };
+        let sizes = [rows, batch.max(1)];
+        let workspace = Workspace::long_steps_bytes(&self.spec, self.forms, sizes, logits_rows);
+        let tokens = options.context.checked_mul(per_token);
         let sampler = self.spec.vocab * (size_of::<f32>() + size_of::<Candidate>());
         Ok(addressable("workspace", workspace)? + addressable("tokens", tokens)? + sampler as u64)
     }

@@ -2,19 +2,15 @@
 
 use std::path::Path;
 
-use super::field;
+use super::affinity::allowed_cpus;
 
 /// The number of threads that use the machine without getting in each other's way: the physical
 /// cores that this process may run on, within its CPU quota; at least 1.
 pub fn default_threads() -> usize {
+    // Knows the affinity of this thread and the quotas of control groups, version 1 and 2.
     let available = std::thread::available_parallelism().map_or(1, usize::from);
-    let allowed = std::fs::read_to_string("/proc/self/status").ok();
-    let allowed = allowed
-        .as_deref()
-        .and_then(|status| field(status, "Cpus_allowed_list"));
-    let cores = allowed
-        .and_then(parse_cpu_list)
-        .and_then(|cpus| physical_cores(Path::new("/sys/devices/system/cpu"), &cpus));
+    let cores = allowed_cpus()
+        .and_then(|cpus| physical_cores(Path::new("/sys/devices/system/cpu"), cpus.cpus()));
     cores.unwrap_or(available).clamp(1, available)
 }
 
@@ -32,31 +28,9 @@ fn physical_cores(root: &Path, cpus: &[usize]) -> Option<usize> {
     Some(cores.len())
 }
 
-/// The CPUs of a list such as `0,2-3`; `None` where it is malformed.
-fn parse_cpu_list(list: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= 1 << 16 {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_lists() {
-        assert_eq!(parse_cpu_list("0,2-4,9\n"), Some(vec![0, 2, 3, 4, 9]));
-        assert_eq!(parse_cpu_list(""), None);
-        assert_eq!(parse_cpu_list("3-x"), None);
-        assert_eq!(parse_cpu_list("0-99999999999"), None);
-    }
 
     #[test]
     fn siblings_count_once() {

@@ -1,16 +1,20 @@
 //! What the runtime asks the operating system, each with an answer for systems that do not say.
 
+mod affinity;
 mod cgroup;
 mod clock;
 mod cores;
 mod limits;
+mod numa;
 mod process;
 mod signals;
 
+pub use affinity::{CpuList, allowed_cpus, run_on};
 pub use cgroup::CgroupMemory;
 pub(crate) use clock::utc_offset;
 pub use cores::default_threads;
 pub use limits::{Headroom, headroom};
+pub use numa::NumaNode;
 pub use process::{ProcessMemory, ProcessReading, process_memory, read_process, reset_peak};
 pub use signals::survive_file_size_limit;
 

@@ -88,6 +88,13 @@ impl StateError {
         }
     }
 
+    pub(super) fn of_write(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidInput => Self::NotAFile,
+            _ => Self::Write(error),
+        }
+    }
+
     pub(super) fn of_read(error: io::Error) -> Self {
         Self::Read(error)
     }

@@ -5,7 +5,7 @@ mod error;
 mod header;
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use onebit_model::KvCache;
@@ -13,6 +13,7 @@ use onebit_model::KvCache;
 use crate::engine::Engine;
 use crate::error::RuntimeError;
 use crate::session::{Session, SessionOptions};
+use crate::whole_file::WholeFile;
 use checked::{CHECKSUM_BYTES, Hashed};
 pub use error::StateError;
 use header::{HEADER_BYTES, Header};
@@ -33,23 +34,10 @@ impl Session {
     }
 
     fn save_file(&self, path: &Path, label: &Label) -> Result<(), StateError> {
-        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(StateError::NotAFile);
-        }
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".onebit-").suffix(".part");
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
-        let mut out = BufWriter::new(file.map_err(StateError::Write)?);
-        self.write_state(&mut out, label)
-            .map_err(StateError::Write)?;
-        let file = out.into_inner().map_err(|e| StateError::Write(e.into()))?;
-        file.as_file().sync_all().map_err(StateError::Write)?;
-        file.persist(path)
-            .map_err(|error| StateError::Write(error.error))?;
-        Ok(())
+        let mut file = WholeFile::create(path).map_err(StateError::of_write)?;
+        self.write_state(&mut file, label)
+            .and_then(|()| file.finish())
+            .map_err(StateError::of_write)
     }
 
     /// Writes the bytes of such a file.
