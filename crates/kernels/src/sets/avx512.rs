@@ -10,7 +10,6 @@ use std::ops::Range;
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
-use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, T5};
 use crate::kv::KV_BLOCK;
 
@@ -18,7 +17,6 @@ mod attention;
 mod dense;
 mod few;
 mod gemm;
-mod groups;
 mod lanes;
 mod popcount;
 
@@ -330,16 +328,6 @@ impl Set for Avx512 {
                 }
             }
         }
-    }
-
-    #[inline(always)]
-    fn group_dots<const BITS: usize, const R: usize, const T: usize>(
-        self,
-        w: [&[u8; 64]; R],
-        x: [&[[i8; 64]]; T],
-    ) -> [[[i32; R]; MAX_GROUPS]; T] {
-        // SAFETY: the token proves the features.
-        unsafe { groups::dots::<BITS, R, T>(w, x) }
     }
 
     #[inline(always)]

@@ -11,7 +11,8 @@
 //!         for each group: y += float(group - offset) * (scale * multiplier)
 //! ```
 //!
-//! Nothing is unpacked into memory, shifted per weight, or added across a register.
+//! Nothing is unpacked into memory, shifted per weight, or added across a register. The 16 rows come from 16 parts of
+//! the range, so that each lane reads memory in the order of addresses.
 
 use half::f16;
 use onebit_format::{ATOM_BYTES, Scales};
@@ -23,10 +24,12 @@ use crate::tiles::TileMut;
 
 /// Up to 16 rows, and the tokens they are multiplied with.
 pub(crate) struct Few<'a, const T: usize> {
-    /// The atoms of the rows, one row after the other.
+    /// The first row and all that lies between it and the end of the last.
     pub(crate) atoms: &'a [[u8; ATOM_BYTES]],
-    /// Of how many rows they are, at least one.
+    /// How many rows, at least one, how many rows after each other they are, and the atoms of one.
     pub(crate) rows: usize,
+    pub(crate) apart: usize,
+    pub(crate) row_atoms: usize,
     pub(crate) scales: RowScales<'a>,
     /// The activations of each token.
     pub(crate) x: [&'a [[i8; 64]]; T],
@@ -40,7 +43,7 @@ pub(crate) struct Few<'a, const T: usize> {
 #[derive(Clone, Copy)]
 pub(crate) enum RowScales<'a> {
     Same(f32),
-    /// One per group, row after row.
+    /// One per group, from the first row to the last.
     Each(&'a [f16]),
 }
 
@@ -83,37 +86,44 @@ fn tokens_from<S: Panels, X: Scaled, const BITS: usize, const T: usize>(
             multipliers[t][g] = x.multiplier(first + t, g);
         }
     }
+    let row_atoms = w.row_bytes() / ATOM_BYTES;
     let mut few = Few::<'_, T> {
         atoms: &[],
         rows: UNIT,
+        apart: 1,
+        row_atoms,
         scales: RowScales::Same(1.0),
         x: [&[]; T],
         offsets: [&[]; T],
         multipliers: [&[]; T],
     };
-    let row_atoms = w.row_bytes() / ATOM_BYTES;
     for t in 0..T {
         let planes = x.codes(first + t).as_chunks().0;
         few.x[t] = &planes[..row_atoms * Geometry::<BITS>::PLANES];
         few.offsets[t] = &offsets[t][..groups];
         few.multipliers[t] = &multipliers[t][..groups];
     }
-    let atoms = w.bytes().as_chunks().0;
-    for start in rows.clone().step_by(UNIT) {
-        few.rows = UNIT.min(rows.end - start);
-        few.atoms = &atoms[start * row_atoms..][..few.rows * row_atoms];
+    // Rows far apart, so that each lane reads memory in the order of addresses; see [`ahead`](crate::body::ahead).
+    let apart = rows.len() / UNIT;
+    let blocks = (rows.start..rows.start + apart).map(|row| (row, UNIT, apart));
+    let left = rows.start + UNIT * apart;
+    let last = (left < rows.end).then_some((left, rows.end - left, 1));
+    for (start, count, apart) in blocks.chain(last) {
+        let span = (count - 1) * apart + 1;
+        (few.rows, few.apart) = (count, apart);
+        few.atoms = &w.bytes().as_chunks().0[start * row_atoms..][..span * row_atoms];
         few.scales = match w.scales() {
             Scales::Tensor(scale) => RowScales::Same(scale),
             Scales::Groups { values, .. } => {
-                RowScales::Each(&values[start * groups..][..few.rows * groups])
+                RowScales::Each(&values[start * groups..][..span * groups])
             }
             _ => panic!("{} has no scales by group", w.layout()),
         };
         let sums = s.few::<BITS, T>(&few);
         for (t, sums) in sums.iter().enumerate() {
             let factor = x.factor(first + t);
-            let out = &mut out.row(t)[start - rows.start..][..few.rows];
-            for (out, sum) in out.iter_mut().zip(sums) {
+            let out = &mut out.row(t)[start - rows.start..];
+            for (out, sum) in out.iter_mut().step_by(apart).zip(&sums[..count]) {
                 *out = *sum * factor;
             }
         }

@@ -59,8 +59,7 @@ pub(crate) fn by_group<S: Panels>(
 #[inline(always)]
 pub(crate) fn i4<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match job.x.tokens() < S::MANY_GROUPED {
-        // A token alone reads rows of 4 bits faster as four streams.
-        true if S::FEW && job.x.tokens() > 1 => few::product::<S, _, 4>(s, job, out),
+        true if S::FEW => few::product::<S, _, 4>(s, job, out),
         true => grouped::i4(s, job, out),
         false => product::<S, _, I4, 4, 2>(s, job, out),
     }

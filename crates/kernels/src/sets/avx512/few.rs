@@ -12,6 +12,10 @@ use crate::body::grouped::Geometry;
 /// Groups whose scales are transposed together: two in each of 16 words.
 const BATCH: usize = 2 * UNIT;
 
+/// How far ahead of a row in use what follows it is asked for, in bytes. Less than where four rows are read at a time:
+/// 16 leads share the first-level cache.
+const LEAD: usize = 1024;
+
 /// [`Panels::few`](crate::body::gemm::panel::Panels::few).
 ///
 /// # Safety
@@ -19,13 +23,21 @@ const BATCH: usize = 2 * UNIT;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")]
 pub(super) unsafe fn few<const BITS: usize, const T: usize>(few: &Few<'_, T>) -> [[f32; UNIT]; T] {
     let (planes, in_atom) = (Geometry::<BITS>::PLANES, Geometry::<BITS>::GROUPS);
-    let (row_atoms, groups) = (few.atoms.len() / few.rows, few.offsets[0].len());
+    let (row_atoms, groups) = (few.row_atoms, few.offsets[0].len());
     let mut x = few.x;
     for t in 0..T {
         assert!(few.offsets[t].len() == groups && few.multipliers[t].len() == groups);
         x[t] = &x[t][..row_atoms * planes];
     }
-    // SAFETY: this function has the features; a prefetch takes any address; sums of 16 rows are 64 bytes.
+    let mut starts = [0; UNIT];
+    for (r, start) in starts.iter_mut().enumerate() {
+        *start = lane_row(few, r) * row_atoms;
+        assert!(
+            *start + row_atoms <= few.atoms.len(),
+            "rows lie in their atoms"
+        );
+    }
+    // SAFETY: this function has the features; each row has its atoms, as just asserted; sums of 16 rows are 64 bytes.
     unsafe {
         let mut y = [_mm512_setzero_ps(); T];
         let mut scales = [[0.0; UNIT]; BATCH];
@@ -34,7 +46,7 @@ pub(super) unsafe fn few<const BITS: usize, const T: usize>(few: &Few<'_, T>) ->
             if first.is_multiple_of(BATCH) {
                 load_scales(few, groups, first, &mut scales);
             }
-            let words = transposed(load_atoms(few, row_atoms, a));
+            let words = transposed(load_atoms(few.atoms, &starts, a));
             let mut x_atom: [&[[i8; 64]]; T] = [&[]; T];
             for t in 0..T {
                 x_atom[t] = &x[t][a * planes..][..planes];
@@ -59,31 +71,33 @@ pub(super) unsafe fn few<const BITS: usize, const T: usize>(few: &Few<'_, T>) ->
     }
 }
 
-/// Atom `a` of 16 rows; what lacks repeats the last row. The rows behind them are asked for in the order of addresses.
+/// Atom `a` of each lane's row, which starts at `starts`. What follows it in memory is asked for.
 ///
 /// # Safety
-/// The CPU must have AVX-512F.
+/// The CPU must have AVX-512F, and the atoms must lie in `atoms`.
 #[inline(always)]
-unsafe fn load_atoms<const T: usize>(
-    few: &Few<'_, T>,
-    row_atoms: usize,
-    a: usize,
-) -> [__m512i; UNIT] {
-    let next = few.atoms.as_ptr().wrapping_add(few.atoms.len() + UNIT * a);
-    // SAFETY: a prefetch takes any address; the caller vouches for the instructions.
+unsafe fn load_atoms(atoms: &[[u8; 64]], starts: &[usize; UNIT], a: usize) -> [__m512i; UNIT] {
+    // SAFETY: the caller vouches for the instructions and the places; a prefetch takes any address.
     unsafe {
         let mut words = [_mm512_setzero_si512(); UNIT];
         for r in 0..UNIT {
-            let row = if few.rows == UNIT {
-                r
-            } else {
-                r.min(few.rows - 1)
-            };
-            words[r] = load(&few.atoms[row * row_atoms + a]);
-            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(r).cast());
+            let atom = atoms.get_unchecked(starts[r] + a);
+            words[r] = load(atom);
+            _mm_prefetch::<_MM_HINT_T0>(atom.as_ptr().wrapping_add(LEAD).cast());
         }
         words
     }
+}
+
+/// The row of lane `r`, counted from the first.
+#[inline(always)]
+fn lane_row<const T: usize>(few: &Few<'_, T>, r: usize) -> usize {
+    let row = if few.rows == UNIT {
+        r
+    } else {
+        r.min(few.rows - 1)
+    };
+    row * few.apart
 }
 
 /// Does something for each word of an atom, whose number is a constant: left to the compiler, the loop stays one, and
@@ -222,22 +236,18 @@ unsafe fn load_scales<const T: usize>(
 ) {
     let values = match few.scales {
         RowScales::Same(scale) => return *out = [[scale; UNIT]; BATCH],
-        RowScales::Each(values) => &values[..few.rows * groups],
+        RowScales::Each(values) => values,
     };
     let count = BATCH.min(groups - first);
     let mask = u32::MAX >> (BATCH - count);
-    // SAFETY: the caller vouches for the instructions; the mask keeps loads within a row's scales; 16 scales are 64
-    // bytes.
+    // SAFETY: the caller vouches for the instructions; the mask keeps loads within a row's scales; a prefetch takes any
+    // address; 16 scales are 64 bytes.
     unsafe {
         let mut packed = [_mm512_setzero_si512(); UNIT];
         for r in 0..UNIT {
-            let row = if few.rows == UNIT {
-                r
-            } else {
-                r.min(few.rows - 1)
-            };
-            let values = values[row * groups + first..].as_ptr();
-            packed[r] = _mm512_maskz_loadu_epi16(mask, values.cast());
+            let values = &values[lane_row(few, r) * groups..][..groups];
+            packed[r] = _mm512_maskz_loadu_epi16(mask, values[first..].as_ptr().cast());
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(groups + BATCH).cast());
         }
         // Each lane of a word has the scales of two groups.
         let words = transposed(packed);
