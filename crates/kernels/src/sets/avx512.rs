@@ -9,12 +9,14 @@ use std::ops::Range;
 
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
+use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, T5};
 use crate::kv::KV_BLOCK;
 
 mod attention;
+mod bands;
 mod dense;
 mod gemm;
 mod groups;
@@ -232,6 +234,22 @@ impl Set for Avx512 {
             int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x)
         };
         self.block_sums(acc)
+    }
+
+    #[inline(always)]
+    fn band_sums<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 1]]; T],
+    ) -> BandSums<i32, R, T> {
+        if is_x86_feature_detected!("avx512vbmi") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            unsafe { bands::by_table(self, w, ahead, x) }
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { bands::by_steps(self, w, ahead, x) }
+        }
     }
 
     #[inline(always)]

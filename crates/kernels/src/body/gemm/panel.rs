@@ -68,6 +68,8 @@ pub(crate) trait Panels: Set {
     /// Whether a tile takes codes up to 255.
     const WIDE_CODES: bool;
 
+    /// 64 bytes in order.
+    fn loaded(self, bytes: &[u8; 64]) -> Self::Unit;
     /// The atoms of 16 rows, interleaved: unit `c` has bytes `4c..4c + 4` of each.
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [Self::Unit; UNIT];
     /// The bytes of four atoms: unit `n` has byte `16 n + i` of each in its row `i`.
