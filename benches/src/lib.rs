@@ -45,19 +45,24 @@ pub struct Matrix {
 impl Matrix {
     /// Random weights of `rows` x `cols`, packed in `layout`.
     pub fn random(layout: Layout, rows: usize, cols: usize) -> Self {
-        let row_bytes = layout.row_bytes(cols).expect("sizes of a bench fit");
+        let size = layout.byte_len(rows, cols).expect("sizes of a bench fit");
+        let band_bytes = layout.band_bytes(cols).expect("sizes of a bench fit");
         let mut matrix = Self {
             layout,
             rows,
             cols,
-            bytes: AlignedVec::zeroed(rows * row_bytes),
+            bytes: AlignedVec::zeroed(size),
             row_scales: vec![0.0; rows],
             group_scales: vec![f16::ZERO; rows * cols.div_ceil(64)],
         };
         let (codes, values) = (ternary_codes(cols * rows), floats(cols * rows));
         let groups = cols.div_ceil(64);
+        if layout == Layout::T5R5 {
+            pack::dense_bands(&codes, cols, &mut matrix.bytes);
+            return matrix;
+        }
         for r in 0..rows {
-            let out = &mut matrix.bytes[r * row_bytes..][..row_bytes];
+            let out = &mut matrix.bytes[r * band_bytes..][..band_bytes];
             let (codes, values) = (&codes[r * cols..][..cols], &values[r * cols..][..cols]);
             match layout {
                 Layout::T2 => pack::ternary_row(codes, out),
@@ -87,7 +92,7 @@ impl Matrix {
     /// The matrix as the kernels take it.
     pub fn view(&self) -> MatrixRef<'_> {
         let scales = match self.layout {
-            Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(0.02),
+            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => Scales::Tensor(0.02),
             Layout::I8 => Scales::Rows(&self.row_scales),
             Layout::I4 => Scales::Groups {
                 size: 64,

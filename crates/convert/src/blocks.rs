@@ -11,7 +11,12 @@ const BLOCK: usize = 1 << 20;
 
 /// Row ranges that cover `rows`, cut by the shape alone.
 pub(crate) fn blocks(rows: usize, cols: usize) -> Vec<Range<usize>> {
-    let step = (BLOCK / cols.max(1)).max(1);
+    banded(rows, cols, 1)
+}
+
+/// The same, cut at multiples of `band` rows.
+pub(crate) fn banded(rows: usize, cols: usize, band: usize) -> Vec<Range<usize>> {
+    let step = (BLOCK / cols.max(1)).max(1).next_multiple_of(band);
     (0..rows)
         .step_by(step)
         .map(|start| start..rows.min(start + step))
@@ -45,6 +50,14 @@ mod tests {
         for (rows, cols) in [(0, 8), (1, 1), (7, 1 << 21), (1000, 5000), (300, 0)] {
             let all: Vec<usize> = blocks(rows, cols).into_iter().flatten().collect();
             assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{rows} x {cols}");
+            let bands = banded(rows, cols, 5);
+            assert!(bands.iter().all(|rows| rows.start.is_multiple_of(5)));
+            let all: Vec<usize> = bands.into_iter().flatten().collect();
+            assert_eq!(
+                all,
+                (0..rows).collect::<Vec<_>>(),
+                "{rows} x {cols} in bands"
+            );
         }
     }
 

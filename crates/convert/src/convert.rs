@@ -9,7 +9,7 @@ use std::time::Duration;
 use half::f16;
 use onebit_format::{Plan as FilePlan, Provenance, Scales, SourceFile, Writer};
 
-use crate::blocks::{blocks, in_order};
+use crate::blocks::{banded, in_order};
 use crate::config::fields::Fields;
 use crate::config::{self, generation};
 use crate::encode::Encoder;
@@ -277,7 +277,7 @@ fn write_matrix(
     let (mut bytes, mut counts) = (0, [0; 3]);
     let [rows, cols] = matrix.stored();
     in_order(
-        blocks(rows, cols),
+        banded(rows, cols, matrix.layout.atom_rows()),
         |rows| encoder.block(rows),
         |block| {
             out.rows(&block.bytes)?;

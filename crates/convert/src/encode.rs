@@ -165,14 +165,23 @@ fn transposed(codes: &[i8], cols: usize, columns: Range<usize>) -> Vec<i8> {
 fn code_block(matrix: &Matrix<'_>, codes: &[i8], first: usize) -> Result<Block> {
     let [_, cols] = matrix.stored();
     let count = codes.len() / cols;
-    let row_bytes = row_bytes(matrix);
-    let mut bytes = vec![0; row_bytes * count];
-    for (codes, out) in codes.chunks(cols).zip(bytes.chunks_mut(row_bytes)) {
-        match matrix.layout {
-            Layout::B1 => pack::binary_row(codes, out),
-            Layout::T5 => pack::dense_row(codes, out),
-            _ => pack::ternary_row(codes, out),
+    let len = matrix.layout.byte_len(count, cols);
+    let mut bytes = vec![0; len.expect("the plan checked the size")];
+    let pack_row = match matrix.layout {
+        Layout::B1 => Some(pack::binary_row as fn(&[i8], &mut [u8])),
+        Layout::T5 => Some(pack::dense_row as _),
+        Layout::T5R5 => None,
+        _ => Some(pack::ternary_row as _),
+    };
+    match pack_row {
+        Some(pack_row) => {
+            let rows = bytes.chunks_mut(row_bytes(matrix));
+            codes
+                .chunks(cols)
+                .zip(rows)
+                .for_each(|(codes, out)| pack_row(codes, out));
         }
+        None => pack::dense_bands(codes, cols, &mut bytes),
     }
     let counts = read_back(matrix.layout, codes, &bytes, [count, cols]).map_err(|(row, col)| {
         ConvertError::ReadBack {

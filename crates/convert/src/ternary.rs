@@ -269,24 +269,33 @@ pub(crate) fn read_back(
     packed: &[u8],
     [rows, cols]: [usize; 2],
 ) -> Result<[u64; 3], (usize, usize)> {
-    let row_bytes = packed.len() / rows.max(1);
-    let mut decoded = vec![0; row_bytes / ATOM_BYTES * layout.atom_cols()];
+    let per_band = layout.atom_rows();
+    let band_bytes = packed.len() / rows.div_ceil(per_band).max(1);
+    let width = band_bytes / ATOM_BYTES * layout.atom_cols();
+    let mut decoded = vec![0; per_band * width];
     let filler = if layout == Layout::B1 { -1 } else { 0 };
     let mut counts = [0; 3];
-    for (row, (codes, packed)) in codes.chunks(cols).zip(packed.chunks(row_bytes)).enumerate() {
+    let bands = codes.chunks(per_band * cols).zip(packed.chunks(band_bytes));
+    for (band, (codes, packed)) in bands.enumerate() {
         match layout {
             Layout::B1 => pack::binary_codes(packed, &mut decoded),
             Layout::T5 => pack::dense_codes(packed, &mut decoded),
+            Layout::T5R5 => pack::dense_band_codes(packed, &mut decoded),
             _ => pack::ternary_codes(packed, &mut decoded),
         }
-        let (weights, padding) = decoded.split_at(cols);
-        if weights != codes || padding.iter().any(|code| *code != filler) {
-            let expected = codes.iter().chain(std::iter::repeat(&filler));
-            let differs = decoded.iter().zip(expected).position(|(a, b)| a != b);
-            return Err((row, differs.unwrap_or(0)));
-        }
-        for (count, code) in counts.iter_mut().zip(-1..) {
-            *count += weights.iter().filter(|weight| **weight == code).count() as u64;
+        let mut rows = codes.chunks(cols);
+        for (i, decoded) in decoded.chunks(width).enumerate() {
+            // Rows that fill up a band are all padding.
+            let codes = rows.next().unwrap_or_default();
+            let (weights, padding) = decoded.split_at(codes.len());
+            if weights != codes || padding.iter().any(|code| *code != filler) {
+                let expected = codes.iter().chain(std::iter::repeat(&filler));
+                let differs = decoded.iter().zip(expected).position(|(a, b)| a != b);
+                return Err((band * per_band + i, differs.unwrap_or(0)));
+            }
+            for (count, code) in counts.iter_mut().zip(-1..) {
+                *count += weights.iter().filter(|weight| **weight == code).count() as u64;
+            }
         }
     }
     Ok(counts)
@@ -342,6 +351,24 @@ mod tests {
         packed[64 + 5] ^= 1;
         packed[63] -= 1;
         assert_eq!(check(&packed), Err((0, 319)));
+    }
+
+    #[test]
+    fn what_differs_is_found_in_bands() {
+        let codes: Vec<i8> = (0..700).map(|i| (i % 3) as i8 - 1).collect();
+        let mut packed = vec![0; 2 * 128];
+        pack::dense_bands(&codes, 100, &mut packed);
+        let check = |packed: &[u8]| read_back(Layout::T5R5, &codes, packed, [7, 100]);
+        assert_eq!(check(&packed), Ok([234, 233, 233]));
+        packed[70] ^= 1;
+        assert!(check(&packed).is_err_and(|(row, col)| row < 5 && col == 70));
+        packed[70] ^= 1;
+        // The last code of the second band's byte belongs to a row that is not there.
+        packed[128] -= 1;
+        assert_eq!(check(&packed), Err((9, 0)));
+        packed[128] += 1;
+        packed[127] -= 1;
+        assert_eq!(check(&packed), Err((4, 127)));
     }
 
     #[test]

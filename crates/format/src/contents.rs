@@ -154,7 +154,7 @@ impl Contents {
         layout: Layout,
         matrix: &MatrixMeta,
     ) -> Result<(), FormatError> {
-        let signs = matches!(layout, Layout::T2 | Layout::T5 | Layout::B1);
+        let signs = layout.is_ternary() || layout == Layout::B1;
         match &matrix.scale {
             ScaleMeta::None if layout.is_float() => Ok(()),
             ScaleMeta::Tensor { index } if signs => self.gathered(name, *index),

@@ -1,4 +1,4 @@
-//! [`Layout::T5`]: five ternary codes in a byte.
+//! [`Layout::T5`] and [`Layout::T5R5`]: five ternary codes in a byte.
 //!
 //! 3^5 = 243 of the 256 values of a byte would do with places 81, 27, 9, 3 and 1. The places here are
 //! wider apart, so that two of them leave 1 when divided by 4: `85 c & 3 = c` and `29 c & 3 = c`, as
@@ -10,7 +10,7 @@ use crate::layout::{ATOM_BYTES, Layout};
 pub(crate) const PLACES: [u8; 5] = [85, 29, 9, 3, 1];
 
 /// The code, 0 to 2, that `byte` holds in `plane`: the largest that fits, after those of the planes
-/// before it. So every byte has five codes, also the 13 that [`dense_row`] never writes.
+/// before it. So every byte has five codes, also the 13 that [`dense_row`] and [`dense_bands`] never write.
 pub(crate) fn code(byte: u8, plane: usize) -> u8 {
     codes(byte)[plane]
 }
@@ -38,10 +38,7 @@ fn take(rest: &mut u8, place: u8) -> u8 {
 /// # Panics
 /// On any other code, and when `out` is not exactly one row.
 pub fn dense_row(codes: &[i8], out: &mut [u8]) {
-    let wrong = codes
-        .iter()
-        .fold(false, |wrong, code| wrong | !(-1..=1).contains(code));
-    assert!(!wrong, "ternary codes are -1, 0 and 1");
+    check_codes(codes);
     let (cols, expected) = (codes.len(), Layout::T5.row_bytes(codes.len()));
     assert_eq!(
         Some(out.len()),
@@ -49,15 +46,56 @@ pub fn dense_row(codes: &[i8], out: &mut [u8]) {
         "{cols} columns of layout {}",
         Layout::T5
     );
-    // Code 1, a zero, everywhere; `place * w` changes it to that of `w` without a carry.
-    out.fill(PLACES.iter().sum());
+    out.fill(ZEROS);
     let atoms = out.as_chunks_mut::<ATOM_BYTES>().0.iter_mut();
     for (atom, codes) in atoms.zip(codes.chunks(Layout::T5.atom_cols())) {
         for (plane, place) in codes.chunks(ATOM_BYTES).zip(PLACES) {
-            for (byte, code) in atom.iter_mut().zip(plane) {
-                *byte = byte.wrapping_add((*code as u8).wrapping_mul(place));
-            }
+            add(plane, place, atom);
         }
+    }
+}
+
+/// Packs rows of -1, 0 and 1, each `cols` long, as bands of [`Layout::T5R5`]. Rows that are lacking in
+/// the last band become zeros.
+///
+/// # Panics
+/// On any other code, when `codes` is not whole rows, and when `out` is not exactly their bands.
+pub fn dense_bands(codes: &[i8], cols: usize, out: &mut [u8]) {
+    let layout = Layout::T5R5;
+    check_codes(codes);
+    let rows = codes.len() / cols.max(1);
+    assert_eq!(rows * cols, codes.len(), "whole rows of {cols} codes");
+    let expected = layout.byte_len(rows, cols);
+    assert_eq!(
+        Some(out.len()),
+        expected,
+        "{rows} x {cols} of layout {layout}"
+    );
+    out.fill(ZEROS);
+    let band_bytes = layout.band_bytes(cols).unwrap_or(0).max(1);
+    let bands = codes.chunks((layout.atom_rows() * cols).max(1));
+    for (codes, out) in bands.zip(out.chunks_exact_mut(band_bytes)) {
+        for (row, place) in codes.chunks(cols).zip(PLACES) {
+            add(row, place, out);
+        }
+    }
+}
+
+/// Five zeros. `place * w` changes the code 1 of a zero to that of `w`, without a carry.
+const ZEROS: u8 = 85 + 29 + 9 + 3 + 1;
+
+fn check_codes(codes: &[i8]) {
+    // Without an early end, so that the compiler works on many at a time.
+    let wrong = codes
+        .iter()
+        .fold(false, |wrong, code| wrong | !(-1..=1).contains(code));
+    assert!(!wrong, "ternary codes are -1, 0 and 1");
+}
+
+/// Puts codes in the place of zeros, one to a byte.
+fn add(codes: &[i8], place: u8, bytes: &mut [u8]) {
+    for (byte, code) in bytes.iter_mut().zip(codes) {
+        *byte = byte.wrapping_add((*code as u8).wrapping_mul(place));
     }
 }
 
@@ -76,6 +114,21 @@ pub fn dense_codes(row: &[u8], out: &mut [i8]) {
             for (out, rest) in plane.iter_mut().zip(&mut rest) {
                 *out = take(rest, place) as i8 - 1;
             }
+        }
+    }
+}
+
+/// Decodes a band of [`Layout::T5R5`], padding included: five rows, one after another, as long as the
+/// band has bytes.
+///
+/// # Panics
+/// When `out` is not one number per code of `band`.
+pub fn dense_band_codes(band: &[u8], out: &mut [i8]) {
+    assert_eq!(out.len(), PLACES.len() * band.len(), "one number per code");
+    for (i, byte) in band.iter().enumerate() {
+        let mut rest = *byte;
+        for (row, place) in PLACES.into_iter().enumerate() {
+            out[row * band.len() + i] = take(&mut rest, place) as i8 - 1;
         }
     }
 }

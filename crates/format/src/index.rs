@@ -151,7 +151,7 @@ impl Index {
             let tensor = slice(bytes, range, name)?;
             match kind {
                 TensorKind::Matrix(Layout::T2) => check_ternary(name, tensor)?,
-                TensorKind::Matrix(Layout::T5) => check_dense(name, tensor)?,
+                TensorKind::Matrix(Layout::T5 | Layout::T5R5) => check_dense(name, tensor)?,
                 _ => {}
             }
             let found = hex(&Sha256::digest(tensor));

@@ -1,15 +1,17 @@
 //! Where weight `(row, k)` sits in the bytes.
 //!
-//! A layout is named by its geometry, never by an instruction set. In all of them a row is a whole
-//! number of 64-byte *atoms* and an atom belongs to exactly one row, so that every row of a tensor
-//! that starts on a 64-byte boundary starts on one too and a kernel never meets a partial atom.
-//! Columns that fill up the last atom are *padding*; they decode to zero except in
-//! [`Layout::B1`], which has no zero (its padding bits are 0, i.e. -1, and the kernels meet them
-//! with activations that are zero there).
+//! A layout is named by its geometry, never by an instruction set. An *atom* is 64 bytes that hold
+//! some columns of one row, or of five in [`Layout::T5R5`]. The rows of an atom are a *band*, whose
+//! bytes are a whole number of atoms, one after another; band follows band. So every band of a tensor
+//! that starts on a 64-byte boundary starts on one too, and a kernel never meets a partial atom.
+//!
+//! Columns that fill up the last atom, and rows that fill up the last band, are *padding*; they
+//! decode to zero except in [`Layout::B1`], which has no zero (its padding bits are 0, i.e. -1, and
+//! the kernels meet them with activations that are zero there).
 
 use safetensors::Dtype;
 
-/// Bytes in an atom; also the alignment of every row and of every tensor in a packed file.
+/// Bytes in an atom; also the alignment of every band and of every tensor in a packed file.
 pub const ATOM_BYTES: usize = 64;
 
 /// Columns that share one scale in [`Layout::I4`].
@@ -32,6 +34,9 @@ pub enum Layout {
     /// Ternary weights, five to a byte: an atom is 320 columns, byte `j` holds columns `64p + j` for
     /// `p` = 0 to 4 as `85 c0 + 29 c1 + 9 c2 + 3 c3 + c4` of the codes `w + 1`. One scale.
     T5,
+    /// Ternary weights, five to a byte: an atom is 64 columns of 5 rows, byte `j` holds column `j` of
+    /// the band's rows `p` = 0 to 4 as in [`T5`](Layout::T5). One scale.
+    T5R5,
     /// Binary weights, one bit each: an atom is 512 columns, bit `p` of byte `j` holds column
     /// `64p + j`; 1 is +1 and 0 is -1.
     B1,
@@ -53,6 +58,7 @@ impl Layout {
     pub const ALL: &'static [Layout] = &[
         Layout::T2,
         Layout::T5,
+        Layout::T5R5,
         Layout::B1,
         Layout::I8,
         Layout::I4,
@@ -61,11 +67,22 @@ impl Layout {
         Layout::F32,
     ];
 
+    /// The layout of five codes to a byte that holds a `rows` x `cols` matrix in fewer bytes, and
+    /// [`T5`](Layout::T5), whose rows can be read one by one, where both take as many.
+    pub fn dense(rows: usize, cols: usize) -> Layout {
+        let bytes = |layout: Layout| layout.byte_len(rows, cols).unwrap_or(usize::MAX);
+        match bytes(Layout::T5R5) < bytes(Layout::T5) {
+            true => Layout::T5R5,
+            false => Layout::T5,
+        }
+    }
+
     /// The geometry name stored in files: rows and columns of one atom.
     pub fn id(self) -> &'static str {
         match self {
             Layout::T2 => "t2.r1k256",
             Layout::T5 => "t5.r1k320",
+            Layout::T5R5 => "t5.r5k64",
             Layout::B1 => "b1.r1k512",
             Layout::I8 => "i8.r1k64",
             Layout::I4 => "i4.r1k128",
@@ -80,6 +97,7 @@ impl Layout {
         match self {
             Layout::T2 => "t2",
             Layout::T5 => "t5",
+            Layout::T5R5 => "t5r5",
             Layout::B1 => "b1",
             Layout::I8 => "q8",
             Layout::I4 => "q4",
@@ -108,10 +126,18 @@ impl Layout {
             Layout::T2 => 256,
             Layout::T5 => 320,
             Layout::B1 => 512,
-            Layout::I8 => 64,
+            Layout::I8 | Layout::T5R5 => 64,
             Layout::I4 => 128,
             Layout::F16 | Layout::BF16 => 32,
             Layout::F32 => 16,
+        }
+    }
+
+    /// Rows in one atom, which are the rows of a band.
+    pub fn atom_rows(self) -> usize {
+        match self {
+            Layout::T5R5 => 5,
+            _ => 1,
         }
     }
 
@@ -120,20 +146,27 @@ impl Layout {
         cols.checked_next_multiple_of(self.atom_cols())
     }
 
-    /// Bytes of one row of `cols` columns, a multiple of [`ATOM_BYTES`]; `None` on overflow.
+    /// Bytes of one row of `cols` columns, a multiple of [`ATOM_BYTES`]; `None` on overflow, and where
+    /// rows share their bytes.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
+        self.band_bytes(cols).filter(|_| self.atom_rows() == 1)
+    }
+
+    /// Bytes of the rows of one atom, with `cols` columns each; `None` on overflow.
+    pub fn band_bytes(self, cols: usize) -> Option<usize> {
         cols.div_ceil(self.atom_cols()).checked_mul(ATOM_BYTES)
     }
 
     /// Bytes of a `rows` x `cols` matrix; `None` on overflow.
     pub fn byte_len(self, rows: usize, cols: usize) -> Option<usize> {
-        self.row_bytes(cols)?.checked_mul(rows)
+        self.band_bytes(cols)?
+            .checked_mul(rows.div_ceil(self.atom_rows()))
     }
 
     /// The element type of the stored tensor.
     pub fn dtype(self) -> Dtype {
         match self {
-            Layout::T2 | Layout::T5 | Layout::B1 | Layout::I4 => Dtype::U8,
+            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 | Layout::I4 => Dtype::U8,
             Layout::I8 => Dtype::I8,
             Layout::F16 => Dtype::F16,
             Layout::BF16 => Dtype::BF16,
@@ -141,11 +174,11 @@ impl Layout {
         }
     }
 
-    /// The shape of the stored tensor: rows, and the elements of [`dtype`](Layout::dtype) in one
-    /// row with its padding. `None` on overflow.
+    /// The shape of the stored tensor: bands, which are rows in most layouts, and the elements of
+    /// [`dtype`](Layout::dtype) in one with its padding. `None` on overflow.
     pub fn stored_shape(self, rows: usize, cols: usize) -> Option<[usize; 2]> {
-        let per_row = self.row_bytes(cols)? / (self.dtype().bitsize() / 8);
-        Some([rows, per_row])
+        let per_band = self.band_bytes(cols)? / (self.dtype().bitsize() / 8);
+        Some([rows.div_ceil(self.atom_rows()), per_band])
     }
 
     /// Columns that share a scale where the layout has group scales: always in [`Layout::I4`], by
@@ -154,13 +187,15 @@ impl Layout {
         match self {
             Layout::I4 => Some(I4_GROUP),
             Layout::T2 | Layout::B1 => Some(SIGN_GROUP),
-            Layout::T5 | Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => None,
+            Layout::T5 | Layout::T5R5 | Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => {
+                None
+            }
         }
     }
 
     /// Whether every weight is -1, 0 or 1 times a scale.
     pub fn is_ternary(self) -> bool {
-        matches!(self, Layout::T2 | Layout::T5)
+        matches!(self, Layout::T2 | Layout::T5 | Layout::T5R5)
     }
 
     /// Whether the stored elements are floating-point numbers, which have no scales.

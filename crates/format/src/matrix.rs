@@ -101,7 +101,7 @@ pub struct MatrixRef<'a> {
     layout: Layout,
     rows: usize,
     cols: usize,
-    row_bytes: usize,
+    band_bytes: usize,
     bytes: &'a [u8],
     scales: Scales<'a>,
 }
@@ -120,7 +120,7 @@ impl<'a> MatrixRef<'a> {
         scales: Scales<'a>,
     ) -> Result<Self, ShapeError> {
         let overflow = ShapeError::Overflow { layout, rows, cols };
-        let row_bytes = layout.row_bytes(cols).ok_or(overflow.clone())?;
+        let band_bytes = layout.band_bytes(cols).ok_or(overflow.clone())?;
         let expected = layout.byte_len(rows, cols).ok_or(overflow)?;
         if bytes.len() != expected {
             return Err(ShapeError::Bytes {
@@ -143,7 +143,7 @@ impl<'a> MatrixRef<'a> {
             layout,
             rows,
             cols,
-            row_bytes,
+            band_bytes,
             bytes,
             scales,
         })
@@ -166,7 +166,7 @@ impl<'a> MatrixRef<'a> {
 
     /// Columns with padding.
     pub fn padded_cols(&self) -> usize {
-        self.row_bytes / ATOM_BYTES * self.layout.atom_cols()
+        self.band_bytes / ATOM_BYTES * self.layout.atom_cols()
     }
 
     /// The scales.
@@ -174,41 +174,72 @@ impl<'a> MatrixRef<'a> {
         self.scales
     }
 
-    /// All bytes, row after row.
+    /// All bytes, band after band.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// Bytes of one row, a multiple of [`ATOM_BYTES`].
+    ///
+    /// # Panics
+    /// Where rows share their bytes.
     pub fn row_bytes(&self) -> usize {
-        self.row_bytes
+        let layout = self.layout;
+        assert!(
+            layout.atom_rows() == 1,
+            "rows of layout {layout} share bytes"
+        );
+        self.band_bytes
     }
 
     /// The bytes of row `r`.
     ///
     /// # Panics
-    /// When `r` is not below [`rows`](MatrixRef::rows).
+    /// When `r` is not below [`rows`](MatrixRef::rows), and where rows share their bytes.
     pub fn row_bytes_of(&self, r: usize) -> &'a [u8] {
         assert!(r < self.rows, "row {r} of {}", self.rows);
-        &self.bytes[r * self.row_bytes..][..self.row_bytes]
+        &self.bytes[r * self.row_bytes()..][..self.row_bytes()]
+    }
+
+    /// Bytes of one band, a multiple of [`ATOM_BYTES`].
+    pub fn band_bytes(&self) -> usize {
+        self.band_bytes
+    }
+
+    /// The bytes of band `b`: of the rows from `b` times [`Layout::atom_rows`] on, as many as an atom has.
+    ///
+    /// # Panics
+    /// When it starts past the last row.
+    pub fn band_bytes_of(&self, b: usize) -> &'a [u8] {
+        let bands = self.rows.div_ceil(self.layout.atom_rows());
+        assert!(b < bands, "band {b} of {bands}");
+        &self.bytes[b * self.band_bytes..][..self.band_bytes]
+    }
+
+    /// The bytes that hold row `r`, and its place among the rows there.
+    fn band_of(&self, r: usize) -> (&'a [u8], usize) {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
+        let rows = self.layout.atom_rows();
+        (self.band_bytes_of(r / rows), r % rows)
     }
 
     /// The integer stored at row `r`, column `k`, padding included: -1, 0 or 1 in
-    /// [`Layout::T2`] (2 for the invalid code 3) and [`Layout::T5`], -1 or 1 in [`Layout::B1`], -8 to 7 in
+    /// [`Layout::T2`] (2 for the invalid code 3), [`Layout::T5`] and [`Layout::T5R5`], -1 or 1 in [`Layout::B1`], -8 to 7 in
     /// [`Layout::I4`], -128 to 127 in [`Layout::I8`].
     ///
     /// # Panics
     /// When `r` or `k` is out of range (`k` may reach into the padding), and for float layouts,
     /// which store no integers: use [`value`](MatrixRef::value).
     pub fn code(&self, r: usize, k: usize) -> i32 {
-        let row = self.row_bytes_of(r);
+        let (band, row) = self.band_of(r);
         let atom_cols = self.layout.atom_cols();
-        let atom = &row[k / atom_cols * ATOM_BYTES..][..ATOM_BYTES];
+        let atom = &band[k / atom_cols * ATOM_BYTES..][..ATOM_BYTES];
         let k = k % atom_cols;
         let (j, p) = (k % ATOM_BYTES, k / ATOM_BYTES);
         match self.layout {
             Layout::T2 => i32::from((atom[j] >> (2 * p)) & 3) - 1,
             Layout::T5 => i32::from(dense::code(atom[j], p)) - 1,
+            Layout::T5R5 => i32::from(dense::code(atom[j], row)) - 1,
             Layout::B1 => i32::from((atom[j] >> p) & 1) * 2 - 1,
             Layout::I8 => i32::from(atom[j] as i8),
             Layout::I4 => i32::from((atom[j] >> (4 * p)) & 15) - 8,
@@ -224,7 +255,7 @@ impl<'a> MatrixRef<'a> {
     /// When `r` or `k` is out of range, padding not included.
     pub fn value(&self, r: usize, k: usize) -> f32 {
         assert!(k < self.cols, "column {k} of {}", self.cols);
-        let row = self.row_bytes_of(r);
+        let (row, _) = self.band_of(r);
         match self.layout {
             Layout::F16 => f16::from_le_bytes(element(row, k)).to_f32(),
             Layout::BF16 => bf16::from_le_bytes(element(row, k)).to_f32(),
@@ -255,7 +286,7 @@ impl<'a> MatrixRef<'a> {
     /// When `r` is out of range or `out` is not [`cols`](MatrixRef::cols) long.
     pub fn decode_row(&self, r: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols, "decode_row writes one whole row");
-        let row = self.row_bytes_of(r);
+        let (row, place) = self.band_of(r);
         match self.layout {
             Layout::F16 => floats(row, out, |b| f16::from_le_bytes(b).to_f32()),
             Layout::BF16 => floats(row, out, |b| bf16::from_le_bytes(b).to_f32()),
@@ -263,6 +294,12 @@ impl<'a> MatrixRef<'a> {
             Layout::I8 => integers(row, out, |byte| f32::from(byte as i8), 8),
             Layout::T2 => integers(row, out, |byte| f32::from((byte & 3) as i8 - 1), 2),
             Layout::T5 => dense_row(row, out),
+            Layout::T5R5 => {
+                let value = |byte| f32::from(dense::code(byte, place)) - 1.0;
+                out.iter_mut()
+                    .zip(row)
+                    .for_each(|(out, byte)| *out = value(*byte));
+            }
             Layout::B1 => integers(row, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
             Layout::I4 => integers(row, out, |byte| f32::from((byte & 15) as i8 - 8), 4),
         }
@@ -341,7 +378,7 @@ pub(crate) fn check_scales(
                     }
             ),
         ),
-        Layout::T5 => ("one scale", matches!(scales, Scales::Tensor(_))),
+        Layout::T5 | Layout::T5R5 => ("one scale", matches!(scales, Scales::Tensor(_))),
         Layout::I8 => ("row scales", matches!(scales, Scales::Rows(_))),
         Layout::I4 => (
             "group scales of 64 columns",

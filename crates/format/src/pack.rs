@@ -1,13 +1,13 @@
 //! Rows into bytes.
 //!
-//! Each function fills one whole row, padding included. Lengths and integer codes are the caller's
+//! Each function fills one whole row, padding included, or whole bands where rows share their bytes. Lengths and integer codes are the caller's
 //! to get right: a mistake there panics. Values that come from a checkpoint never panic; see each
 //! function for what it does with those it cannot represent.
 
 use half::{bf16, f16};
 use thiserror::Error;
 
-pub use crate::dense::{dense_codes, dense_row};
+pub use crate::dense::{dense_band_codes, dense_bands, dense_codes, dense_row};
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout};
 
 /// A finite number that the target type can only store as infinity, or a number that is not finite.

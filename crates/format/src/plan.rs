@@ -61,7 +61,7 @@ impl Plan {
     }
 
     /// Adds a matrix. Its scales follow from the layout: one for [`Layout::T2`],
-    /// [`Layout::T5`] and [`Layout::B1`], one per row for [`Layout::I8`], one per 64 columns for [`Layout::I4`].
+    /// [`Layout::T5`], [`Layout::T5R5`] and [`Layout::B1`], one per row for [`Layout::I8`], one per 64 columns for [`Layout::I4`].
     pub fn matrix(
         &mut self,
         name: impl Into<String>,

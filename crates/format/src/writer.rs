@@ -110,7 +110,7 @@ impl Writer {
                 grouped,
                 ..
             } => {
-                let row_bytes = layout.row_bytes(cols).unwrap_or(0);
+                let band_bytes = layout.band_bytes(cols).unwrap_or(0);
                 let name = name.to_owned();
                 Ok(MatrixWriter {
                     writer: self,
@@ -119,7 +119,7 @@ impl Writer {
                     rows,
                     cols,
                     grouped,
-                    row_bytes,
+                    band_bytes,
                     written: 0,
                 })
             }
@@ -284,22 +284,26 @@ pub struct MatrixWriter<'w> {
     rows: usize,
     cols: usize,
     grouped: bool,
-    row_bytes: usize,
+    band_bytes: usize,
     written: usize,
 }
 
 impl MatrixWriter<'_> {
-    /// Writes one or more whole packed rows.
+    /// Writes one or more whole packed rows; where rows share their bytes, whole bands of them.
     ///
     /// # Errors
-    /// When these are not whole rows, or more than planned, or the file cannot be written.
+    /// When these are not whole rows or bands, or more than planned, or the file cannot be written.
     pub fn rows(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
-        let count = bytes.len() / self.row_bytes.max(1);
-        if count * self.row_bytes != bytes.len() || count > self.rows - self.written {
-            let left = self.rows - self.written;
+        let bands = bytes.len() / self.band_bytes.max(1);
+        let (per_band, left) = (self.layout.atom_rows(), self.rows - self.written);
+        if bands * self.band_bytes != bytes.len() || bands > left.div_ceil(per_band) {
+            let each = match per_band {
+                1 => "rows".to_owned(),
+                rows => format!("rows in bands of {rows}"),
+            };
             let expected = format!(
-                "at most {left} rows of {} in `{}`",
-                self.row_bytes, self.name
+                "at most {left} {each} of {} in `{}`",
+                self.band_bytes, self.name
             );
             return Err(FormatError::plan(
                 expected,
@@ -307,7 +311,7 @@ impl MatrixWriter<'_> {
             ));
         }
         self.writer.put(bytes)?;
-        self.written += count;
+        self.written += left.min(bands * per_band);
         Ok(())
     }
 

@@ -458,13 +458,19 @@ mod unix {
 
 #[test]
 fn checking_finds_bytes_that_are_no_five_codes() {
+    for layout in [Layout::T5, Layout::T5R5] {
+        refuses_bytes_that_are_no_five_codes(layout);
+    }
+}
+
+fn refuses_bytes_that_are_no_five_codes(layout: Layout) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dense.onebit");
-    common::write_dense(&path).unwrap();
+    common::write_dense(&path, layout).unwrap();
     let bytes = fs::read(&path).unwrap();
     let file = PackedFile::from_bytes(bytes.clone()).unwrap();
     file.check_hashes().unwrap();
-    let name = name_of(Layout::T5);
+    let name = name_of(layout);
     let (_, _, range) = file
         .index()
         .tensors()
@@ -480,4 +486,41 @@ fn checking_finds_bytes_that_are_no_five_codes() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn bands_are_written_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |rows| {
+        let mut plan = Plan::new(serde_json::json!({}), Provenance::default());
+        plan.matrix("m", Layout::T5R5, rows, 70, ActivationMode::I8Token);
+        plan.force = true;
+        Writer::create(&dir.path().join("bands.onebit"), plan).unwrap()
+    };
+    let band = vec![127u8; 128];
+    let mut writer = start(7);
+    let mut matrix = writer.write_matrix("m").unwrap();
+    for wrong in [64, 3 * 128] {
+        let error = matrix.rows(&vec![127; wrong]).unwrap_err().to_string();
+        assert!(
+            error.contains("bands of 5") && error.contains("`m`"),
+            "{error}"
+        );
+    }
+    matrix.rows(&band).unwrap();
+    let error = matrix.finish(Scales::Tensor(1.0)).unwrap_err().to_string();
+    assert!(error.contains("7 rows") && error.contains('5'), "{error}");
+
+    let mut writer = start(7);
+    let mut matrix = writer.write_matrix("m").unwrap();
+    matrix.rows(&band).unwrap();
+    matrix.rows(&band).unwrap();
+    assert!(matrix.rows(&band).is_err());
+    matrix.finish(Scales::Tensor(1.0)).unwrap();
+    writer.finish().unwrap();
+    let file = PackedFile::open(&dir.path().join("bands.onebit")).unwrap();
+    file.check_hashes().unwrap();
+    let matrix = file.matrix("m").unwrap();
+    assert_eq!((matrix.rows(), matrix.cols()), (7, 70));
+    assert_eq!(matrix.bytes().len(), 256);
 }

@@ -6,8 +6,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{sample, ternary, write_dense, write_grouped};
-use onebit_format::{ActivationMode, PackedFile};
+use common::{name_of, sample, ternary, write_dense, write_grouped};
+use onebit_format::{ActivationMode, Layout, PackedFile};
 
 #[test]
 fn the_file_of_version_1_has_not_changed() {
@@ -47,22 +47,28 @@ fn the_file_with_group_scales_has_not_changed() {
 }
 
 #[test]
-fn the_file_with_dense_weights_has_not_changed() {
+fn the_files_with_dense_weights_have_not_changed() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
-    let path = dir.join("dense.onebit");
-    if std::env::var_os("ONEBIT_BLESS").is_some() {
-        write_dense(&path).unwrap();
+    for (layout, name) in [
+        (Layout::T5, "dense.onebit"),
+        (Layout::T5R5, "dense_bands.onebit"),
+    ] {
+        let path = dir.join(name);
+        let temporary = tempfile::tempdir().unwrap();
+        let again = temporary.path().join(name);
+        write_dense(&again, layout).unwrap();
+        if std::env::var_os("ONEBIT_BLESS").is_some() {
+            fs::copy(&again, &path).unwrap();
+        }
+        let file = PackedFile::open(&path).unwrap();
+        file.check_hashes().unwrap();
+        let matrix = file.matrix(&name_of(layout)).unwrap();
+        assert_eq!(matrix.layout(), layout);
+        for (k, weight) in ternary(1).into_iter().enumerate() {
+            assert_eq!(matrix.code(1, k), i32::from(weight));
+        }
+        assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
     }
-    let temporary = tempfile::tempdir().unwrap();
-    let again = temporary.path().join("dense.onebit");
-    write_dense(&again).unwrap();
-    let file = PackedFile::open(&path).unwrap();
-    file.check_hashes().unwrap();
-    let matrix = file.matrix("layers.0.t5").unwrap();
-    for (k, weight) in ternary(1).into_iter().enumerate() {
-        assert_eq!(matrix.code(1, k), i32::from(weight));
-    }
-    assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl OwnedScales {
 
     fn get(&self) -> Scales<'_> {
         match self.layout {
-            Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(self.wide[0]),
+            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => Scales::Tensor(self.wide[0]),
             Layout::I8 => Scales::Rows(&self.wide),
             Layout::I4 => Scales::Groups {
                 size: 64,
@@ -74,6 +74,8 @@ fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> 
     match layout {
         Layout::T2 => pack::ternary_row(&codes, out),
         Layout::T5 => pack::dense_row(&codes, out),
+        // A band of one row.
+        Layout::T5R5 => pack::dense_bands(&codes, codes.len(), out),
         Layout::B1 => pack::binary_row(&codes, out),
         Layout::I8 => return vec![pack::quantize_i8_row(weights, out)],
         Layout::I4 => {
@@ -113,9 +115,17 @@ fn decoder_and_packer_agree_with_the_goldens() {
                 assert_eq!(matrix.value(r, k), value * matrix.scale(r, k));
             }
             let weights: Vec<f32> = (0..golden.cols).map(|k| matrix.value(r, k)).collect();
-            let mut row = vec![0xAA; matrix.row_bytes()];
-            chosen.extend(pack_row(layout, values, &weights, &mut row));
-            assert_eq!(row, matrix.row_bytes_of(r), "{layout} row {r}");
+            if layout.atom_rows() == 1 {
+                let mut row = vec![0xAA; matrix.row_bytes()];
+                chosen.extend(pack_row(layout, values, &weights, &mut row));
+                assert_eq!(row, matrix.row_bytes_of(r), "{layout} row {r}");
+            }
+        }
+        if layout.atom_rows() > 1 {
+            let codes: Vec<i8> = golden.values.iter().flatten().map(|x| *x as i8).collect();
+            let mut packed = vec![0xAA; bytes.len()];
+            pack::dense_bands(&codes, golden.cols, &mut packed);
+            assert_eq!(packed[..], bytes[..], "{layout}");
         }
         if matches!(layout, Layout::I8 | Layout::I4) {
             assert_eq!(chosen, scales.wide, "{layout}");
@@ -130,7 +140,7 @@ fn padding_decodes_to_nothing() {
         .copied()
         .filter(|layout| !layout.is_float())
     {
-        let mut row = AlignedBytes::zeroed(layout.row_bytes(1).unwrap());
+        let mut row = AlignedBytes::zeroed(layout.byte_len(1, 1).unwrap());
         let scales = OwnedScales::new(layout, pack_row(layout, &[1.0], &[1.0], &mut row));
         let scales = if scales.wide.is_empty() {
             OwnedScales::new(layout, vec![1.0])
@@ -159,23 +169,21 @@ fn names_and_sizes() {
             (atom + 1, 2),
             (3 * atom, 3),
         ] {
-            assert_eq!(
-                layout.row_bytes(cols),
-                Some(atoms * ATOM_BYTES),
-                "{layout} {cols}"
-            );
+            let band = Some(atoms * ATOM_BYTES);
+            assert_eq!(layout.band_bytes(cols), band, "{layout} {cols}");
+            let alone = layout.atom_rows() == 1;
+            assert_eq!(layout.row_bytes(cols), band.filter(|_| alone));
             assert_eq!(layout.padded_cols(cols), Some(atoms * atom));
-            assert_eq!(layout.byte_len(7, cols), Some(7 * atoms * ATOM_BYTES));
+            let bands = 7usize.div_ceil(layout.atom_rows());
+            assert_eq!(layout.byte_len(7, cols), Some(bands * atoms * ATOM_BYTES));
             let [rows, elements] = layout.stored_shape(7, cols).unwrap();
             let bytes = rows * elements * layout.dtype().bitsize() / 8;
             assert_eq!(Some(bytes), layout.byte_len(7, cols));
         }
         assert_eq!(layout.byte_len(usize::MAX, 1), None);
+        let id = format!(".r{}k{atom}", layout.atom_rows());
         assert_eq!(layout.padded_cols(usize::MAX), None);
-        assert!(
-            layout.id().ends_with(&format!("k{atom}")),
-            "the id names the atom"
-        );
+        assert!(layout.id().ends_with(&id), "the id names the atom");
     }
     assert_eq!(
         (Layout::from_id("t2"), Layout::from_name("t2.r1k256")),
@@ -452,6 +460,91 @@ fn whole_rows_decode_as_their_codes_do() {
                 matrix.code(0, k),
                 "{layout} {cols} columns, column {k}"
             );
+        }
+    }
+}
+
+#[test]
+fn bands_decode_as_their_codes_do() {
+    let layout = Layout::T5R5;
+    for (rows, cols) in [(1, 1), (4, 63), (5, 64), (6, 65), (13, 700)] {
+        let len = layout.byte_len(rows, cols).unwrap();
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 151 % 256) as u8).collect();
+        let bytes = AlignedBytes::from(bytes);
+        let matrix = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(0.5)).unwrap();
+        let width = matrix.padded_cols();
+        let mut codes = vec![0; 5 * width];
+        let mut values = vec![0.0; cols];
+        for row in 0..rows {
+            pack::dense_band_codes(matrix.band_bytes_of(row / 5), &mut codes);
+            matrix.decode_row(row, &mut values);
+            for (k, code) in codes[row % 5 * width..][..width].iter().enumerate() {
+                let what = format!("{rows} x {cols}, row {row}, column {k}");
+                assert_eq!(i32::from(*code), matrix.code(row, k), "{what}");
+                if let Some(value) = values.get(k) {
+                    assert_eq!(value.to_bits(), matrix.value(row, k).to_bits(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_bands_are_not_sliced() {
+    let bytes = AlignedBytes::zeroed(64);
+    let matrix = MatrixRef::new(Layout::T5R5, 3, 10, &bytes, Scales::Tensor(1.0)).unwrap();
+    assert_eq!(matrix.band_bytes_of(0).len(), 64);
+    let caught =
+        |f: &dyn Fn() -> usize| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
+    assert!(caught(&|| matrix.row_bytes_of(0).len()));
+    assert!(caught(&|| matrix.row_bytes()));
+    assert!(caught(&|| matrix.band_bytes_of(1).len()));
+}
+
+#[test]
+fn dense_is_the_smaller_of_two() {
+    let sizes = |rows, cols| [Layout::T5, Layout::T5R5].map(|l| l.byte_len(rows, cols));
+    for (rows, cols, expected, bytes) in [
+        (2048, 2048, Layout::T5R5, 410 * 2048),
+        (5460, 2048, Layout::T5R5, 1092 * 2048),
+        (2048, 5460, Layout::T5R5, 410 * 5504),
+        (2560, 2560, Layout::T5, 2560 * 512),
+        (6912, 2560, Layout::T5, 6912 * 512),
+        (2560, 6912, Layout::T5R5, 512 * 6912),
+        (1, 1, Layout::T5, 64),
+        (2, 1, Layout::T5R5, 64),
+        (usize::MAX, usize::MAX, Layout::T5, 0),
+    ] {
+        let layout = Layout::dense(rows, cols);
+        assert_eq!(layout, expected, "{rows} x {cols}");
+        let found = layout.byte_len(rows, cols);
+        assert_eq!(found, (rows < usize::MAX).then_some(bytes));
+        assert!(sizes(rows, cols).iter().all(|other| found <= *other));
+    }
+}
+
+proptest! {
+    #[test]
+    fn bands_keep_their_codes(
+        codes in prop::collection::vec(-1i8..=1, 0..900),
+        cols in 1usize..200,
+    ) {
+        let rows = codes.len() / cols;
+        let codes = &codes[..rows * cols];
+        let layout = Layout::T5R5;
+        let mut bytes = AlignedBytes::zeroed(layout.byte_len(rows, cols).unwrap());
+        bytes.fill(0xff);
+        pack::dense_bands(codes, cols, &mut bytes);
+        let matrix = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(1.0)).unwrap();
+        for row in 0..rows {
+            for k in 0..matrix.padded_cols() {
+                let expected = if k < cols { codes[row * cols + k] } else { 0 };
+                prop_assert_eq!(matrix.code(row, k), i32::from(expected));
+            }
+        }
+        // Rows that are not there are zeros too.
+        for byte in (rows..rows.next_multiple_of(5)).flat_map(|_| &bytes[bytes.len() - 64..]) {
+            prop_assert_eq!(byte % 85 % 29 % 9 % 3, 1);
         }
     }
 }

@@ -67,6 +67,7 @@ pub struct Kernels {
     pub(crate) name: &'static str,
     pub(crate) t2: SumsFn,
     pub(crate) t5: SumsFn,
+    pub(crate) t5r5: SumsFn,
     pub(crate) b1: SumsFn,
     pub(crate) i8: SumsFn,
     pub(crate) t2_columns: ColumnsFn,
@@ -180,12 +181,12 @@ impl Kernels {
     ///
     /// | layout | activations | arithmetic |
     /// |---|---|---|
-    /// | T2, T5, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
+    /// | T2, T5, T5R5, B1 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
     /// | I4, T2 and B1 with group scales | int8 | exact within a group, `f32` in their order across |
     /// | T2, B1 | int8 by groups | the same |
     /// | B1 | signs | as the same signs in int8 |
     /// | F16, BF16, F32 | f32 | 16 lanes of `f32`, multiply then add |
-    /// | T2, T5, B1, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
+    /// | T2, T5, T5R5, B1, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
     ///
     /// # Panics
     /// When shapes do not fit, or the layout does not take these activations.
@@ -233,7 +234,8 @@ impl Kernels {
     }
 
     /// The products of single rows: `out[t][i] = sum over k of w[list[i]][k] * x[t][k]`, the bits
-    /// that [`matmul`](Kernels::matmul) gives. The other rows are not read.
+    /// that [`matmul`](Kernels::matmul) gives. The other rows are not read, but for those that share
+    /// their bytes with a listed one.
     ///
     /// # Panics
     /// When shapes do not fit, a row is out of range, or a float layout gets int8 activations.
@@ -336,8 +338,8 @@ impl Kernels {
         unsafe { kernel(job, out) }
     }
 
-    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, T5, B1 or I8
-    /// matrix: what [`matmul`](Kernels::matmul) scales. They wrap at 32 bits.
+    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, T5, T5R5, B1
+    /// or I8 matrix: what [`matmul`](Kernels::matmul) scales. They wrap at 32 bits.
     ///
     /// # Panics
     /// When shapes do not fit, or for another layout.
@@ -355,6 +357,7 @@ impl Kernels {
         let kernel = match job.w.layout() {
             Layout::T2 => self.t2,
             Layout::T5 => self.t5,
+            Layout::T5R5 => self.t5r5,
             Layout::B1 => self.b1,
             Layout::I8 => self.i8,
             layout => panic!("layout {layout} has no integer sums with int8 activations"),

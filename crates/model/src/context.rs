@@ -79,13 +79,21 @@ impl Context<'_> {
         wanted.max(tokens.div_ceil(MAX_TOKEN_BLOCKS)).max(1)
     }
 
-    /// Output columns per part of a product with `outputs` columns, for `tokens` tokens and `weights` bytes of weights.
-    pub(crate) fn column_block(&self, outputs: usize, weights: usize, tokens: usize) -> usize {
+    /// Output columns per part of a product with `outputs` columns, for `tokens` tokens and `weights` bytes of weights, `band` rows
+    /// of which share their bytes.
+    pub(crate) fn column_block(
+        &self,
+        outputs: usize,
+        weights: usize,
+        tokens: usize,
+        band: usize,
+    ) -> usize {
         let parts = self
             .parts(weights.saturating_mul(tokens))
             .min(MAX_COLUMN_PARTS);
         let step = if tokens < MANY_TOKENS {
-            COLUMN_STEP
+            // With many tokens, what a band costs twice where it is cut is little.
+            COLUMN_STEP * band
         } else {
             TILE_STEP
         };
@@ -153,8 +161,11 @@ mod tests {
                 assert!(tokens.div_ceil(ctx.token_block(tokens, 2560)) <= MAX_TOKEN_BLOCKS);
                 assert!(tokens.div_ceil(ctx.query_block(tokens, 5)) <= MAX_TOKEN_BLOCKS);
                 for outputs in [1usize, 15, 16, 17, 2560, 128_256] {
-                    let block = ctx.column_block(outputs, outputs * 640, tokens);
+                    let block = ctx.column_block(outputs, outputs * 640, tokens, 1);
                     assert!(block.is_multiple_of(COLUMN_STEP));
+                    let banded = ctx.column_block(outputs, outputs * 640, tokens, 5);
+                    assert!(tokens >= MANY_TOKENS || banded.is_multiple_of(5 * COLUMN_STEP));
+                    assert!(banded.is_multiple_of(COLUMN_STEP));
                     assert!(outputs.div_ceil(block) <= MAX_COLUMN_PARTS);
                 }
             }

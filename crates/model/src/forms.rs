@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(of(Layout::I8, A::F32), same(Form::Floats));
         assert_eq!(of(Layout::B1, A::SignToken), same(Form::Bits));
         assert_eq!(of(Layout::T5, A::F32), same(Form::Floats));
+        assert_eq!(of(Layout::T5R5, A::F32), same(Form::Floats));
         assert_eq!(of(Layout::T2, A::SignToken), same(Form::Codes(Codes::Sign)));
         assert_eq!(
             of(Layout::B1, A::I8Token),

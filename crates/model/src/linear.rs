@@ -108,7 +108,7 @@ pub(crate) fn project<const N: usize>(
         .sum();
     let block = match linears.iter().any(|linear| linear.transposed) {
         true => ctx.strip_block(outputs),
-        false => ctx.column_block(outputs, weights, tokens),
+        false => ctx.column_block(outputs, weights, tokens, band_rows(&linears)),
     };
     let mut widths = linears.iter().map(|linear| linear.outputs());
     let mut claims = claims.iter_mut();
@@ -146,7 +146,7 @@ pub(crate) fn project_add(
     let weights = linear.matrix.bytes().len();
     let block = match linear.transposed {
         true => ctx.strip_block(width),
-        false => ctx.column_block(width, weights, tokens),
+        false => ctx.column_block(width, weights, tokens, band_rows(&[linear])),
     };
     let grid = by_columns(tokens, width, block);
     ctx.skip(linear.unread(input));
@@ -159,6 +159,14 @@ pub(crate) fn project_add(
             ctx.kernels.add(sum.row(t), product.row(t));
         }
     });
+}
+
+/// The most rows that share their bytes in the matrices of some linears.
+pub(crate) fn band_rows(linears: &[&LinearRef<'_>]) -> usize {
+    let rows = linears
+        .iter()
+        .map(|linear| linear.matrix.layout().atom_rows());
+    rows.max().unwrap_or(1)
 }
 
 impl LinearRef<'_> {

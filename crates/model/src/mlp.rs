@@ -7,7 +7,7 @@ use onebit_kernels::{Input, TileMut, Tiles};
 use crate::context::{Context, by_columns};
 use crate::inputs::{Norm, Source};
 use crate::layer::LayerCall;
-use crate::linear::project_add;
+use crate::linear::{band_rows, project_add};
 use crate::spec::Activation;
 use crate::weights::LayerRef;
 use crate::workspace::{Claimed, Scratch};
@@ -56,13 +56,17 @@ fn gated(
     let (spec, tokens) = (call.spec, call.rows.len());
     let activation = spec.activation.kernel();
     let read = weights.gate.matrix.bytes().len() + weights.up.matrix.bytes().len();
-    let grid = by_columns(tokens, spec.ffn, ctx.column_block(spec.ffn, read, tokens));
+    let band = band_rows(&[&weights.gate, &weights.up]);
+    let block = ctx.column_block(spec.ffn, read, tokens, band);
+    let grid = by_columns(tokens, spec.ffn, block);
     let [a, b, _] = claims;
     let (gate, up) = (Tiles::new(gate, grid, a), Tiles::new(up, grid, b));
     ctx.run(gate.tile_columns(), read * tokens, &|part| {
         let columns = gate.columns_of(part);
         let (mut gate, mut up) = (gate.claim(0, part), up.claim(0, part));
-        let by_rows = !weights.gate.transposed && !weights.up.transposed;
+        // A row that shares its bytes with others cannot be left out alone.
+        let by_rows =
+            !weights.gate.transposed && !weights.up.transposed && band_rows(&[&weights.up]) == 1;
         if tokens == 1 && spec.activation == Activation::Relu2 && by_rows {
             let (gate, up) = (gate.row(0), up.row(0));
             return sparse(ctx, weights, columns, inputs, gate, up);

@@ -127,7 +127,8 @@ impl Model {
             return Err(ModelError::FixedActivations { asked });
         }
         let floats = |(mode, layout): (_, Layout)| {
-            layout.is_float() || (layout == Layout::T5 && mode == ActivationMode::F32)
+            let dense = matches!(layout, Layout::T5 | Layout::T5R5);
+            layout.is_float() || (dense && mode == ActivationMode::F32)
         };
         if asked == Activations::Int8 && trained.all(floats) {
             return Err(ModelError::DenseWeights);

@@ -11,7 +11,8 @@ use crate::places::{MatrixAt, ScalesAt};
 pub(crate) struct RowReader<'a> {
     table: &'a MatrixAt,
     file: &'a PackedFile,
-    row_bytes: usize,
+    /// Of one row, or of those that share their bytes.
+    band_bytes: usize,
     /// Of one row.
     scale_bytes: usize,
 }
@@ -23,18 +24,18 @@ impl<'a> RowReader<'a> {
             ScalesAt::Rows(_) => size_of::<f32>(),
             ScalesAt::Groups { size, .. } => table.cols.div_ceil(*size) * size_of::<half::f16>(),
         };
-        let row_bytes = Layout::row_bytes(table.layout, table.cols);
+        let band_bytes = Layout::band_bytes(table.layout, table.cols);
         Self {
             table,
             file,
-            row_bytes: row_bytes.expect("checked at opening"),
+            band_bytes: band_bytes.expect("checked at opening"),
             scale_bytes,
         }
     }
 
-    /// Numbers of an `f32` buffer that a row and its scales fit in, a multiple of 16.
+    /// Numbers of an `f32` buffer that the bytes of a row and its scales fit in, a multiple of 16.
     pub(crate) fn buffer_len(&self) -> usize {
-        (self.row_bytes + self.scale_bytes)
+        (self.band_bytes + self.scale_bytes)
             .div_ceil(size_of::<f32>())
             .next_multiple_of(16)
     }
@@ -47,9 +48,11 @@ impl<'a> RowReader<'a> {
         out: &mut [f32],
     ) -> Result<(), FormatError> {
         let buffer: &mut [u8] = bytemuck::cast_slice_mut(buffer);
-        let (bytes, rest) = buffer.split_at_mut(self.row_bytes);
+        let (bytes, rest) = buffer.split_at_mut(self.band_bytes);
         let scales = &mut rest[..self.scale_bytes];
-        let start = self.table.bytes.start + row * self.row_bytes;
+        let per_band = self.table.layout.atom_rows();
+        let (band, place) = (row / per_band, row % per_band);
+        let start = self.table.bytes.start + band * self.band_bytes;
         self.file.read_at(start, bytes)?;
         if let ScalesAt::Rows(all) | ScalesAt::Groups { bytes: all, .. } = &self.table.scales {
             self.file
@@ -64,9 +67,10 @@ impl<'a> RowReader<'a> {
                 values: bytemuck::cast_slice(scales),
             },
         };
-        let row = MatrixRef::new(self.table.layout, 1, self.table.cols, bytes, scales);
-        row.expect("the shape of one row of a table that was checked at opening")
-            .decode_row(0, out);
+        // Layouts with row or group scales have one row in a band.
+        let rows = MatrixRef::new(self.table.layout, place + 1, self.table.cols, bytes, scales);
+        rows.expect("the shape of rows of a table that was checked at opening")
+            .decode_row(place, out);
         Ok(())
     }
 }

@@ -111,6 +111,9 @@ pub(super) const DECODE: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).reads(Reads::Inputs(20)),
     Case::decode(Layout::T5, 6912, 2560),
     Case::decode(Layout::T5, 6912, 2560).reads(Reads::Rows(50)),
+    Case::decode(Layout::T5R5, 6912, 2560),
+    Case::decode(Layout::T5, 5460, 2048),
+    Case::decode(Layout::T5R5, 5460, 2048),
     Case::decode(Layout::T2, 6144, 2048).grouped(),
     Case::decode(Layout::B1, 5632, 2048),
     Case::decode(Layout::B1, 5632, 2048).with(Activations::Bits),
@@ -132,6 +135,7 @@ pub(super) const BATCHES: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(8),
     Case::decode(Layout::T2, 6912, 2560).batch(16),
     Case::decode(Layout::T5, 6912, 2560).batch(4),
+    Case::decode(Layout::T5R5, 6912, 2560).batch(4),
 ];
 
 /// Many tokens: bound by multiplication.
@@ -139,6 +143,7 @@ pub(super) const PREFILL: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(512),
     Case::decode(Layout::T2, 2560, 6912).batch(512),
     Case::decode(Layout::T5, 6912, 2560).batch(512),
+    Case::decode(Layout::T5R5, 6912, 2560).batch(512),
     Case::decode(Layout::T2, 6912, 2560)
         .reads(Reads::Inputs(50))
         .batch(512),

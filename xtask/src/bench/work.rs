@@ -47,12 +47,15 @@ impl Weights {
 
     /// As many matrices of the case's shape as there is room for, or one with fewer rows.
     fn matrices(&self, case: &Case) -> anyhow::Result<Vec<MatrixRef<'_>>> {
-        let row_bytes = case
-            .layout
-            .row_bytes(case.cols)
+        let layout = case.layout;
+        let band_bytes = layout.band_bytes(case.cols).context("shape overflows")?;
+        let rows = case
+            .rows
+            .min(self.bytes.len() / band_bytes * layout.atom_rows());
+        let size = layout
+            .byte_len(rows, case.cols)
             .context("shape overflows")?;
-        let rows = case.rows.min(self.bytes.len() / row_bytes);
-        let matrices = self.bytes.chunks_exact(rows * row_bytes).map(|bytes| {
+        let matrices = self.bytes.chunks_exact(size).map(|bytes| {
             let scales = self.scales(case, rows);
             Ok(MatrixRef::new(case.layout, rows, case.cols, bytes, scales)?)
         });
@@ -225,7 +228,7 @@ impl<'a> Work<'a> {
             Reads::Inputs(_) => width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP,
             _ => width
                 .div_ceil(PARTS_PER_THREAD * pool.threads())
-                .next_multiple_of(16),
+                .next_multiple_of(16 * self.case.layout.atom_rows()),
         };
         let grid = Grid {
             rows: self.case.tokens,

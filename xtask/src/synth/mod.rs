@@ -126,7 +126,7 @@ impl Synth {
                 TensorShape::Matrix { rows, cols } => write_matrix(
                     &mut writer,
                     &tensor.name,
-                    Matrix::new(self.encoding.stored(&tensor.name), rows, cols),
+                    Matrix::new(self.encoding.stored(&tensor.name, rows, cols), rows, cols),
                     Fill::of(&tensor.name),
                     self.ballast.as_ref(),
                     &mut random,

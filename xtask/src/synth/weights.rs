@@ -100,7 +100,8 @@ pub(super) fn write_matrix(
         codes: vec![0; cols],
         values: vec![0.0; cols],
     };
-    let mut packed = vec![0; layout.row_bytes(cols).unwrap_or_default()];
+    let mut packed = vec![0; layout.band_bytes(cols).unwrap_or_default()];
+    let mut band = Vec::new();
     let mut row_scales = Vec::new();
     let group = layout
         .group()
@@ -113,6 +114,14 @@ pub(super) fn write_matrix(
         match layout {
             Layout::T2 => pack::ternary_row(source.codes(row, random), &mut packed),
             Layout::T5 => pack::dense_row(source.codes(row, random), &mut packed),
+            Layout::T5R5 => {
+                band.extend_from_slice(source.codes(row, random));
+                if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
+                    continue;
+                }
+                pack::dense_bands(&band, cols, &mut packed);
+                band.clear();
+            }
             Layout::B1 => pack::binary_row(source.codes(row, random), &mut packed),
             Layout::I8 => row_scales.push(pack::quantize_i8_row(
                 source.values(row, random),
@@ -133,7 +142,7 @@ pub(super) fn write_matrix(
             size,
             values: &group_scales,
         },
-        Layout::T2 | Layout::T5 | Layout::B1 => Scales::Tensor(source.scale()),
+        Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => Scales::Tensor(source.scale()),
         Layout::I8 => Scales::Rows(&row_scales),
         _ => Scales::None,
     })?;

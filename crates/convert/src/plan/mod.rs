@@ -61,7 +61,7 @@ impl Matrix<'_> {
     /// take int8.
     pub(crate) fn activation(&self) -> ActivationMode {
         match self.layout {
-            Layout::T2 | Layout::T5 | Layout::B1 => self.trained,
+            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => self.trained,
             layout if layout.is_float() => ActivationMode::F32,
             _ => ActivationMode::I8Token,
         }
@@ -195,7 +195,7 @@ impl<'a> Plan<'a> {
                 shape[1],
             )?;
         }
-        let mut layout = self.linear_layout(&weights)?;
+        let mut layout = self.linear_layout(&name, &weights, shape)?;
         self.use_weights(&weights);
         if let Some(scale) = checkpoint.tensors.get(&linear::names(&module)[1]) {
             self.use_tensor(scale);
@@ -277,7 +277,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn linear_layout(&self, weights: &Weights<'_>) -> Result<Layout> {
+    fn linear_layout(
+        &self,
+        name: &str,
+        weights: &Weights<'_>,
+        shape: [usize; 2],
+    ) -> Result<Layout> {
         let choice = self.options.weights;
         if let Weights::Dense { layout, .. } = weights {
             return Ok(match choice {
@@ -294,7 +299,7 @@ impl<'a> Plan<'a> {
         match (choice, weights.kind().unwrap_or(Kind::Ternary)) {
             (WeightType::Auto | WeightType::Keep, kind) => Ok(natural_layout(kind)),
             (WeightType::T2, _) => Ok(Layout::T2),
-            (WeightType::Dense, kind) => self.dense_layout(weights, kind),
+            (WeightType::Dense, kind) => self.dense_layout(name, weights, kind, shape),
             (WeightType::B1, Kind::Binary) => Ok(Layout::B1),
             (WeightType::B1, Kind::Ternary) => Err(ConvertError::Request(
                 "this model's weights are ternary: b1 has no zero, t2 holds them exactly in 2 bits"
@@ -313,8 +318,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The layout of five codes to a byte, where the kernels can multiply it as the model was trained.
-    fn dense_layout(&self, weights: &Weights<'_>, kind: Kind) -> Result<Layout> {
+    /// The smaller layout of five codes to a byte, where the kernels can multiply it as the model was trained. Where rows of `up`
+    /// are left out because their gate is zero, each has bytes of its own.
+    fn dense_layout(
+        &self,
+        name: &str,
+        weights: &Weights<'_>,
+        kind: Kind,
+        [rows, cols]: [usize; 2],
+    ) -> Result<Layout> {
         let why = match (kind, weights) {
             (Kind::Binary, _) => "weights are binary: b1 holds them in 1 bit, dense takes 1.6",
             (Kind::Ternary, Weights::Grouped { .. }) => {
@@ -323,7 +335,13 @@ impl<'a> Plan<'a> {
             (Kind::Ternary, _) if self.trained() == ActivationMode::F32 => {
                 "activations are floats, which t2 multiplies faster than dense"
             }
-            (Kind::Ternary, _) => return Ok(Layout::T5),
+            (Kind::Ternary, _) => {
+                let sparse = self.config.spec.activation == Activation::Relu2;
+                return Ok(match sparse && name.ends_with(".up") {
+                    true => Layout::T5,
+                    false => Layout::dense(rows, cols),
+                });
+            }
         };
         Err(ConvertError::Request(format!("this model's {why}")))
     }

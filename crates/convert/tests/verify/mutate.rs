@@ -51,8 +51,8 @@ impl Parts {
                 rows: matrix.rows(),
                 cols: matrix.cols(),
                 activation: file.activation(name).unwrap(),
-                bytes: (0..matrix.rows())
-                    .map(|r| matrix.row_bytes_of(r).to_vec())
+                bytes: (0..matrix.bytes().len() / matrix.band_bytes())
+                    .map(|band| matrix.band_bytes_of(band).to_vec())
                     .collect(),
                 scale,
             }

@@ -84,7 +84,7 @@ pub(crate) fn plan() -> Plan {
 }
 
 pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), FormatError> {
-    let mut row = vec![0xAA; layout.row_bytes(TERNARY_COLS).unwrap()];
+    let mut row = vec![0xAA; layout.band_bytes(TERNARY_COLS).unwrap()];
     let groups = TERNARY_COLS.div_ceil(64);
     let (mut row_scales, mut group_scales) = (vec![0.0; ROWS], vec![f16::ZERO; ROWS * groups]);
     let mut matrix = writer.write_matrix(&name_of(layout))?;
@@ -93,6 +93,12 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
         match layout {
             Layout::T2 => pack::ternary_row(&ternary(r as u32), &mut row),
             Layout::T5 => pack::dense_row(&ternary(r as u32), &mut row),
+            Layout::T5R5 => {
+                let codes: Vec<i8> = (0..ROWS).flat_map(|r| ternary(r as u32)).collect();
+                pack::dense_bands(&codes, TERNARY_COLS, &mut row);
+                matrix.rows(&row)?;
+                break;
+            }
             Layout::B1 => pack::binary_row(&signs(r as u32), &mut row),
             Layout::I8 => row_scales[r] = pack::quantize_i8_row(&x, &mut row),
             Layout::I4 => {
@@ -106,7 +112,7 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
         matrix.rows(&row)?;
     }
     matrix.finish(match layout {
-        Layout::T2 | Layout::T5 => Scales::Tensor(0.5),
+        Layout::T2 | Layout::T5 | Layout::T5R5 => Scales::Tensor(0.5),
         Layout::B1 => Scales::Tensor(0.125),
         Layout::I8 => Scales::Rows(&row_scales),
         Layout::I4 => Scales::Groups {
@@ -178,24 +184,18 @@ pub(crate) fn write_grouped(path: &Path) -> Result<u64, FormatError> {
     writer.finish()
 }
 
-/// Writes a file with a dense ternary matrix.
-pub(crate) fn write_dense(path: &Path) -> Result<u64, FormatError> {
+/// Writes a file with a dense ternary matrix, of [`Layout::T5`] or [`Layout::T5R5`].
+pub(crate) fn write_dense(path: &Path, layout: Layout) -> Result<u64, FormatError> {
     let provenance = Provenance {
         source: "example/dense".into(),
         converter: "onebit-format tests".into(),
         ..Provenance::default()
     };
     let mut plan = Plan::new(serde_json::json!({"hidden": TERNARY_COLS}), provenance);
-    let name = name_of(Layout::T5);
-    plan.matrix(
-        name,
-        Layout::T5,
-        ROWS,
-        TERNARY_COLS,
-        ActivationMode::I8Token,
-    );
+    let mode = ActivationMode::I8Token;
+    plan.matrix(name_of(layout), layout, ROWS, TERNARY_COLS, mode);
     let mut writer = Writer::create(path, plan)?;
-    write_matrix(&mut writer, Layout::T5)?;
+    write_matrix(&mut writer, layout)?;
     writer.finish()
 }
 

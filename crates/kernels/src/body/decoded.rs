@@ -56,10 +56,12 @@ fn add_products<S: Set>(s: S, mut acc: S::F, weights: &[f32; STEP], x: &[f32]) -
 /// Columns `start..`, a multiple of [`STEP`], of a row as `f32`: code times scale.
 #[inline(always)]
 fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
-    let bytes = w.row_bytes_of(row);
+    let atom_rows = w.layout().atom_rows();
+    let bytes = w.band_bytes_of(row / atom_rows);
     match w.layout() {
         Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
         Layout::T5 => dense(bytes, start, out),
+        Layout::T5R5 => banded(bytes, row % atom_rows, start, out),
         Layout::B1 => planes::<1>(bytes, start, out, |code| f32::from(code) * 2.0 - 1.0),
         Layout::I4 => planes::<4>(bytes, start, out, |code| f32::from(code) - 8.0),
         _ => {
@@ -83,6 +85,18 @@ fn dense(bytes: &[u8], start: usize, out: &mut [f32]) {
         let plane = start / 64 + p;
         let codes = portable::t5_planes(&atoms[plane / 5]);
         for (out, code) in out.iter_mut().zip(&codes[plane % 5]) {
+            *out = f32::from(*code) - 1.0;
+        }
+    }
+}
+
+/// Row `row` of a band from column `start` on.
+#[inline(always)]
+fn banded(bytes: &[u8], row: usize, start: usize, out: &mut [f32]) {
+    let atoms = &bytes.as_chunks::<64>().0[start / 64..];
+    for (atom, out) in atoms.iter().zip(out.chunks_mut(64)) {
+        let codes = portable::t5_planes(atom);
+        for (out, code) in out.iter_mut().zip(&codes[row]) {
             *out = f32::from(*code) - 1.0;
         }
     }

@@ -24,6 +24,7 @@
 //! or on R and T. Sums stay below 2^31 for every matrix of fewer than 2^17 columns.
 
 use super::ahead::{Ahead, Listed, Streams, request_row};
+pub(crate) use super::bands::t5r5;
 use super::{Block, Product, atoms_of, cover, planes_of};
 use crate::input::I8Rows;
 use crate::sets::Set;
@@ -54,6 +55,9 @@ pub(crate) trait Codes<const P: usize>: Sized {
 
 pub(crate) struct T2;
 pub(crate) struct T5;
+/// Not of this loop: see [`bands`](super::bands).
+#[cfg(any(test, target_arch = "x86_64"))]
+pub(crate) struct T5R5;
 pub(crate) struct B1;
 pub(crate) struct I8;
 

@@ -12,6 +12,7 @@ use crate::tiles::TileMut;
 
 pub(crate) mod ahead;
 pub(crate) mod attend;
+pub(crate) mod bands;
 pub(crate) mod bits;
 pub(crate) mod columns;
 pub(crate) mod decoded;

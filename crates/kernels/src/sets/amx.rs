@@ -7,7 +7,7 @@
 
 use super::avx512;
 use crate::body::Product;
-use crate::body::int::{B1, I8, T2, T5};
+use crate::body::int::{B1, I8, T2, T5, T5R5};
 use crate::body::tiled::{self, pack::Weights};
 use crate::input::I8Rows;
 use crate::kernels::Kernels;
@@ -24,6 +24,7 @@ pub(crate) static TABLE: Kernels = Kernels {
     name: "amx",
     t2,
     t5,
+    t5r5,
     b1,
     i8,
     ..avx512::TABLE
@@ -48,12 +49,13 @@ macro_rules! entry {
 
 entry!(t2, T2, 4);
 entry!(t5, T5, 5);
+entry!(t5r5, T5R5, 1);
 entry!(b1, B1, 8);
 entry!(i8, I8, 1);
 
 /// Whether tiles can be filled.
 fn worthwhile(job: &Product<'_, I8Rows<'_>>) -> bool {
-    job.x.tokens() >= tiled::TILE && job.w.row_bytes() > 0
+    job.x.tokens() >= tiled::TILE && job.w.band_bytes() > 0
 }
 
 /// # Safety

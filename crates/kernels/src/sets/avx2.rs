@@ -10,11 +10,13 @@ use std::ops::{Add, Div, Mul, Range, Sub};
 
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
+use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::kv::KV_BLOCK;
 
 mod attention;
+mod bands;
 mod dense;
 mod gemm;
 mod groups;
@@ -349,6 +351,17 @@ impl Set for Avx2 {
                 dense::add_half::<1, T>(&mut acc[r], w[r], &x);
             }
         }
+    }
+
+    #[inline(always)]
+    fn band_sums<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 1]]; T],
+    ) -> BandSums<i32, R, T> {
+        // SAFETY: the token proves the features.
+        unsafe { bands::sums(self, w, ahead, x) }
     }
 
     #[inline(always)]

@@ -9,11 +9,13 @@ use std::ops::Range;
 
 use super::{Set, Vector};
 use crate::body::ahead::Ahead;
+use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
 use crate::kv::KV_BLOCK;
 
 mod attention;
+mod bands;
 mod dense;
 mod few;
 mod gemm;
@@ -231,6 +233,22 @@ impl Set for Avx512 {
             int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x)
         };
         self.block_sums(acc)
+    }
+
+    #[inline(always)]
+    fn band_sums<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 1]]; T],
+    ) -> BandSums<i32, R, T> {
+        if is_x86_feature_detected!("avx512vbmi") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            unsafe { bands::by_table(self, w, ahead, x) }
+        } else {
+            // SAFETY: the token proves the features.
+            unsafe { bands::by_steps(self, w, ahead, x) }
+        }
     }
 
     #[inline(always)]
@@ -518,6 +536,55 @@ unsafe fn load_rows<const R: usize>(w: [&[u8; 64]; R]) -> [__m512i; R] {
 mod tests {
     use super::*;
     use crate::body::ahead::Streams;
+
+    /// The same of bands of five rows, all bytes in all of them.
+    #[test]
+    fn both_ways_to_sum_a_band_agree() {
+        if !missing().is_empty() || !is_x86_feature_detected!("avx512vbmi") {
+            return;
+        }
+        let bands: [Vec<[u8; 64]>; 4] = std::array::from_fn(|r| {
+            let byte = |a: usize, j: usize| (a * 64 + j * 13 + r * 85) as u8;
+            (0..37)
+                .map(|a| std::array::from_fn(|j| byte(a, j)))
+                .collect()
+        });
+        let x: [Vec<[[i8; 64]; 1]>; 2] = std::array::from_fn(|t| {
+            let code = |a: usize, j: usize| ((a * 64 + j) * 77 + t) as u8 as i8;
+            (0..37)
+                .map(|a| [std::array::from_fn(|j| code(a, j))])
+                .collect()
+        });
+        let w = bands.each_ref().map(Vec::as_slice);
+        let x = x.each_ref().map(Vec::as_slice);
+        // SAFETY: the features were asked for above.
+        unsafe {
+            let set = Avx512::assume();
+            let table = bands::by_table(set, w, Streams::new(w), x);
+            assert_eq!(table, bands::by_steps(set, w, Streams::new(w), x));
+            for (r, band) in bands_of_codes(&w).into_iter().enumerate() {
+                for (p, codes) in band.iter().enumerate() {
+                    for t in 0..2 {
+                        let x = x[t].as_flattened().as_flattened();
+                        let product = |(c, x): (&u8, &i8)| i32::from(*c) * i32::from(*x);
+                        let expected: i32 = codes.iter().zip(x).map(product).sum();
+                        assert_eq!(table[r][p][t], expected, "band {r}, row {p}, token {t}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The codes of the rows of some bands.
+    fn bands_of_codes(w: &[&[[u8; 64]]; 4]) -> [[Vec<u8>; 5]; 4] {
+        w.map(|atoms| {
+            let planes: Vec<_> = atoms
+                .iter()
+                .map(super::super::portable::t5_planes)
+                .collect();
+            std::array::from_fn(|p| planes.iter().flat_map(|planes| planes[p]).collect())
+        })
+    }
 
     /// Five to a byte, with and without the table of 128 bytes: every byte in every place.
     #[test]

@@ -13,6 +13,7 @@
 use std::ops::{Add, Div, Mul, Range, Sub};
 
 use crate::body::ahead::Ahead;
+use crate::body::bands::{self, BandSums};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, Codes, T5};
@@ -190,6 +191,17 @@ pub(crate) trait Set: Copy {
         self.block_sums(int::accumulate::<Self, T5, A, 5, R, T>(self, w, ahead, x))
     }
 
+    /// The sums of `code * x` of the five rows of each band; see [`bands`].
+    #[inline(always)]
+    fn band_sums<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 1]]; T],
+    ) -> BandSums<i32, R, T> {
+        bands::by_bytes(self, w, ahead, x)
+    }
+
     /// The sums of `code * x` over whole rows; what is needed later is asked for by `ahead`. For sets
     /// whose accumulators are no Rust values.
     #[inline(always)]
@@ -335,6 +347,7 @@ macro_rules! kernel_set {
         $crate::sets::kernel_set! { @table $name, $token, $features;
             fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
             fn t5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5;
+            fn t5r5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5r5;
             fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;
             fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => $columns::t2_columns;

@@ -6,7 +6,7 @@ use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::kv::KV_BLOCK;
 
-/// The codes, 0 to 2, of an atom of [`Layout::T5`](onebit_format::Layout::T5), plane by plane.
+/// The codes, 0 to 2, of an atom with five to a byte, plane by plane.
 #[inline(always)]
 pub(crate) fn t5_planes(w: &[u8; 64]) -> [[u8; 64]; 5] {
     let (mut rest, mut planes) = (*w, [[0; 64]; 5]);

@@ -69,8 +69,8 @@ pub(crate) struct Matrix {
 impl Matrix {
     /// Random weights. Integer layouts get random bytes, invalid codes and padding included.
     pub(crate) fn random(layout: Layout, rows: usize, cols: usize, random: &mut Random) -> Self {
-        let row_bytes = layout.row_bytes(cols).unwrap();
-        let mut bytes = AlignedVec::zeroed(rows * row_bytes);
+        let row_bytes = layout.band_bytes(cols).unwrap();
+        let mut bytes = AlignedVec::zeroed(layout.byte_len(rows, cols).unwrap());
         for row in bytes.chunks_exact_mut(row_bytes) {
             match layout {
                 Layout::F16 => pack::f16_row(&random.floats(cols), row).unwrap(),
@@ -111,7 +111,7 @@ impl Matrix {
                 size,
                 values: &self.group_scales,
             },
-            (Layout::T2 | Layout::T5 | Layout::B1, None) => Scales::Tensor(0.75),
+            (Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1, None) => Scales::Tensor(0.75),
             (Layout::I8, None) => Scales::Rows(&self.row_scales),
             _ => Scales::None,
         };

@@ -92,7 +92,7 @@ fn check_sums(set: &onebit_kernels::Kernels, matrix: &Matrix, x: &Activations) {
     let w = matrix.view();
     if !matches!(
         w.layout(),
-        Layout::T2 | Layout::T5 | Layout::B1 | Layout::I8
+        Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 | Layout::I8
     ) {
         return;
     }
@@ -181,10 +181,14 @@ fn long_rows_do_not_overflow() {
 #[test]
 fn every_byte_of_five_codes_is_the_same_everywhere() {
     let mut random = Random(7);
-    for cols in [320, 65_536] {
-        let mut matrix = Matrix::random(Layout::T5, 256, cols, &mut random);
-        let row_bytes = matrix.bytes.len() / 256;
-        for (byte, row) in matrix.bytes.chunks_exact_mut(row_bytes).enumerate() {
+    let layouts = [(Layout::T5, 256), (Layout::T5R5, 5 * 256)];
+    for ((layout, rows), cols) in layouts
+        .into_iter()
+        .flat_map(|l| [320, 65_536].map(|n| (l, n)))
+    {
+        let mut matrix = Matrix::random(layout, rows, cols, &mut random);
+        let len = matrix.bytes.len() / 256;
+        for (byte, row) in matrix.bytes.chunks_exact_mut(len).enumerate() {
             row.fill(byte as u8);
         }
         let x = Activations::new(cols, padded_stride(cols), 0, |k| {

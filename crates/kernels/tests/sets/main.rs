@@ -11,4 +11,5 @@ mod misuse;
 mod prefill;
 mod signs;
 mod sparse;
+mod ternary;
 mod tiles;

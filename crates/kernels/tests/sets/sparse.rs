@@ -174,7 +174,14 @@ fn check_listed(matrix: &Matrix, list: &[u32], x: &Activations) {
 #[test]
 fn listed_rows_in_any_order() {
     let mut random = Random(14);
-    for layout in [Layout::T2, Layout::T5, Layout::B1, Layout::I8, Layout::I4] {
+    for layout in [
+        Layout::T2,
+        Layout::T5,
+        Layout::T5R5,
+        Layout::B1,
+        Layout::I8,
+        Layout::I4,
+    ] {
         for cols in [1, 255, 257, 320, 700] {
             let matrix = Matrix::random(layout, 40, cols, &mut random);
             let x = Activations::new(cols, 1, &mut random);

@@ -125,7 +125,7 @@ impl Recipe {
 
     /// The embedding or the head. Ternary and binary ones are trained as the linears are.
     fn table(&self, name: &str, layout: Layout) -> Tensor {
-        let signs = matches!(layout, Layout::T2 | Layout::T5 | Layout::B1);
+        let signs = layout.is_ternary() || layout == Layout::B1;
         Tensor::Matrix {
             name: name.into(),
             layout,
@@ -273,7 +273,8 @@ fn write_matrix(
     grouped: bool,
     rng: &mut Rng,
 ) {
-    let mut out = vec![0; layout.row_bytes(cols).unwrap()];
+    let mut out = vec![0; layout.band_bytes(cols).unwrap()];
+    let mut band: Vec<i8> = Vec::new();
     let mut matrix = writer.write_matrix(name).unwrap();
     let spread = if name == "embed" {
         1.0
@@ -281,13 +282,21 @@ fn write_matrix(
         (3.0 / cols as f32).sqrt()
     };
     let (mut row_scales, mut group_scales) = (Vec::new(), Vec::new());
-    for _ in 0..rows {
+    for row in 0..rows {
         let codes: Vec<i8> = (0..cols).map(|_| rng.below(3) as i8 - 1).collect();
         let signs: Vec<i8> = (0..cols).map(|_| 1 - 2 * rng.below(2) as i8).collect();
         let x: Vec<f32> = (0..cols).map(|_| spread * rng.symmetric()).collect();
         match layout {
             Layout::T2 => pack::ternary_row(&codes, &mut out),
             Layout::T5 => pack::dense_row(&codes, &mut out),
+            Layout::T5R5 => {
+                band.extend(&codes);
+                if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
+                    continue;
+                }
+                pack::dense_bands(&band, cols, &mut out);
+                band.clear();
+            }
             Layout::B1 => pack::binary_row(&signs, &mut out),
             Layout::I8 => row_scales.push(pack::quantize_i8_row(&x, &mut out)),
             Layout::I4 => {
@@ -311,7 +320,7 @@ fn write_matrix(
             size: SIGN_GROUP,
             values: &group_scales,
         },
-        Layout::T2 | Layout::T5 | Layout::B1 => {
+        Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => {
             Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread)
         }
         Layout::I8 => Scales::Rows(&row_scales),

@@ -200,6 +200,22 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("llama 4-bit", llama(Layout::I4)),
         ("llama ternary", llama(Layout::T2)),
         ("llama dense ternary", llama(Layout::T5)),
+        ("llama dense ternary in bands", llama(Layout::T5R5)),
+        (
+            "bitnet in bands",
+            Recipe {
+                linears: Layout::T5R5,
+                ..odd()
+            },
+        ),
+        (
+            "bands everywhere",
+            Recipe {
+                embed: Layout::T5R5,
+                head: Layout::T5R5,
+                ..llama(Layout::T5R5)
+            },
+        ),
         ("llama binary", llama(Layout::B1)),
         ("llama ternary, float inputs", float_inputs(Layout::T2)),
         (

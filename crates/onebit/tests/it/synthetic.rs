@@ -45,7 +45,7 @@ pub(crate) fn write(folder: &Path, shape: &Shape, encoding: &Encoding) -> PathBu
         match tensor.shape {
             TensorShape::Vector(len) => writer.write_vector(&tensor.name, &vec![1.0; len]).unwrap(),
             TensorShape::Matrix { rows, cols } => {
-                let layout = encoding.stored(&tensor.name).layout;
+                let layout = encoding.stored(&tensor.name, rows, cols).layout;
                 write_matrix(&mut writer, &tensor.name, layout, [rows, cols]);
             }
         }
@@ -55,7 +55,8 @@ pub(crate) fn write(folder: &Path, shape: &Shape, encoding: &Encoding) -> PathBu
 }
 
 fn write_matrix(writer: &mut Writer, name: &str, layout: Layout, [rows, cols]: [usize; 2]) {
-    let mut packed = vec![0; layout.row_bytes(cols).unwrap()];
+    let mut packed = vec![0; layout.band_bytes(cols).unwrap()];
+    let mut band = Vec::new();
     let mut out = writer.write_matrix(name).unwrap();
     for row in 0..rows {
         let code = |col: usize| ((row * 31 + col * 7) % 3) as i8 - 1;
@@ -63,6 +64,14 @@ fn write_matrix(writer: &mut Writer, name: &str, layout: Layout, [rows, cols]: [
         match layout {
             Layout::T2 => pack::ternary_row(&codes, &mut packed),
             Layout::T5 => pack::dense_row(&codes, &mut packed),
+            Layout::T5R5 => {
+                band.extend(codes);
+                if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
+                    continue;
+                }
+                pack::dense_bands(&band, cols, &mut packed);
+                band.clear();
+            }
             _ => {
                 let values: Vec<f32> = codes.iter().map(|code| f32::from(*code) * 0.05).collect();
                 pack::bf16_row(&values, &mut packed).unwrap();

@@ -79,14 +79,17 @@ impl MemoryParts {
             encoding.add(&mut plan, tensor);
         }
         let sizes = plan.tensor_sizes().map_err(ModelError::from)?;
-        let matrices = tensors.iter().filter(|tensor| {
-            let is_table_only = tensor.name == "embed" && !spec.tied_head;
-            matches!(tensor.shape, TensorShape::Matrix { .. }) && !is_table_only
-        });
-        let linears = matrices.map(|tensor| {
-            let stored = encoding.stored(&tensor.name);
-            (stored.layout, stored.activation)
-        });
+        let multiplied = |tensor: &&ShapeTensor| tensor.name != "embed" || spec.tied_head;
+        let linears = tensors
+            .iter()
+            .filter(multiplied)
+            .filter_map(|tensor| match tensor.shape {
+                TensorShape::Vector(_) => None,
+                TensorShape::Matrix { rows, cols } => {
+                    let stored = encoding.stored(&tensor.name, rows, cols);
+                    Some((stored.layout, stored.activation))
+                }
+            });
         let forms = InputForms::of_linears(linears, Activations::Auto);
         let (tokenizer, tables) = TokenizerBytes::of_vocab(spec.vocab);
         Ok(Self {

@@ -6,7 +6,8 @@ use onebit_model::ModelSpec;
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// Layout of the decoder's matrices.
+    /// Layout of the decoder's matrices. [`Layout::T5`] stands for both layouts of five codes to a byte: each matrix is stored in the
+    /// [smaller](Layout::dense), or in `T5` where its rows are read one by one.
     pub linear: Layout,
     /// Layout of embedding and head.
     pub table: Layout,
@@ -14,6 +15,8 @@ pub struct Encoding {
     pub grouped: bool,
     /// Whether down projections are stored transposed, as [`Layout::T2`].
     pub by_columns: bool,
+    /// Whether rows of up projections are left out one by one, where their gate is zero.
+    pub sparse_up: bool,
 }
 
 /// A tensor of a model.
@@ -53,12 +56,14 @@ pub struct Stored {
 }
 
 impl Encoding {
-    /// How the matrix `name` is stored.
-    pub fn stored(&self, name: &str) -> Stored {
+    /// How the matrix `name`, of `rows` outputs and `cols` inputs, is stored.
+    pub fn stored(&self, name: &str, rows: usize, cols: usize) -> Stored {
+        let by_row = self.sparse_up && name.ends_with(".up");
         let transposed = self.by_columns && name.ends_with(".down");
         let layout = match name {
             "embed" | "head" => self.table,
             _ if transposed => Layout::T2,
+            _ if self.linear == Layout::T5 && !by_row => Layout::dense(rows, cols),
             _ => self.linear,
         };
         let grouped = self.grouped && !transposed && matches!(layout, Layout::T2 | Layout::B1);
@@ -84,7 +89,7 @@ impl Encoding {
             }
             TensorShape::Matrix { rows, cols } => (rows, cols),
         };
-        let stored = self.stored(name);
+        let stored = self.stored(name, rows, cols);
         let (layout, activation) = (stored.layout, stored.activation);
         if stored.transposed {
             plan.transposed_matrix(name, cols, rows, activation);

@@ -50,6 +50,7 @@ impl Shape {
             table,
             grouped: self.grouped,
             by_columns: false,
+            sparse_up: self.spec.activation == Activation::Relu2,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Integer weights times int8 activations of many tokens: weights unpacked once, into panels.
 //!
-//! Exact sums here; [`grouped`] has those with scales per group of columns, [`columns`] matrices
+//! Exact sums here, those of bands of rows in [`bands`]; [`grouped`] has those with scales per group of columns, [`columns`] matrices
 //! stored transposed, [`panel`] what they share.
 //!
 //! ```text
@@ -21,11 +21,13 @@ use super::{Product, int};
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
 
+mod bands;
 pub(crate) mod columns;
 pub(crate) mod few;
 pub(crate) mod grouped;
 pub(crate) mod panel;
 
+pub(crate) use bands::t5r5;
 use panel::{COLS, MAX_UNITS, Panel, Panels, ROWS, UNIT, Unit, Unpack, per_tile, unpack};
 
 /// Sums of a ternary matrix.

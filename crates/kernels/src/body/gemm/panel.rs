@@ -71,6 +71,8 @@ pub(crate) trait Panels: Set {
     /// Whether fewer tokens than [`MANY_GROUPED`](Panels::MANY_GROUPED) are for [`few`](Panels::few).
     const FEW: bool;
 
+    /// 64 bytes in order.
+    fn loaded(self, bytes: &[u8; 64]) -> Self::Unit;
     /// The atoms of 16 rows, interleaved: unit `c` has bytes `4c..4c + 4` of each.
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [Self::Unit; UNIT];
     /// The bytes of four atoms: unit `n` has byte `16 n + i` of each in its row `i`.

@@ -22,7 +22,7 @@
 
 use std::ops::Range;
 
-use super::{Product, atoms_of};
+use super::Product;
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
 
@@ -139,19 +139,12 @@ fn panel_sums<U: Unit, L: Weights<P>, const P: usize>(
 ) {
     const { assert!(P <= STEPS) };
     let (w, x) = (job.w, &job.x);
-    let mut rows: [&[[u8; 64]]; ROWS] = [&[]; ROWS];
-    for (r, atoms) in rows.iter_mut().enumerate() {
-        *atoms = atoms_of(w, (row + r).min(job.rows.end - 1));
-    }
-    let atoms = rows[0].len();
+    let rows = row..job.rows.end.min(row + ROWS);
+    let atoms = w.band_bytes() / 64;
     for start in (0..atoms).step_by(STEPS / P) {
         let block = start..atoms.min(start + STEPS / P);
-        let next = match block.end == atoms {
-            true => ROWS * w.row_bytes(),
-            false => block.end * 64,
-        };
         let right = &mut scratch.right[..block.len() * P];
-        pack::pack::<U, L, P>(unit, &rows, block, next, right);
+        L::pack(unit, w, rows.clone(), block, right);
 
         let left = |first: usize| &x.rows_from(first)[start * P * STEP..];
         let mut first = tiles_of(panel.clone(), x.tokens());

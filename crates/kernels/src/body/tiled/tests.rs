@@ -3,7 +3,7 @@ use onebit_format::{Layout, MatrixRef, Scales};
 use super::pack::{Right, Weights};
 use super::*;
 use crate::AlignedVec;
-use crate::body::int::{B1, I8, T2, T5};
+use crate::body::int::{B1, I8, T2, T5, T5R5};
 
 /// A matrix unit in plain code.
 struct Model;
@@ -73,7 +73,7 @@ fn check<U: Unit, L: Weights<P>, const P: usize>(
     (rows, cols, tokens): (Range<usize>, usize, usize),
 ) {
     let count = rows.end + 2;
-    let mut weights = AlignedVec::<u8>::zeroed(count * layout.row_bytes(cols).unwrap());
+    let mut weights = AlignedVec::<u8>::zeroed(layout.byte_len(count, cols).unwrap());
     weights
         .iter_mut()
         .zip(bytes(1 + cols as u32))
@@ -127,6 +127,7 @@ fn check_all<U: Unit>(unit: &U) {
         let size = (rows, cols, tokens);
         check::<U, T2, 4>(unit, (Layout::T2, Scales::Tensor(1.0)), size.clone());
         check::<U, T5, 5>(unit, (Layout::T5, Scales::Tensor(1.0)), size.clone());
+        check::<U, T5R5, 1>(unit, (Layout::T5R5, Scales::Tensor(1.0)), size.clone());
         check::<U, B1, 8>(unit, (Layout::B1, Scales::Tensor(1.0)), size.clone());
         check::<U, I8, 1>(unit, (Layout::I8, Scales::Rows(&scales)), size);
     }

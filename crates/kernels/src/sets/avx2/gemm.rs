@@ -18,6 +18,12 @@ impl Panels for Avx2 {
     const FEW: bool = false;
 
     #[inline(always)]
+    fn loaded(self, bytes: &[u8; 64]) -> Self::Unit {
+        // SAFETY: the token proves the features.
+        unsafe { [half::<u8, 0>(bytes), half::<u8, 1>(bytes)] }
+    }
+
+    #[inline(always)]
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [Self::Unit; UNIT] {
         // SAFETY: the token proves the features.
         unsafe {

@@ -13,7 +13,7 @@ use super::{Avx512, Sums, load, load_rows};
 use crate::body::ahead::Ahead;
 
 /// `c1 + 4 c2 + 16 c3 + 64 c4` of what `c0` leaves.
-static FOUR_CODES: [[u8; 64]; 2] = four_codes();
+pub(super) static FOUR_CODES: [[u8; 64]; 2] = four_codes();
 
 const fn four_codes() -> [[u8; 64]; 2] {
     let mut table = [[0; 64]; 2];
@@ -40,13 +40,23 @@ const fn four_codes() -> [[u8; 64]; 2] {
 #[inline(always)]
 unsafe fn take<const PLACE: i8>(rest: &mut __m512i) -> __m512i {
     // SAFETY: the caller vouches for the instructions.
+    unsafe { _mm512_and_si512(take_away::<PLACE>(rest), _mm512_set1_epi8(3)) }
+}
+
+/// Takes the code of the first place off each byte of `rest`: `PLACE` times the code.
+///
+/// # Safety
+/// The CPU must have AVX-512BW.
+#[inline(always)]
+pub(super) unsafe fn take_away<const PLACE: i8>(rest: &mut __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
     unsafe {
         let once = _mm512_sub_epi8(*rest, _mm512_set1_epi8(PLACE));
         let twice = _mm512_sub_epi8(*rest, _mm512_set1_epi8(PLACE.wrapping_mul(2)));
         let least = _mm512_min_epu8(_mm512_min_epu8(*rest, once), twice);
         let taken = _mm512_sub_epi8(*rest, least);
         *rest = least;
-        _mm512_and_si512(taken, _mm512_set1_epi8(3))
+        taken
     }
 }
 
@@ -83,12 +93,25 @@ pub(super) unsafe fn planes(bytes: __m512i) -> [__m512i; 5] {
         let first = take::<85>(&mut rest);
         let second = take::<29>(&mut rest);
         let third = take::<9>(&mut rest);
-        // What is left is at most 10.
+        let [fourth, fifth] = last_two(rest);
+        [first, second, third, fourth, fifth]
+    }
+}
+
+/// The last two codes, of what the first three leave: at most 10.
+///
+/// # Safety
+/// The CPU must have AVX-512BW.
+#[inline(always)]
+pub(super) unsafe fn last_two(rest: __m512i) -> [__m512i; 2] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
         let thirds = _mm_setr_epi8(0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2);
         let units = _mm_setr_epi8(0, 1, 2, 0, 1, 2, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2);
-        let fourth = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(thirds), rest);
-        let fifth = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(units), rest);
-        [first, second, third, fourth, fifth]
+        [
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(thirds), rest),
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(units), rest),
+        ]
     }
 }
 

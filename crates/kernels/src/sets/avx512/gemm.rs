@@ -18,6 +18,12 @@ impl Panels for Avx512 {
     const FEW: bool = true;
 
     #[inline(always)]
+    fn loaded(self, bytes: &[u8; 64]) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe { load(bytes) }
+    }
+
+    #[inline(always)]
     fn interleaved(self, rows: [&[u8; 64]; UNIT]) -> [__m512i; UNIT] {
         // SAFETY: the token proves the features.
         unsafe { transposed(load_rows(rows)) }

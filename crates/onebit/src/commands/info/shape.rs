@@ -86,7 +86,11 @@ impl Column {
         let weights = ["layers", "embeddings", "head"];
         Ok(Self {
             name,
-            weights: encoding.linear.name(),
+            weights: match encoding.linear {
+                // Each matrix in the smaller of the two.
+                Layout::T5 => "dense",
+                layout => layout.name(),
+            },
             tables: encoding.table.name(),
             weight_bytes: weights.iter().map(|item| plan.bytes(item)).sum(),
             total: plan.total(),
