@@ -106,8 +106,8 @@ pub use memory::{
 };
 pub use memory_log::{MemoryLog, PhaseMemory};
 pub use os::{
-    CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, headroom,
-    process_memory, read_process, reset_peak, survive_file_size_limit,
+    CgroupMemory, Headroom, ProcessMemory, ProcessReading, default_threads, end_with_parent,
+    headroom, process_memory, read_process, reset_peak, survive_file_size_limit,
 };
 pub use pool::{MAX_THREADS, Pool};
 pub use residency::{Room, Streamer, lock_weights};

@@ -1,21 +1,35 @@
 //! `cargo xtask bench`: what is measured, on synthetic weights of the real shapes.
 
+mod bar;
+mod batch;
 mod cases;
+mod figure;
 mod kernels;
 mod kv;
 mod measure;
 mod memory;
+mod models;
+mod report;
 mod series;
 mod soak;
+mod system;
+mod table;
+mod text;
 mod work;
 
-use clap::{Args, Subcommand};
+pub(crate) use batch::{BatchArgs, decode as decode_batch};
 
-/// Measurements.
+use clap::{Args, Subcommand};
+use onebit::exit::Code;
+
+/// Measurements. Without a command: memory and speed of whole models beside FP16 and 4 bits.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    table: table::TableArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,11 +45,15 @@ enum What {
 }
 
 /// Runs what was asked for.
-pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    match &args.what {
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Code> {
+    let Some(what) = &args.what else {
+        return table::run(&args.table);
+    };
+    match what {
         What::Kernels(args) => kernels::run(args),
         What::Kv(args) => kv::run(args),
         What::Memory(args) => memory::run(args),
         What::Soak(args) => soak::run(args),
     }
+    .map(|()| Code::Success)
 }

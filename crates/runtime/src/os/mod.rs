@@ -4,6 +4,7 @@ mod cgroup;
 mod clock;
 mod cores;
 mod limits;
+mod parent;
 mod process;
 mod signals;
 
@@ -11,6 +12,7 @@ pub use cgroup::CgroupMemory;
 pub(crate) use clock::utc_offset;
 pub use cores::default_threads;
 pub use limits::{Headroom, headroom};
+pub use parent::end_with_parent;
 pub use process::{ProcessMemory, ProcessReading, process_memory, read_process, reset_peak};
 pub use signals::survive_file_size_limit;
 
