@@ -3,6 +3,7 @@
 mod bar;
 mod batch;
 mod cases;
+mod compare;
 mod figure;
 mod kernels;
 mod kv;
@@ -34,6 +35,8 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// What became worse between two reports of `--json`, beyond their noise; fails where something did.
+    Compare(compare::CompareArgs),
     /// Each kernel alone: GB/s, operations per second, and the share of what this CPU reads and multiplies in the same run.
     Kernels(kernels::KernelsArgs),
     /// Each type of the key/value cache: its bytes, and the perplexity and divergence it costs on a text.
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Code> {
         return table::run(&args.table);
     };
     match what {
+        What::Compare(args) => return compare::run(args),
         What::Kernels(args) => kernels::run(args),
         What::Kv(args) => kv::run(args),
         What::Memory(args) => memory::run(args),
