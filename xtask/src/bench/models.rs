@@ -230,10 +230,10 @@ pub(super) struct FileFacts {
     pub(super) bytes: u64,
     /// Of the whole file.
     pub(super) sha256: String,
-    /// The network.
-    pub(super) spec: ModelSpec,
+    /// The network, in files of this project.
+    pub(super) spec: Option<ModelSpec>,
     /// Memory that the same shape takes with FP16 weights, by the plan, in bytes.
-    pub(super) fp16: u64,
+    pub(super) fp16: Option<u64>,
 }
 
 impl FileFacts {
@@ -256,8 +256,8 @@ impl FileFacts {
         Ok(Self {
             bytes: std::fs::metadata(path).with_context(name)?.len(),
             sha256: sha256(path).with_context(name)?,
-            spec,
-            fp16: fp16.total(),
+            spec: Some(spec),
+            fp16: Some(fp16.total()),
         })
     }
 }

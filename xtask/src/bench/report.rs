@@ -24,8 +24,10 @@ pub(super) struct Report {
     settings: Value,
     real: bool,
     machine: Value,
-    depths: Vec<usize>,
+    pub(super) depths: Vec<usize>,
     batches: Vec<usize>,
+    /// What the CPU does at best: bytes and operations per second.
+    pub(super) limits: Value,
 }
 
 impl Report {
@@ -36,6 +38,7 @@ impl Report {
         real: bool,
         seen: Value,
         onebit: &Path,
+        limits: Value,
     ) -> Self {
         let machine = json!({
             "cpu": system::cpu_model(),
@@ -65,7 +68,13 @@ impl Report {
             machine,
             depths: settings.depths.clone(),
             batches: settings.batches.clone(),
+            limits,
         }
+    }
+
+    /// Tokens of the prompt.
+    pub(super) fn prompt(&self) -> u64 {
+        self.settings["prompt"].as_u64().unwrap_or(1)
     }
 
     /// Whether a row could not be measured that should have been.
@@ -146,18 +155,64 @@ impl Report {
         doubts
     }
 
-    /// Memory of the same shape in FP16, and whether it was measured.
+    /// Memory of the same shape in FP16, and whether it was measured. That of a peer is that of its pair.
     fn fp16(&self, row: &Row) -> Option<(f64, bool)> {
+        let row = match &row.pair {
+            Some(pair) => self.rows.iter().find(|other| other.name == *pair)?,
+            None => row,
+        };
         let facts = row.facts.as_ref()?;
         let measured = self.rows.iter().find(|other| {
-            let same = other
-                .facts
-                .as_ref()
-                .is_some_and(|other| other.spec == facts.spec);
-            same && other.format == "f16"
+            let other_spec = other.facts.as_ref().and_then(|other| other.spec.as_ref());
+            other.format == "f16" && other_spec.is_some() && other_spec == facts.spec.as_ref()
         });
-        let measured = measured.and_then(|other| median(&other.figures, "peak_rss"));
-        Some(measured.map_or((facts.fp16 as f64, false), |peak| (peak, true)))
+        match measured.and_then(|other| median(&other.figures, "peak_rss")) {
+            Some(peak) => Some((peak, true)),
+            None => Some((facts.fp16? as f64, false)),
+        }
+    }
+
+    /// Each peer and the row that it is paired with: how many times faster in decoding and prefill, and how much of the
+    /// peer's memory, the row is, by repetition.
+    fn pairs(&self) -> Vec<(&Row, &Row, [Figure; 3])> {
+        let peers = self.rows.iter().filter(|row| row.facts.is_some());
+        let paired = peers.filter_map(|peer| {
+            let pair = peer.pair.as_ref()?;
+            let row = self.rows.iter().find(|row| row.name == *pair)?;
+            Some((row, peer))
+        });
+        paired
+            .map(|(row, peer)| {
+                let mut ratios = [Figure::default(), Figure::default(), Figure::default()];
+                for (own, other) in row.series.iter().zip(&peer.series) {
+                    for (i, ratio) in ratios.iter_mut().enumerate() {
+                        ratio.push(own[i] / other[i]);
+                    }
+                }
+                (row, peer, ratios)
+            })
+            .collect()
+    }
+
+    /// All that is said below the table.
+    pub(super) fn notes(&self) -> Vec<String> {
+        [self.pair_lines(), self.facts(), self.doubts()].concat()
+    }
+
+    /// The ratios, a line each.
+    fn pair_lines(&self) -> Vec<String> {
+        let line = |(row, peer, ratios): &(&Row, &Row, [Figure; 3])| {
+            let [decode, prefill, peak] = ratios
+                .each_ref()
+                .map(|ratio| ratio.median().map_or_else(|| "n/a".to_owned(), short));
+            format!(
+                "{} against {}: decoding {decode}x as fast (spread {:.0} %), prompts {prefill}x, {peak}x the memory",
+                row.name,
+                peer.name,
+                100.0 * ratios[0].spread()
+            )
+        };
+        self.pairs().iter().map(line).collect()
     }
 
     /// How many times less memory a row takes than the same shape in FP16.
@@ -252,6 +307,11 @@ impl Report {
             "settings": self.settings,
             "noise_limits": {"spread": NOISY_SPREAD, "other_load_cpus": NOISY_LOAD},
             "noisy": self.doubts(),
+            "limits": self.limits,
+            "pairs": self.pairs().iter().map(|(row, peer, [decode, prefill, peak])| json!({
+                "row": row.name, "peer": peer.name,
+                "decode": decode.json(), "prefill": prefill.json(), "peak_rss": peak.json(),
+            })).collect::<Vec<_>>(),
             "rows": rows,
         })
     }
@@ -286,7 +346,7 @@ impl Report {
     /// As Markdown.
     pub(super) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n{}\n", self.title(), self.cells().markdown());
-        for line in self.facts().iter().chain(&self.doubts()) {
+        for line in self.notes() {
             text += &format!("- {line}\n");
         }
         text
@@ -306,8 +366,8 @@ pub(super) fn short(value: f64) -> String {
 pub(super) fn print(report: &Report) -> anyhow::Result<()> {
     stdout::line(report.title())?;
     stdout::print(&report.cells().aligned())?;
-    for line in report.facts().iter().chain(&report.doubts()) {
-        stdout::line(line)?;
+    for line in report.notes() {
+        stdout::line(&line)?;
     }
     Ok(())
 }

@@ -3,8 +3,10 @@
 use super::bar::Bar;
 use super::batch;
 use super::figure::{Figures, add};
+use super::html;
 use super::measure::{Measured, Sample, measure_quietly};
 use super::models::{FileFacts, STANDARD, Standard, program};
+use super::peers::Peer;
 use super::report::{self, Report};
 use super::system::{CpuTime, Monitor, Rapl};
 use crate::guard;
@@ -63,12 +65,19 @@ pub(crate) struct TableArgs {
     /// Repetitions of everything, in turn [default: 3; quick: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
+    /// Another engine: NAME[@ROW]=PATH:GGUF with a llama-bench, or llama-cpp-python[@ROW]:GGUF; compared with the row whose
+    /// name contains ROW, else with that of the nearest file size (repeatable)
+    #[arg(long, value_name = "PEER")]
+    peer: Vec<String>,
     /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write the table as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write the report with plots as one HTML file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A row of the table.
@@ -97,6 +106,12 @@ pub(super) struct Row {
     /// Names of kernels and number of threads.
     pub(super) kernels: String,
     pub(super) threads: u64,
+    /// Tokens per second of decoding and of the prompt, and the peak, by repetition.
+    pub(super) series: Vec<[f64; 3]>,
+    /// The other engine that is measured.
+    pub(super) peer: Option<Peer>,
+    /// The row that it is compared with.
+    pub(super) pair: Option<String>,
 }
 
 /// What is run for each row in every repetition.
@@ -185,7 +200,8 @@ impl Settings {
         prompt: usize,
         context: usize,
     ) -> anyhow::Result<Command> {
-        let vocab = row.facts.as_ref().map_or(1, |facts| facts.spec.vocab);
+        let vocab = row.facts.as_ref().and_then(|facts| facts.spec.as_ref());
+        let vocab = vocab.map_or(1, |spec| spec.vocab);
         let ids: Vec<String> = (0..prompt)
             .map(|i| ((100 + i % 97) % vocab).to_string())
             .collect();
@@ -218,11 +234,19 @@ impl Settings {
 /// Measures and reports.
 pub(super) fn run(args: &TableArgs) -> anyhow::Result<Code> {
     let settings = args.settings()?;
+    let peers = args.peer.iter().map(|text| Peer::parse(text));
+    let peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
     let onebit = program(args.onebit.as_deref())?;
     let mut rows = rows(args, &settings)?;
-    let jobs = rows.iter().filter(|row| row.facts.is_some()).count()
-        * settings.repeat
-        * (1 + settings.depths.len() + settings.batches.len());
+    for peer in peers {
+        rows.push(peer.row(&rows)?);
+    }
+    let jobs_of = |row: &Row| match (&row.facts, &row.peer) {
+        (None, _) => 0,
+        (_, Some(_)) => 1,
+        _ => 1 + settings.depths.len() + settings.batches.len(),
+    };
+    let jobs = settings.repeat * rows.iter().map(jobs_of).sum::<usize>();
     let mut bar = Bar::new("measuring", jobs as u64);
     let rapl = Rapl::find();
     let monitor = Monitor::start();
@@ -237,20 +261,43 @@ pub(super) fn run(args: &TableArgs) -> anyhow::Result<Code> {
         }
     }
     bar.finish();
+    let limits = match args.json.is_some() || args.html.is_some() {
+        true => limits(&settings)?,
+        false => Value::Null,
+    };
+    let seen = monitor.finish();
     let report = Report::new(
         rows,
         &settings,
         !args.model.is_empty(),
-        monitor.finish(),
+        seen,
         &onebit,
+        limits,
     );
     report::print(&report)?;
     report::write(args.json.as_deref(), || Ok(format!("{}\n", report.json())))?;
     report::write(args.markdown.as_deref(), || Ok(report.markdown()))?;
+    report::write(args.html.as_deref(), || Ok(html::page(&report)))?;
     Ok(match report.failed() {
         true => Code::Failure,
         false => Code::Success,
     })
+}
+
+/// What reading memory and multiplying reach here, measured by a child.
+fn limits(settings: &Settings) -> anyhow::Result<Value> {
+    let own = std::env::current_exe().context("the running program is not found")?;
+    let mut command = guard::command(own)?;
+    command.args(["bench", "kernels", "--limits", "--json", "--rounds", "5"]);
+    if let Some(threads) = settings.threads {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if let Some(kernels) = &settings.kernels {
+        command.args(["--kernels", kernels]);
+    }
+    let measured = measure_quietly(command, None)?;
+    measured.check()?;
+    Ok(measured.last_json()?["limits"].clone())
 }
 
 /// The rows, with their files in place.
@@ -331,6 +378,9 @@ fn measure_row(
     bar: &mut Bar,
 ) -> anyhow::Result<()> {
     bar.next(&row.name);
+    if let Some(peer) = row.peer.clone() {
+        return peer.measure(row, settings);
+    }
     let command = settings.generation(onebit, row, settings.prompt, settings.context())?;
     let measured = alone(row, command, rapl)?;
     take_generation(row, &measured, settings.prompt)?;
@@ -394,6 +444,11 @@ fn take_generation(row: &mut Row, measured: &Measured, prompt: usize) -> anyhow:
     ] {
         add(&mut row.figures, name, number(memory, key)?);
     }
+    row.series.push([
+        number(times, "decode_tok_s")?,
+        number(times, "prefill_tok_s")?,
+        measured.peak as f64,
+    ]);
     let weights = &json["weights"];
     let read = number(weights, "bytes_per_token")? * (1.0 - number(weights, "skipped")?);
     add(&mut row.figures, "weight_bytes_per_token", read);
