@@ -74,7 +74,11 @@ fn a_report_has_rows_figures_and_pairs() {
     let output = bench(&onebit)
         .args(["--repeat", "2", "--depth", "7"])
         .arg("--peer")
-        .arg(format!("ik={}:{}", peer.display(), file("x.gguf").display()))
+        .arg(format!(
+            "ik={}:{}",
+            peer.display(),
+            file("x.gguf").display()
+        ))
         .args(["--batch", "1,2", "--prompt", "8", "--tokens", "4"])
         .arg("--json")
         .arg(file("a.json"))
@@ -85,19 +89,34 @@ fn a_report_has_rows_figures_and_pairs() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(text.starts_with("weights of the files given\n"), "{text}");
     let report: Value = serde_json::from_slice(&std::fs::read(file("a.json")).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!((&rows[0]["name"], &rows[1]["name"]), (&"demo".into(), &"ik".into()));
+    assert_eq!(
+        (&rows[0]["name"], &rows[1]["name"]),
+        (&"demo".into(), &"ik".into())
+    );
     let figure = &rows[0]["figures"]["decode_tok_s"];
     let expected = serde_json::json!({"median": 100.0, "min": 100.0, "max": 100.0, "n": 2});
     assert_eq!(*figure, expected);
     assert_eq!(rows[0]["figures"]["decode_tok_s@7"], expected);
-    assert_eq!(rows[0]["figures"]["weight_bytes_per_token"]["median"], 750.0);
+    assert_eq!(
+        rows[0]["figures"]["weight_bytes_per_token"]["median"],
+        750.0
+    );
     assert_eq!(rows[0]["figures"]["peak_rss"]["median"], 9e8);
     // The batches are real.
-    assert!(rows[0]["figures"]["batch2_tok_s"]["median"].as_f64().unwrap() > 0.0);
+    assert!(
+        rows[0]["figures"]["batch2_tok_s"]["median"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
     assert_eq!(rows[1]["format"], "bitnet 2B IQ2_BN");
     assert!(rows[1]["figures"]["peak_rss"]["median"].as_f64().unwrap() > 1e5);
     assert_eq!(report["pairs"][0]["decode"]["median"], 1.25);
@@ -105,15 +124,24 @@ fn a_report_has_rows_figures_and_pairs() {
     assert!(report["limits"]["read_bytes_per_second"].as_f64().unwrap() > 0.0);
     let page = std::fs::read_to_string(file("a.html")).unwrap();
     assert!(page.matches("<svg").count() >= 4);
-    for outside in ["http:", "https:", "src=", "<link", "<script", "@import", "NaN"] {
+    for outside in [
+        "http:", "https:", "src=", "<link", "<script", "@import", "NaN",
+    ] {
         assert!(!page.contains(outside), "{outside}");
     }
-    assert!(std::fs::read_to_string(file("a.md")).unwrap().contains("| demo |"));
+    assert!(
+        std::fs::read_to_string(file("a.md"))
+            .unwrap()
+            .contains("| demo |")
+    );
 
     // Compared with itself, and with a slower copy.
     let compare = |b: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["bench", "compare"]).arg(file("a.json")).arg(b);
+        command
+            .args(["bench", "compare"])
+            .arg(file("a.json"))
+            .arg(b);
         command.output().unwrap()
     };
     assert_eq!(compare(&file("a.json")).status.code(), Some(0));
@@ -130,7 +158,11 @@ fn a_report_has_rows_figures_and_pairs() {
 #[test]
 fn a_program_that_fails_is_a_row_with_its_words() {
     let folder = tempfile::tempdir().unwrap();
-    let onebit = script(folder.path(), "onebit", "#!/bin/sh\necho no weights >&2; exit 3\n");
+    let onebit = script(
+        folder.path(),
+        "onebit",
+        "#!/bin/sh\necho no weights >&2; exit 3\n",
+    );
     let output = bench(&onebit).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -186,7 +218,10 @@ fn a_synthesis_whose_reader_has_gone_leaves_no_file() {
 fn wait(happened: impl Fn() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < Duration::from_secs(300), "it never happened");
+        assert!(
+            start.elapsed() < Duration::from_secs(300),
+            "it never happened"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

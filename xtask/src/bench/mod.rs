@@ -8,6 +8,7 @@ mod figure;
 mod html;
 mod kernels;
 mod kv;
+mod load;
 mod measure;
 mod memory;
 mod models;
@@ -19,6 +20,7 @@ mod soak;
 mod system;
 mod table;
 mod text;
+mod threads;
 mod work;
 
 pub(crate) use batch::{BatchArgs, decode as decode_batch};
@@ -44,9 +46,13 @@ enum What {
     Kernels(kernels::KernelsArgs),
     /// Each type of the key/value cache: its bytes, and the perplexity and divergence it costs on a text.
     Kv(kv::KvArgs),
+    /// Time to the first token from a disk and from the page cache, mapped and on the heap.
+    Load(load::LoadArgs),
+    /// Speed with 1 to N threads, left to the system, and pinned where the program can.
+    Threads(threads::ThreadsArgs),
     /// Planned and measured memory of runs that fill their context, in every combination of the settings given.
     Memory(memory::MemoryArgs),
-    /// Whether memory grows with the number of generations.
+    /// Whether memory, or the time of a token, grows with the number of generations.
     Soak(soak::SoakArgs),
 }
 
@@ -59,6 +65,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Code> {
         What::Compare(args) => return compare::run(args),
         What::Kernels(args) => kernels::run(args),
         What::Kv(args) => kv::run(args),
+        What::Load(args) => load::run(args),
+        What::Threads(args) => threads::run(args),
         What::Memory(args) => memory::run(args),
         What::Soak(args) => soak::run(args),
     }

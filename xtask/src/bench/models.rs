@@ -223,6 +223,15 @@ fn free_space(_folder: &Path) -> Option<u64> {
     None
 }
 
+/// The file given, else that of the smallest row, made where it is not there.
+pub(super) fn file_or_standard(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(path) if path.is_file() => Ok(std::path::absolute(path)?),
+        Some(path) => Err(exit::bad_model(format!("{} is no file", path.display()))),
+        None => STANDARD[3].file("keep", 192)?.map_err(exit::too_large),
+    }
+}
+
 /// What is known of a file before it is run.
 #[derive(Clone, Debug)]
 pub(super) struct FileFacts {

@@ -9,7 +9,7 @@ mod weights;
 
 use anyhow::Context;
 use clap::Args;
-use onebit::exit::{self, Code};
+use onebit::exit;
 use onebit::interrupt;
 use onebit_format::{
     ActivationMode, GenerationDefaults, Layout, Plan, Provenance, Writer, blob_sha256,
@@ -150,9 +150,6 @@ impl Synth {
         let mut writer = Writer::create(&args.output, self.plan(args, &tensors, &blobs)?)?;
         let mut random = Random::new(args.seed);
         for tensor in &tensors {
-            if self.interrupt.load(Ordering::Relaxed) {
-                return Err(exit::Failure::new(Code::Interrupted, "interrupted").into());
-            }
             match tensor.shape {
                 TensorShape::Vector(len) => {
                     writer.write_vector(&tensor.name, &self.vector(&tensor.name, len))?;
@@ -164,6 +161,7 @@ impl Synth {
                     Fill::of(&tensor.name),
                     self.ballast.as_ref(),
                     &mut random,
+                    self.interrupt,
                 )?,
             }
         }
