@@ -3,6 +3,7 @@
 mod arm;
 mod bench;
 mod check;
+mod guard;
 mod package;
 mod process;
 mod synth;
@@ -34,6 +35,12 @@ enum Command {
     Arm(arm::ArmArgs),
     /// Check that each library crate can be packaged on its own.
     Package,
+    /// Become another program that ends with this process's parent.
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
+    /// Decode several sequences together, and print the times.
+    #[command(hide = true)]
+    DecodeBatch(bench::BatchArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,9 +51,11 @@ fn main() -> ExitCode {
     onebit::finish(match cli.command {
         Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args).map(|()| Code::Success),
-        Command::Bench(args) => bench::run(&args).map(|()| Code::Success),
+        Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args).map(|()| Code::Success),
         Command::Arm(args) => arm::run_all(&args).map(|()| Code::Success),
         Command::Package => package::run_all().map(|()| Code::Success),
+        Command::Guard(args) => guard::run(&args),
+        Command::DecodeBatch(args) => bench::decode_batch(&args).map(|()| Code::Success),
     })
 }

@@ -1,4 +1,4 @@
-//! Many generations in one process: whether memory grows.
+//! Many generations in one process: whether memory grows, or the time they take.
 
 use crate::cli::Load;
 use crate::source::Source;
@@ -34,6 +34,12 @@ pub struct SoakReport {
     pub slope_error: f64,
     /// The slope times the generations after the warm-up, in bytes.
     pub growth: f64,
+    /// Median milliseconds of a generation in the first tenth after the warm-up.
+    pub first_ms: f64,
+    /// The same in the last tenth.
+    pub last_ms: f64,
+    /// How much longer the last ones take, as a share of the first; other load shows here too.
+    pub latency_drift: f64,
 }
 
 impl SoakReport {
@@ -59,10 +65,13 @@ pub fn run(generations: usize, tokens: usize) -> anyhow::Result<SoakReport> {
     let tokenizer = Tokenizer::from_packed(engine.model().file())?;
     let prompt = tokenizer.encode("Once upon a time", true)?;
     let mut resident: Vec<f64> = Vec::with_capacity(generations);
+    let mut times: Vec<f64> = Vec::with_capacity(generations);
+    times.resize(generations, 1.0);
     // Touches the samples, which would look like growth as they come in.
     resident.resize(generations, 1.0);
     let start = Instant::now();
-    for (seed, sample) in (0..).zip(resident.iter_mut()) {
+    for ((seed, sample), time) in (0..).zip(resident.iter_mut()).zip(times.iter_mut()) {
+        let began = Instant::now();
         let mut session = engine.session(SessionOptions::new(engine.model().spec()))?;
         let options = GenerateOptions {
             predict: Some(tokens),
@@ -79,6 +88,7 @@ pub fn run(generations: usize, tokens: usize) -> anyhow::Result<SoakReport> {
         };
         let done = generate(&mut session, Some(&tokenizer), &prompt, &options, output)?;
         anyhow::ensure!(done.ids.len() == tokens, "a generation ended early");
+        *time = began.elapsed().as_secs_f64() * 1e3;
         let now = process_memory().ok_or_else(|| anyhow::anyhow!("no memory is counted here"))?;
         *sample = (now.anon + now.file) as f64;
     }
@@ -86,6 +96,7 @@ pub fn run(generations: usize, tokens: usize) -> anyhow::Result<SoakReport> {
     let warm_up = generations / 10;
     let counted = &resident[warm_up..];
     let (slope, slope_error) = trend(counted);
+    let (first_ms, last_ms) = ends(&mut times[warm_up..]);
     Ok(SoakReport {
         generations,
         tokens,
@@ -96,7 +107,22 @@ pub fn run(generations: usize, tokens: usize) -> anyhow::Result<SoakReport> {
         slope,
         slope_error,
         growth: slope * counted.len() as f64,
+        first_ms,
+        last_ms,
+        latency_drift: last_ms / first_ms - 1.0,
     })
+}
+
+/// Medians of the first and of the last tenth, which are sorted.
+fn ends(times: &mut [f64]) -> (f64, f64) {
+    let tenth = times.len().div_ceil(10);
+    let last = times.len() - tenth;
+    let median = |part: &mut [f64]| {
+        part.sort_by(f64::total_cmp);
+        part.get(part.len() / 2).copied().unwrap_or(0.0)
+    };
+    let end = median(&mut times[last..]);
+    (median(&mut times[..tenth]), end)
 }
 
 /// Slope of the least-squares line through `(0, y[0]), (1, y[1]), ...`, and its standard error; 0 for less than 3 points.
@@ -131,5 +157,12 @@ mod tests {
         let (slope, error) = trend(&zigzag);
         assert!(slope.abs() < 2.0 * error);
         assert_eq!(trend(&[1.0, 5.0]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn the_ends_have_their_medians() {
+        let mut times: Vec<f64> = (0..100).map(f64::from).collect();
+        assert_eq!(ends(&mut times), (5.0, 95.0));
+        assert_eq!(ends(&mut [3.0]), (3.0, 3.0));
     }
 }

@@ -110,7 +110,7 @@ pub use memory_log::{MemoryLog, PhaseMemory};
 pub use one_pass::OnePass;
 pub use os::{
     CgroupMemory, CpuList, Headroom, NumaNode, ProcessMemory, ProcessReading, allowed_cpus,
-    default_threads, headroom, process_memory, read_process, reset_peak, run_on,
+    default_threads, end_with_parent, headroom, process_memory, read_process, reset_peak, run_on,
     survive_file_size_limit,
 };
 pub use pool::{MAX_THREADS, Pool};

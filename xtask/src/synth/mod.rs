@@ -10,12 +10,16 @@ mod weights;
 use anyhow::Context;
 use clap::Args;
 use onebit::exit;
-use onebit_format::{GenerationDefaults, Layout, Plan, Provenance, Writer, blob_sha256};
+use onebit::interrupt;
+use onebit_format::{
+    ActivationMode, GenerationDefaults, Layout, Plan, Provenance, Writer, blob_sha256,
+};
 use onebit_model::{Activation, ModelSpec};
 use onebit_runtime::{Encoding, Shape, ShapeTensor, TensorShape};
 use onebit_tokenizer::Origin;
 pub(crate) use random::Random;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use weights::{Ballast, Fill, Matrix, write_matrix};
 
 /// Flags of `cargo xtask synth`.
@@ -42,9 +46,15 @@ pub(crate) struct SynthArgs {
     /// Seed of the weights
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// What binary and ternary matrices with one scale were trained with, instead of groups of 128: int8, binary
+    #[arg(long, value_name = "HOW", value_parser = ["int8", "binary"], hide_possible_values = true)]
+    activations: Option<String>,
     /// Write over an existing file
     #[arg(long)]
     force: bool,
+    /// Stop, and leave nothing, when stdin ends: it is held by a program that wants the file
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// Writes the file.
@@ -66,11 +76,29 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         "keep" => shape.keep,
         name => layout(name)?,
     };
+    let activation = args.activations.as_deref().map(|name| match name {
+        "binary" => ActivationMode::SignToken,
+        _ => ActivationMode::I8Token,
+    });
+    if activation.is_some() && !matches!(linear, Layout::T2 | Layout::B1) {
+        return Err(exit::request("--activations is for --weights t2 and b1"));
+    }
+    let interrupt = interrupt::install()?;
+    if args.until_stdin_ends {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            interrupt.store(true, Ordering::Relaxed);
+        });
+    }
+    let by_default = shape.encoding(linear, table);
     let synth = Synth {
         encoding: Encoding {
             by_columns: args.down == "columns",
-            ..shape.encoding(linear, table)
+            grouped: by_default.grouped && activation.is_none(),
+            ..by_default
         },
+        activation,
+        interrupt,
         ballast: relu2.then(|| Ballast::new(args.zeros.unwrap_or(50))),
         spec: shape.spec,
     };
@@ -103,7 +131,10 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
 struct Synth {
     spec: ModelSpec,
     encoding: Encoding,
+    /// What the inputs of the decoder's matrices are, where that is not what follows from the encoding.
+    activation: Option<ActivationMode>,
     ballast: Option<Ballast>,
+    interrupt: &'static AtomicBool,
 }
 
 impl Synth {
@@ -130,6 +161,7 @@ impl Synth {
                     Fill::of(&tensor.name),
                     self.ballast.as_ref(),
                     &mut random,
+                    self.interrupt,
                 )?,
             }
         }
@@ -171,7 +203,18 @@ impl Synth {
             ..Default::default()
         };
         for tensor in tensors {
-            self.encoding.add(&mut plan, tensor);
+            match (self.activation, tensor.shape) {
+                (Some(mode), TensorShape::Matrix { rows, cols })
+                    if tensor.name.starts_with("layers.") =>
+                {
+                    let stored = self.encoding.stored(&tensor.name, rows, cols);
+                    match stored.transposed {
+                        true => plan.transposed_matrix(tensor.name.as_str(), cols, rows, mode),
+                        false => plan.matrix(tensor.name.as_str(), stored.layout, rows, cols, mode),
+                    };
+                }
+                _ => self.encoding.add(&mut plan, tensor),
+            }
         }
         for (name, bytes) in blobs {
             plan.blob(*name, bytes.len());

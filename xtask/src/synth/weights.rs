@@ -2,9 +2,11 @@
 
 use super::random::Random;
 use half::f16;
+use onebit::exit::{self, Code};
 use onebit_format::{Layout, Scales, Writer, pack};
 use onebit_runtime::Stored;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a matrix does.
 #[derive(Clone, Copy, PartialEq)]
@@ -90,6 +92,7 @@ pub(super) fn write_matrix(
     fill: Fill,
     ballast: Option<&Ballast>,
     random: &mut Random,
+    interrupt: &AtomicBool,
 ) -> anyhow::Result<()> {
     let Matrix { stored, rows, cols } = matrix;
     let layout = stored.layout;
@@ -110,7 +113,26 @@ pub(super) fn write_matrix(
     let mut group_scales = vec![f16::from_f32(source.scale()); rows * per_row];
     let mut groups = group_scales.chunks_mut(per_row.max(1));
     let mut out = writer.write_matrix(name)?;
+    let pool = match (layout, ballast) {
+        (Layout::I4, None) => Some(Pool::new(
+            &mut source,
+            random,
+            rows.min(POOL),
+            packed.len(),
+            per_row,
+        )),
+        _ => None,
+    };
     for row in 0..rows {
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(exit::Failure::new(Code::Interrupted, "interrupted").into());
+        }
+        if let Some(pool) = &pool {
+            let (bytes, scales) = pool.draw(random);
+            groups.next().unwrap_or_default().copy_from_slice(scales);
+            out.rows(bytes)?;
+            continue;
+        }
         match layout {
             Layout::T2 => pack::ternary_row(source.codes(row, random), &mut packed),
             Layout::T5 => pack::dense_row(source.codes(row, random), &mut packed),
@@ -147,6 +169,39 @@ pub(super) fn write_matrix(
         _ => Scales::None,
     })?;
     Ok(())
+}
+
+/// Rows that are made once and drawn from, since quantizing to 4 bits takes long.
+const POOL: usize = 256;
+
+/// Rows of 4 bits to draw from.
+struct Pool {
+    bytes: Vec<Vec<u8>>,
+    scales: Vec<Vec<f16>>,
+}
+
+impl Pool {
+    fn new(
+        source: &mut Rows<'_>,
+        random: &mut Random,
+        rows: usize,
+        row_bytes: usize,
+        groups: usize,
+    ) -> Self {
+        let (mut bytes, mut scales) = (vec![], vec![]);
+        for row in 0..rows {
+            let (mut packed, mut groups) = (vec![0; row_bytes], vec![f16::ZERO; groups]);
+            pack::quantize_i4_row(source.values(row, random), &mut packed, &mut groups);
+            bytes.push(packed);
+            scales.push(groups);
+        }
+        Self { bytes, scales }
+    }
+
+    fn draw(&self, random: &mut Random) -> (&[u8], &[f16]) {
+        let row = random.below(self.bytes.len());
+        (&self.bytes[row], &self.scales[row])
+    }
 }
 
 /// Makes the rows of one matrix.

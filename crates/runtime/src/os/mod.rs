@@ -6,6 +6,7 @@ mod clock;
 mod cores;
 mod limits;
 mod numa;
+mod parent;
 mod process;
 mod signals;
 
@@ -15,6 +16,7 @@ pub(crate) use clock::utc_offset;
 pub use cores::default_threads;
 pub use limits::{Headroom, headroom};
 pub use numa::NumaNode;
+pub use parent::end_with_parent;
 pub use process::{ProcessMemory, ProcessReading, process_memory, read_process, reset_peak};
 pub use signals::survive_file_size_limit;
 

@@ -1,0 +1,272 @@
+//! Other engines in the same table.
+
+use super::figure::add;
+use super::measure::{Measured, measure_quietly};
+use super::models::{FileFacts, sha256};
+use super::table::{Row, Settings};
+use crate::guard;
+use anyhow::Context;
+use onebit::exit;
+use onebit_runtime::default_threads;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Drives the package llama-cpp-python.
+const PYTHON_DRIVER: &str = include_str!("peer_llama_cpp.py");
+/// What names that package in `--peer`.
+const PYTHON: &str = "llama-cpp-python";
+
+/// Another engine with a model of its own format.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Peer {
+    name: String,
+    /// What the name of the row that it is compared with contains; the one of the nearest file size where not said.
+    row: Option<String>,
+    engine: Engine,
+    gguf: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Engine {
+    /// A `llama-bench` of llama.cpp or of a program made from it.
+    LlamaBench(PathBuf),
+    /// The Python package.
+    Python,
+}
+
+impl Peer {
+    /// Reads `NAME[@ROW]=PATH:GGUF` or `llama-cpp-python[@ROW]:GGUF`.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let refuse = |why: String| exit::request(format!("--peer {text}: {why}"));
+        let with_row = |name: &str| match name.split_once('@') {
+            Some((name, row)) => (name.to_owned(), Some(row.to_owned())),
+            None => (name.to_owned(), None),
+        };
+        let (name, engine, gguf) = match text.split_once('=') {
+            Some((name, rest)) => {
+                let (program, gguf) = two_files(rest).ok_or_else(|| {
+                    refuse(format!(
+                        "{rest} is not a program and a GGUF file, PATH:GGUF"
+                    ))
+                })?;
+                (name, Engine::LlamaBench(program), gguf)
+            }
+            None => {
+                let (name, gguf) = text
+                    .rsplit_once(':')
+                    .filter(|(name, _)| name.split('@').next() == Some(PYTHON))
+                    .ok_or_else(|| refuse(format!("neither NAME=PATH:GGUF nor {PYTHON}:GGUF")))?;
+                (name, Engine::Python, PathBuf::from(gguf))
+            }
+        };
+        if !gguf.is_file() {
+            return Err(refuse(format!("{} is no file", gguf.display())));
+        }
+        let (name, row) = with_row(name);
+        Ok(Self {
+            name,
+            row,
+            engine,
+            gguf,
+        })
+    }
+
+    /// Its row, paired with one of `rows`.
+    pub(super) fn row(self, rows: &[Row]) -> anyhow::Result<Row> {
+        let bytes = std::fs::metadata(&self.gguf)?.len();
+        let far = |row: &&Row| row.facts.as_ref().map(|facts| facts.bytes.abs_diff(bytes));
+        let run = rows
+            .iter()
+            .filter(|row| row.facts.is_some() && row.peer.is_none());
+        let pair = match &self.row {
+            Some(text) => run.into_iter().find(|row| row.name.contains(text.as_str())),
+            None => run.min_by_key(far),
+        };
+        let Some(pair) = pair else {
+            return Err(exit::request(format!(
+                "--peer {}: no row that is run to compare it with",
+                self.name
+            )));
+        };
+        Ok(Row {
+            name: self.name.clone(),
+            format: "gguf".into(),
+            file: std::path::absolute(&self.gguf)?,
+            facts: Some(FileFacts {
+                bytes,
+                sha256: sha256(&self.gguf)?,
+                spec: None,
+                fp16: None,
+            }),
+            pair: Some(pair.name.clone()),
+            peer: Some(self),
+            ..Row::default()
+        })
+    }
+
+    fn command(&self, settings: &Settings) -> anyhow::Result<Command> {
+        let threads = settings.threads.unwrap_or_else(default_threads).to_string();
+        let (prompt, tokens) = (settings.prompt.to_string(), settings.tokens.to_string());
+        let mut command;
+        match &self.engine {
+            Engine::LlamaBench(program) => {
+                command = guard::command(program)?;
+                command.arg("-m").arg(&self.gguf);
+                command.args(["-p", &prompt, "-n", &tokens, "-t", &threads, "-r", "1"]);
+                command.args(["-o", "json"]);
+            }
+            Engine::Python => {
+                let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+                command = guard::command(python)?;
+                command.args(["-c", PYTHON_DRIVER]).arg(&self.gguf);
+                command.args([&prompt, &tokens, &threads]);
+            }
+        }
+        Ok(command)
+    }
+
+    /// One repetition.
+    pub(super) fn measure(&self, row: &mut Row, settings: &Settings) -> anyhow::Result<()> {
+        let measured = measure_quietly(self.command(settings)?, None)?;
+        measured.check()?;
+        let seen = match &self.engine {
+            Engine::LlamaBench(_) => llama_bench(&measured)?,
+            Engine::Python => python(&measured)?,
+        };
+        row.series
+            .push([seen.decode, seen.prefill, measured.peak as f64]);
+        if let Some(kind) = seen.kind {
+            row.format = kind;
+        }
+        for (name, value) in seen.figures {
+            add(&mut row.figures, name, value);
+        }
+        add(&mut row.figures, "peak_rss", measured.peak as f64);
+        let most = |sample: &&super::measure::Sample| sample.anon + sample.file;
+        if let Some(sample) = measured.timeline.iter().max_by_key(most) {
+            add(&mut row.figures, "rss_anon", sample.anon as f64);
+            add(&mut row.figures, "rss_file", sample.file as f64);
+        }
+        row.timeline.clone_from(&measured.timeline);
+        Ok(())
+    }
+}
+
+/// `PATH:GGUF` where both are files, wherever the colon is.
+fn two_files(text: &str) -> Option<(PathBuf, PathBuf)> {
+    text.match_indices(':').find_map(|(at, _)| {
+        let (a, b) = (Path::new(&text[..at]), Path::new(&text[at + 1..]));
+        (a.is_file() && b.is_file()).then(|| (a.to_owned(), b.to_owned()))
+    })
+}
+
+/// What another engine says of itself.
+struct Seen {
+    kind: Option<String>,
+    decode: f64,
+    prefill: f64,
+    figures: Vec<(&'static str, f64)>,
+}
+
+/// Reads the array that `llama-bench -o json` prints: an object for the prompt, one for the tokens after it.
+fn llama_bench(measured: &Measured) -> anyhow::Result<Seen> {
+    let text: Vec<&str> = measured
+        .lines
+        .iter()
+        .map(|line| line.text.as_str())
+        .collect();
+    let text = text.join("\n");
+    // Some versions print a line about their device first.
+    let start = text.find('[').unwrap_or(0);
+    let tests: Vec<Value> = serde_json::from_str(&text[start..])
+        .context("the output is not that of llama-bench -o json")?;
+    let number = |test: &Value, key: &str| test[key].as_f64().unwrap_or(0.0);
+    let rate = |prompt: bool| {
+        let test = tests.iter().find(|test| {
+            (number(test, "n_prompt") > 0.0) == prompt && (number(test, "n_gen") > 0.0) != prompt
+        });
+        let rate = test.and_then(|test| test["avg_ts"].as_f64());
+        rate.with_context(|| {
+            format!(
+                "llama-bench reports no {}",
+                if prompt { "prompt" } else { "tokens" }
+            )
+        })
+    };
+    let (prefill, decode) = (rate(true)?, rate(false)?);
+    let kind = tests.iter().find_map(|test| test["model_type"].as_str());
+    Ok(Seen {
+        kind: kind.map(str::to_owned),
+        decode,
+        prefill,
+        figures: vec![("prefill_tok_s", prefill), ("decode_tok_s", decode)],
+    })
+}
+
+/// Reads the object that the driver prints.
+fn python(measured: &Measured) -> anyhow::Result<Seen> {
+    let json = measured.last_json()?;
+    let names = [
+        "load_ms",
+        "ttft_ms",
+        "prefill_tok_s",
+        "decode_tok_s",
+        "decode_ms_p50",
+        "decode_ms_p95",
+        "decode_ms_p99",
+    ];
+    let mut figures = Vec::new();
+    for name in names {
+        let value = json[name].as_f64();
+        figures.push((
+            name,
+            value.with_context(|| format!("the driver reports no {name}"))?,
+        ));
+    }
+    Ok(Seen {
+        kind: None,
+        decode: figures[3].1,
+        prefill: figures[2].1,
+        figures,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_named_and_their_files_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "x").unwrap();
+            path
+        };
+        let (program, gguf) = (path("llama-bench"), path("a:b.gguf"));
+        let text = format!("ik@2B=={}:{}", program.display(), gguf.display());
+        assert!(Peer::parse(&text).is_err());
+        let peer = Peer::parse(&text.replace("==", "=")).unwrap();
+        assert_eq!(
+            (peer.name.as_str(), peer.row.as_deref()),
+            ("ik", Some("2B"))
+        );
+        assert_eq!(
+            (peer.engine, peer.gguf),
+            (Engine::LlamaBench(program), gguf)
+        );
+        let other = path("c.gguf");
+        let peer = Peer::parse(&format!("{PYTHON}:{}", other.display())).unwrap();
+        assert_eq!((peer.engine, peer.gguf), (Engine::Python, other));
+        for bad in [
+            "x",
+            "x=y",
+            "other:z.gguf",
+            "llama-cpp-python:/nonexistent.gguf",
+        ] {
+            let error = Peer::parse(bad).unwrap_err();
+            assert_eq!(onebit::code_of(&error), exit::Code::Request, "{bad}");
+        }
+    }
+}

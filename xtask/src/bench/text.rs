@@ -1,0 +1,63 @@
+//! Tables as aligned text and as Markdown.
+
+/// Cells by row; the first row is the titles.
+#[derive(Debug, Default)]
+pub(super) struct Cells(pub(super) Vec<Vec<String>>);
+
+impl Cells {
+    /// Columns side by side: the first two to the left, numbers to the right.
+    pub(super) fn aligned(&self) -> String {
+        let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells
+                .map(|cell: &String| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.0 {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                match column {
+                    0 => line += &format!("{cell:width$}"),
+                    1 => line += &format!("  {cell:width$}"),
+                    _ => line += &format!("  {cell:>width$}"),
+                }
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+
+    /// As Markdown.
+    pub(super) fn markdown(&self) -> String {
+        let mut text = String::new();
+        for (index, row) in self.0.iter().enumerate() {
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            text += &format!("| {} |\n", cells.join(" | "));
+            if index == 0 {
+                text += &format!("|{}\n", "---|".repeat(row.len()));
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let cells = Cells(vec![row(["name", "how", "ms"]), row(["a|b", "t2", "12.5"])]);
+        assert_eq!(cells.aligned(), "name  how    ms\na|b   t2   12.5\n");
+        assert_eq!(
+            cells.markdown(),
+            "| name | how | ms |\n|---|---|---|\n| a\\|b | t2 | 12.5 |\n"
+        );
+    }
+}

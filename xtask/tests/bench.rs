@@ -1,0 +1,234 @@
+//! `cargo xtask bench` with programs that stand for onebit and llama-bench.
+#![cfg(target_os = "linux")]
+
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Prints what `onebit run --json-lines` prints.
+const ONEBIT: &str = r#"#!/bin/sh
+for i in 1 2 3 4; do echo '{"id":5,"text":"x"}'; sleep 0.01; done
+echo '{"ids":[5,5,5,5],"timings":{"load_s":0.5,"ttft_s":0.25,"prefill_tok_s":400.0,"decode_tok_s":100.0,"decode_ms_p50":10.0,"decode_ms_p95":11.0,"decode_ms_p99":12.0},"memory":{"planned":1000,"peak":900000000,"anon":300000000,"file":600000000,"phases":[]},"weights":{"bytes_per_token":1000,"skipped":0.25},"kernels":"none","threads":3}'
+"#;
+
+/// Prints what `llama-bench -o json` prints, after a line that some builds put first.
+const LLAMA_BENCH: &str = r#"#!/bin/sh
+[ "$1" = -m ] || exit 9
+echo 'ggml_init: found 1 device'
+cat <<'END'
+[
+  {
+    "build_commit": "8337e4cd",
+    "cuda": false,
+    "model_filename": "x.gguf",
+    "model_type": "bitnet 2B IQ2_BN",
+    "model_size": 1000,
+    "n_prompt": 128,
+    "n_gen": 0,
+    "avg_ns": 1000,
+    "avg_ts": 200.0,
+    "stddev_ts": 0.0,
+    "samples_ns": [ 1 ],
+    "samples_ts": [ 1 ]
+  },
+  {
+    "model_type": "bitnet 2B IQ2_BN",
+    "n_prompt": 0,
+    "n_gen": 64,
+    "avg_ts": 80.0,
+    "samples_ns": [ 1 ],
+    "samples_ts": [ 1 ]
+  }
+]
+END
+"#;
+
+fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo/demo.onebit")
+}
+
+/// `cargo xtask bench` on the demo model with another program for `onebit`.
+fn bench(onebit: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.arg("bench").arg("--model").arg(demo());
+    command.arg("--onebit").arg(onebit);
+    command
+}
+
+#[test]
+fn a_report_has_rows_figures_and_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let onebit = script(folder.path(), "onebit", ONEBIT);
+    let peer = script(folder.path(), "llama-bench", LLAMA_BENCH);
+    let file = |name: &str| folder.path().join(name);
+    std::fs::write(file("x.gguf"), "not read").unwrap();
+    let output = bench(&onebit)
+        .args(["--repeat", "2", "--depth", "7"])
+        .arg("--peer")
+        .arg(format!(
+            "ik={}:{}",
+            peer.display(),
+            file("x.gguf").display()
+        ))
+        .args(["--batch", "1,2", "--prompt", "8", "--tokens", "4"])
+        .arg("--json")
+        .arg(file("a.json"))
+        .arg("--html")
+        .arg(file("a.html"))
+        .arg("--markdown")
+        .arg(file("a.md"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.starts_with("weights of the files given\n"), "{text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(file("a.json")).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(
+        (&rows[0]["name"], &rows[1]["name"]),
+        (&"demo".into(), &"ik".into())
+    );
+    let figure = &rows[0]["figures"]["decode_tok_s"];
+    let expected = serde_json::json!({"median": 100.0, "min": 100.0, "max": 100.0, "n": 2});
+    assert_eq!(*figure, expected);
+    assert_eq!(rows[0]["figures"]["decode_tok_s@7"], expected);
+    assert_eq!(
+        rows[0]["figures"]["weight_bytes_per_token"]["median"],
+        750.0
+    );
+    assert_eq!(rows[0]["figures"]["peak_rss"]["median"], 9e8);
+    // The batches are real.
+    assert!(
+        rows[0]["figures"]["batch2_tok_s"]["median"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+    assert_eq!(rows[1]["format"], "bitnet 2B IQ2_BN");
+    assert!(rows[1]["figures"]["peak_rss"]["median"].as_f64().unwrap() > 1e5);
+    assert_eq!(report["pairs"][0]["decode"]["median"], 1.25);
+    assert_eq!(report["pairs"][0]["prefill"]["median"], 2.0);
+    assert!(report["limits"]["read_bytes_per_second"].as_f64().unwrap() > 0.0);
+    let page = std::fs::read_to_string(file("a.html")).unwrap();
+    assert!(page.matches("<svg").count() >= 4);
+    for outside in [
+        "http:", "https:", "src=", "<link", "<script", "@import", "NaN",
+    ] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(
+        std::fs::read_to_string(file("a.md"))
+            .unwrap()
+            .contains("| demo |")
+    );
+
+    // Compared with itself, and with a slower copy.
+    let compare = |b: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(["bench", "compare"])
+            .arg(file("a.json"))
+            .arg(b);
+        command.output().unwrap()
+    };
+    assert_eq!(compare(&file("a.json")).status.code(), Some(0));
+    let mut slower = report.clone();
+    let slow = serde_json::json!({"median": 50.0, "min": 50.0, "max": 50.0, "n": 2});
+    slower["rows"][0]["figures"]["decode_tok_s"] = slow;
+    std::fs::write(file("b.json"), slower.to_string()).unwrap();
+    let output = compare(&file("b.json"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("WORSE"));
+    assert_eq!(compare(&file("a.md")).status.code(), Some(2));
+}
+
+#[test]
+fn a_program_that_fails_is_a_row_with_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let onebit = script(
+        folder.path(),
+        "onebit",
+        "#!/bin/sh\necho no weights >&2; exit 3\n",
+    );
+    let output = bench(&onebit).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("no weights"), "{text}");
+}
+
+#[test]
+fn a_killed_parent_leaves_no_child() {
+    for signal in ["KILL", "TERM", "INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let onebit = script(
+            folder.path(),
+            "onebit",
+            "#!/bin/sh\necho $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600\n",
+        );
+        let mut parent = bench(&onebit)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let place = folder.path().join("onebit.pid");
+        wait(|| place.exists());
+        let child = std::fs::read_to_string(place).unwrap();
+        let child = PathBuf::from(format!("/proc/{}", child.trim()));
+        assert!(is_alive(&child));
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{signal}"), &parent.id().to_string()]);
+        assert!(kill.status().unwrap().success());
+        parent.wait().unwrap();
+        wait(|| !is_alive(&child));
+    }
+}
+
+#[test]
+fn a_synthesis_whose_reader_has_gone_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["synth", "--shape", "large", "--until-stdin-ends", "-o"])
+        .arg(folder.path().join("large.onebit"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    wait(|| files() > 0);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(files(), 0);
+}
+
+/// Waits for something that happens soon, or later on a busy machine.
+fn wait(happened: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(
+            start.elapsed() < Duration::from_secs(300),
+            "it never happened"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process runs; those that have ended may still be waited for.
+fn is_alive(process: &Path) -> bool {
+    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+    !matches!(state, None | Some("Z" | "X"))
+}
