@@ -28,7 +28,7 @@ enum Command {
     /// Write a packed file of a real shape with random weights, to measure speed and memory with.
     Synth(synth::SynthArgs),
     /// Measure on this machine, beside what its hardware allows.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Everything a change must pass: fmt, clippy, docs, tests, a short fuzz run.
     Check(check::CheckArgs),
     /// Build for 64-bit Arm and run tests on several emulated CPUs, with a toolchain from Debian packages.

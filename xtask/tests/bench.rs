@@ -170,6 +170,50 @@ fn a_program_that_fails_is_a_row_with_its_words() {
 }
 
 #[test]
+fn loading_and_threads_have_a_row_for_each_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let onebit = script(folder.path(), "onebit", ONEBIT);
+    let pinning = script(
+        folder.path(),
+        "pinning",
+        &ONEBIT.replace("for i", "[ \"$2\" = --help ] && echo --cpus LIST; for i"),
+    );
+    // A file of its own: its pages are dropped.
+    let model = folder.path().join("demo.onebit");
+    std::fs::copy(demo(), &model).unwrap();
+    let rows = |what: &[&str], program: &Path| -> Vec<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.arg("bench").args(what).arg(&model);
+        command
+            .args(["--repeat", "2", "--json", "--onebit"])
+            .arg(program);
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = json["rows"].as_array().unwrap().iter();
+        rows.map(|row| {
+            let figures = row["figures"].as_object().unwrap();
+            assert!(figures.len() >= 4 && figures.values().all(|figure| figure["n"] == 2));
+            row["name"].as_str().unwrap().to_owned()
+        })
+        .collect()
+    };
+    assert_eq!(
+        rows(&["load"], &onebit),
+        ["cold mmap", "warm mmap", "cold heap", "warm heap"]
+    );
+    let plain = rows(&["threads", "--most", "2"], &onebit);
+    assert_eq!(plain, ["1 threads", "2 threads"]);
+    let pinned = rows(&["threads", "--most", "1"], &pinning);
+    assert_eq!(pinned.len(), 2);
+    assert!(pinned[1].starts_with("1 threads on "), "{pinned:?}");
+}
+
+#[test]
 fn a_killed_parent_leaves_no_child() {
     for signal in ["KILL", "TERM", "INT"] {
         let folder = tempfile::tempdir().unwrap();

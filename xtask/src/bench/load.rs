@@ -80,7 +80,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         "start to end ms",
         "spread",
         "peak RSS",
-        "pages from disk",
+        "disk faults",
     ];
     let mut cells = Cells(vec![titles.map(str::to_owned).to_vec()]);
     for ((cold, load), figures) in CASES.into_iter().zip(&figures) {

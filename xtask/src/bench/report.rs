@@ -259,7 +259,11 @@ impl Report {
         let size = |name: &str| value(name).map_or_else(na, |bytes| format_size(bytes as u64));
         let number = |name: &str| value(name).map_or_else(na, short);
         let planned = self.fp16(row).is_some_and(|(_, measured)| !measured);
-        let spread = row.figures.get("decode_tok_s").map(Figure::spread);
+        let repeated = row
+            .figures
+            .get("decode_tok_s")
+            .filter(|figure| figure.n() > 1);
+        let spread = repeated.map(Figure::spread);
         let mut cells = vec![
             row.name.clone(),
             row.format.clone(),

@@ -65,7 +65,7 @@ pub(crate) struct TableArgs {
     /// Repetitions of everything, in turn [default: 3; quick: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
-    /// Another engine: NAME[@ROW]=PATH:GGUF with a llama-bench, or llama-cpp-python[@ROW]:GGUF; compared with the row whose
+    /// Another engine: `NAME[@ROW]=PATH:GGUF` with a llama-bench, or `llama-cpp-python[@ROW]:GGUF`; compared with the row whose
     /// name contains ROW, else with that of the nearest file size (repeatable)
     #[arg(long, value_name = "PEER")]
     peer: Vec<String>,

@@ -9,7 +9,12 @@ impl Cells {
     pub(super) fn aligned(&self) -> String {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column| {
-            let cells = self.0.iter().filter_map(|row| row.get(column));
+            // A remark in place of figures takes the room of all of them.
+            let full = self
+                .0
+                .iter()
+                .filter(|row| row.len() == columns || column == 0);
+            let cells = full.filter_map(|row| row.get(column));
             cells
                 .map(|cell: &String| cell.chars().count())
                 .max()
@@ -53,11 +58,13 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let cells = Cells(vec![row(["name", "how", "ms"]), row(["a|b", "t2", "12.5"])]);
+        let mut cells = Cells(vec![row(["name", "how", "ms"]), row(["a|b", "t2", "12.5"])]);
         assert_eq!(cells.aligned(), "name  how    ms\na|b   t2   12.5\n");
         assert_eq!(
             cells.markdown(),
             "| name | how | ms |\n|---|---|---|\n| a\\|b | t2 | 12.5 |\n"
         );
+        cells.0.push(vec!["c".into(), "a long remark".into()]);
+        assert!(cells.aligned().ends_with("12.5\nc     a long remark\n"));
     }
 }
