@@ -208,6 +208,8 @@ fn loading_and_threads_have_a_row_for_each_case() {
     );
     let plain = rows(&["threads", "--most", "2"], &onebit);
     assert_eq!(plain, ["1 threads", "2 threads"]);
+    let beside = rows(&["threads", "--most", "1", "--noise", "1"], &onebit);
+    assert_eq!(beside, ["1 threads", "1 threads beside 1"]);
     let pinned = rows(&["threads", "--most", "1"], &pinning);
     assert_eq!(pinned.len(), 2);
     assert!(pinned[1].starts_with("1 threads on "), "{pinned:?}");

@@ -12,7 +12,7 @@ use clap::Args;
 use onebit::{exit, stdout};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 /// Flags of `cargo xtask bench threads`.
 #[derive(Debug, Args)]
@@ -25,6 +25,9 @@ pub(super) struct ThreadsArgs {
     /// Most threads [default: the CPUs that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     most: Option<u16>,
+    /// Measure everything a second time beside N processes that compute without end
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    noise: u16,
     /// Repetitions of everything, in turn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
@@ -33,19 +36,24 @@ pub(super) struct ThreadsArgs {
     json: bool,
 }
 
-/// A number of threads, and the CPUs that they are pinned to.
+/// A number of threads, the CPUs that they are pinned to, and what computes beside them.
 struct Case {
     threads: usize,
     cpus: Option<String>,
+    noise: u16,
     figures: Figures,
 }
 
 impl Case {
     fn name(&self) -> String {
-        match &self.cpus {
-            Some(cpus) => format!("{} threads on {cpus}", self.threads),
-            None => format!("{} threads", self.threads),
+        let mut name = format!("{} threads", self.threads);
+        if let Some(cpus) = &self.cpus {
+            name += &format!(" on {cpus}");
         }
+        if self.noise > 0 {
+            name += &format!(" beside {}", self.noise);
+        }
+        name
     }
 }
 
@@ -61,18 +69,23 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
         let list: Vec<String> = allowed.iter().take(threads).map(usize::to_string).collect();
         let pinned = (pins && threads <= allowed.len()).then(|| list.join(","));
         for cpus in std::iter::once(None).chain(pinned.map(Some)) {
-            cases.push(Case {
-                threads,
-                cpus,
-                figures: Figures::default(),
-            });
+            for noise in std::iter::once(0).chain((args.noise > 0).then_some(args.noise)) {
+                cases.push(Case {
+                    threads,
+                    cpus: cpus.clone(),
+                    noise,
+                    figures: Figures::default(),
+                });
+            }
         }
     }
     let mut bar = Bar::new("measuring", (cases.len() * args.repeat as usize) as u64);
     for _ in 0..args.repeat {
         for case in &mut cases {
             bar.next(&case.name());
+            let noise = Noise::make(case.noise)?;
             measure(&onebit, &file, case)?;
+            drop(noise);
         }
     }
     bar.finish();
@@ -80,7 +93,7 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
         let rows = cases.iter().map(|case| {
             let figures = case.figures.iter().map(|(name, figure)| (name.clone(), figure.json()));
             let figures: serde_json::Map<String, Value> = figures.collect();
-            json!({"name": case.name(), "threads": case.threads, "cpus": case.cpus, "figures": figures})
+            json!({"name": case.name(), "threads": case.threads, "cpus": case.cpus, "noise": case.noise, "figures": figures})
         });
         stdout::json(&json!({"bench": 1, "rows": rows.collect::<Vec<_>>()}))?;
         return Ok(());
@@ -98,6 +111,7 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
     let titles = [
         "threads",
         "pinned to",
+        "beside",
         "prefill tok/s",
         "tok/s",
         "spread",
@@ -111,6 +125,7 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
         cells.0.push(vec![
             case.threads.to_string(),
             case.cpus.clone().unwrap_or_else(|| "-".into()),
+            case.noise.to_string(),
             number("prefill_tok_s"),
             number("decode_tok_s"),
             format!("{:.0} %", 100.0 * spread),
@@ -120,6 +135,31 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
     }
     stdout::print(&cells.aligned())?;
     Ok(())
+}
+
+/// Processes that compute without end, until this is dropped.
+struct Noise(Vec<Child>);
+
+impl Noise {
+    fn make(processes: u16) -> anyhow::Result<Self> {
+        let mut noise = Self(Vec::new());
+        for _ in 0..processes {
+            let mut command = guard::command("sh")?;
+            command.args(["-c", "while :; do :; done"]);
+            noise.0.push(command.spawn().context("cannot start sh")?);
+        }
+        Ok(noise)
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Either may fail only because it has ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn measure(onebit: &Path, file: &Path, case: &mut Case) -> anyhow::Result<()> {
@@ -169,34 +209,8 @@ fn can_pin(onebit: &Path) -> anyhow::Result<bool> {
 
 /// The CPUs that this process may use, by number where the system says.
 fn allowed_cpus() -> Vec<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    list.and_then(parse_cpus).unwrap_or_else(|| {
-        (0..std::thread::available_parallelism().map_or(1, usize::from)).collect()
-    })
-}
-
-/// The numbers of a list such as `0,2-3`.
-fn parse_cpus(list: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for part in list.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_cpus_are_read() {
-        assert_eq!(parse_cpus("\t0,2-3\n"), Some(vec![0, 2, 3]));
-        assert_eq!(parse_cpus("x"), None);
-        assert!(!allowed_cpus().is_empty());
-    }
+    onebit_runtime::allowed_cpus().map_or_else(
+        || (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),
+        |list| list.cpus().to_vec(),
+    )
 }
