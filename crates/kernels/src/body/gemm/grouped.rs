@@ -31,9 +31,8 @@ const TOKENS: usize = 48;
 #[inline(always)]
 pub(crate) fn grouped<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
-        (true, Layout::T2) if S::FEW => few::product::<S, _, 2>(s, job, out),
-        (true, _) if S::FEW => few::product::<S, _, 1>(s, job, out),
-        (true, _) => grouped::grouped(s, job, out),
+        (true, Layout::T2) => a_few::<S, _, 2>(s, job, out),
+        (true, _) => a_few::<S, _, 1>(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
         _ => product::<S, _, int::B1, 1, 8>(s, job, out),
     }
@@ -47,9 +46,8 @@ pub(crate) fn by_group<S: Panels>(
     out: &mut TileMut<'_, f32>,
 ) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
-        (true, Layout::T2) if S::FEW => few::product::<S, _, 2>(s, job, out),
-        (true, _) if S::FEW => few::product::<S, _, 1>(s, job, out),
-        (true, _) => grouped::by_group(s, job, out),
+        (true, Layout::T2) => a_few::<S, _, 2>(s, job, out),
+        (true, _) => a_few::<S, _, 1>(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
         _ => product::<S, _, int::B1, 1, 8>(s, job, out),
     }
@@ -59,9 +57,21 @@ pub(crate) fn by_group<S: Panels>(
 #[inline(always)]
 pub(crate) fn i4<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match job.x.tokens() < S::MANY_GROUPED {
-        true if S::FEW => few::product::<S, _, 4>(s, job, out),
-        true => grouped::i4(s, job, out),
+        true => a_few::<S, _, 4>(s, job, out),
         false => product::<S, _, I4, 4, 2>(s, job, out),
+    }
+}
+
+/// Products of fewer tokens than unpacking pays for.
+#[inline(always)]
+fn a_few<S: Panels, X: Scaled, const BITS: usize>(
+    s: S,
+    job: &Product<'_, X>,
+    out: &mut TileMut<'_, f32>,
+) {
+    match S::FEW {
+        true => few::product::<S, X, BITS>(s, job, out),
+        false => grouped::product::<S, X, BITS>(s, job, out),
     }
 }
 
