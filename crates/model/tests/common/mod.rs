@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+pub(crate) mod counting;
 pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod shapes;
