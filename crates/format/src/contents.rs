@@ -154,7 +154,7 @@ impl Contents {
         layout: Layout,
         matrix: &MatrixMeta,
     ) -> Result<(), FormatError> {
-        let signs = layout.is_ternary() || layout == Layout::B1;
+        let signs = layout.is_ternary() || layout.is_binary();
         match &matrix.scale {
             ScaleMeta::None if layout.is_float() => Ok(()),
             ScaleMeta::Tensor { index } if signs => self.gathered(name, *index),
@@ -162,7 +162,7 @@ impl Contents {
                 self.flat(tensor, TensorKind::Scales, Dtype::F32, matrix.rows)
             }
             ScaleMeta::Groups { tensor, size } if layout.group() == Some(*size) => {
-                let groups = matrix.rows.checked_mul(matrix.cols.div_ceil(*size));
+                let groups = layout.group_scales(matrix.rows, matrix.cols, *size);
                 let groups = groups.unwrap_or(usize::MAX);
                 self.flat(tensor, TensorKind::Scales, Dtype::F16, groups)
             }

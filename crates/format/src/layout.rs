@@ -1,12 +1,12 @@
 //! Where weight `(row, k)` sits in the bytes.
 //!
 //! A layout is named by its geometry, never by an instruction set. An *atom* is 64 bytes that hold
-//! some columns of one row, or of five in [`Layout::T5R5`]. The rows of an atom are a *band*, whose
+//! some columns of one row, or of several in [`Layout::T5R5`] and [`Layout::B1R64`]. The rows of an atom are a *band*, whose
 //! bytes are a whole number of atoms, one after another; band follows band. So every band of a tensor
 //! that starts on a 64-byte boundary starts on one too, and a kernel never meets a partial atom.
 //!
 //! Columns that fill up the last atom, and rows that fill up the last band, are *padding*; they
-//! decode to zero except in [`Layout::B1`], which has no zero (its padding bits are 0, i.e. -1, and
+//! decode to zero except in the binary layouts, which have no zero (their padding bits are 0, i.e. -1, and
 //! the kernels meet them with activations that are zero there).
 
 use safetensors::Dtype;
@@ -17,7 +17,7 @@ pub const ATOM_BYTES: usize = 64;
 /// Columns that share one scale in [`Layout::I4`].
 pub const I4_GROUP: usize = 64;
 
-/// Columns that share one scale in [`Layout::T2`] and [`Layout::B1`] when they have group scales.
+/// Columns that share one scale in [`Layout::T2`], [`Layout::B1`] and [`Layout::B1R64`] when they have group scales.
 pub const SIGN_GROUP: usize = 128;
 
 /// How the weights of one matrix are stored.
@@ -40,6 +40,9 @@ pub enum Layout {
     /// Binary weights, one bit each: an atom is 512 columns, bit `p` of byte `j` holds column
     /// `64p + j`; 1 is +1 and 0 is -1.
     B1,
+    /// Binary weights, one bit each: an atom is 8 columns of 64 rows, bit `k` of byte `4i + m` holds column
+    /// `k` of the band's row `16m + i`; 1 is +1 and 0 is -1.
+    B1R64,
     /// Two's complement bytes in column order, 64 columns per atom, one `f32` scale per row.
     I8,
     /// Four bits each: an atom is 128 columns, the low nibble of byte `j` holds column `j` and the
@@ -60,6 +63,7 @@ impl Layout {
         Layout::T5,
         Layout::T5R5,
         Layout::B1,
+        Layout::B1R64,
         Layout::I8,
         Layout::I4,
         Layout::F16,
@@ -84,6 +88,7 @@ impl Layout {
             Layout::T5 => "t5.r1k320",
             Layout::T5R5 => "t5.r5k64",
             Layout::B1 => "b1.r1k512",
+            Layout::B1R64 => "b1.r64k8",
             Layout::I8 => "i8.r1k64",
             Layout::I4 => "i4.r1k128",
             Layout::F16 => "f16.r1k32",
@@ -99,6 +104,7 @@ impl Layout {
             Layout::T5 => "t5",
             Layout::T5R5 => "t5r5",
             Layout::B1 => "b1",
+            Layout::B1R64 => "b1r64",
             Layout::I8 => "q8",
             Layout::I4 => "q4",
             Layout::F16 => "f16",
@@ -126,6 +132,7 @@ impl Layout {
             Layout::T2 => 256,
             Layout::T5 => 320,
             Layout::B1 => 512,
+            Layout::B1R64 => 8,
             Layout::I8 | Layout::T5R5 => 64,
             Layout::I4 => 128,
             Layout::F16 | Layout::BF16 => 32,
@@ -137,6 +144,7 @@ impl Layout {
     pub fn atom_rows(self) -> usize {
         match self {
             Layout::T5R5 => 5,
+            Layout::B1R64 => 64,
             _ => 1,
         }
     }
@@ -166,7 +174,9 @@ impl Layout {
     /// The element type of the stored tensor.
     pub fn dtype(self) -> Dtype {
         match self {
-            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 | Layout::I4 => Dtype::U8,
+            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 | Layout::B1R64 | Layout::I4 => {
+                Dtype::U8
+            }
             Layout::I8 => Dtype::I8,
             Layout::F16 => Dtype::F16,
             Layout::BF16 => Dtype::BF16,
@@ -182,11 +192,11 @@ impl Layout {
     }
 
     /// Columns that share a scale where the layout has group scales: always in [`Layout::I4`], by
-    /// choice in [`Layout::T2`] and [`Layout::B1`].
+    /// choice in [`Layout::T2`], [`Layout::B1`] and [`Layout::B1R64`].
     pub fn group(self) -> Option<usize> {
         match self {
             Layout::I4 => Some(I4_GROUP),
-            Layout::T2 | Layout::B1 => Some(SIGN_GROUP),
+            Layout::T2 | Layout::B1 | Layout::B1R64 => Some(SIGN_GROUP),
             Layout::T5 | Layout::T5R5 | Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => {
                 None
             }
@@ -196,6 +206,26 @@ impl Layout {
     /// Whether every weight is -1, 0 or 1 times a scale.
     pub fn is_ternary(self) -> bool {
         matches!(self, Layout::T2 | Layout::T5 | Layout::T5R5)
+    }
+
+    /// Whether every weight is -1 or 1 times a scale.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Layout::B1 | Layout::B1R64)
+    }
+
+    /// Scales of a `rows` x `cols` matrix with one per `size` columns: as many as its bands have rows, padding
+    /// included. `None` on overflow.
+    pub fn group_scales(self, rows: usize, cols: usize, size: usize) -> Option<usize> {
+        rows.checked_next_multiple_of(self.atom_rows())?
+            .checked_mul(cols.div_ceil(size))
+    }
+
+    /// Where the scale of group `group` of row `row` is, among those of rows with `groups` groups: band after band,
+    /// within a band group after group, within a group row after row.
+    #[inline]
+    pub fn group_scale_at(self, row: usize, group: usize, groups: usize) -> usize {
+        let rows = self.atom_rows();
+        (row / rows * groups + group) * rows + row % rows
     }
 
     /// Whether the stored elements are floating-point numbers, which have no scales.

@@ -64,6 +64,7 @@
 compile_error!("packed files are read in place and are little-endian: this host is not");
 
 mod advice;
+mod binary;
 mod bytes;
 mod container;
 mod contents;

@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::dense;
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
+use crate::{binary, dense};
 
 /// What turns stored integers into weights: `weight = code * scale`.
 #[derive(Clone, Copy, Debug)]
@@ -15,11 +15,12 @@ pub enum Scales<'a> {
     Tensor(f32),
     /// One multiplier per row.
     Rows(&'a [f32]),
-    /// One multiplier per `size` columns of a row, at index `row * cols.div_ceil(size) + k / size`.
+    /// One multiplier per `size` columns of a row, where [`Layout::group_scale_at`] says: row after row, or
+    /// band after band where rows share their bytes.
     Groups {
         /// Columns that share a scale.
         size: usize,
-        /// The scales of all rows, row after row.
+        /// The scales of all rows, those that fill up the last band included.
         values: &'a [f16],
     },
 }
@@ -224,8 +225,8 @@ impl<'a> MatrixRef<'a> {
     }
 
     /// The integer stored at row `r`, column `k`, padding included: -1, 0 or 1 in
-    /// [`Layout::T2`] (2 for the invalid code 3), [`Layout::T5`] and [`Layout::T5R5`], -1 or 1 in [`Layout::B1`], -8 to 7 in
-    /// [`Layout::I4`], -128 to 127 in [`Layout::I8`].
+    /// [`Layout::T2`] (2 for the invalid code 3), [`Layout::T5`] and [`Layout::T5R5`], -1 or 1 in [`Layout::B1`] and
+    /// [`Layout::B1R64`], -8 to 7 in [`Layout::I4`], -128 to 127 in [`Layout::I8`].
     ///
     /// # Panics
     /// When `r` or `k` is out of range (`k` may reach into the padding), and for float layouts,
@@ -241,6 +242,7 @@ impl<'a> MatrixRef<'a> {
             Layout::T5 => i32::from(dense::code(atom[j], p)) - 1,
             Layout::T5R5 => i32::from(dense::code(atom[j], row)) - 1,
             Layout::B1 => i32::from((atom[j] >> p) & 1) * 2 - 1,
+            Layout::B1R64 => i32::from((atom[binary::place(row)] >> j) & 1) * 2 - 1,
             Layout::I8 => i32::from(atom[j] as i8),
             Layout::I4 => i32::from((atom[j] >> (4 * p)) & 15) - 8,
             Layout::F16 | Layout::BF16 | Layout::F32 => {
@@ -275,7 +277,8 @@ impl<'a> MatrixRef<'a> {
             Scales::Tensor(scale) => scale,
             Scales::Rows(values) => values[r],
             Scales::Groups { size, values } => {
-                values[r * self.cols.div_ceil(size) + k / size].to_f32()
+                let groups = self.cols.div_ceil(size);
+                values[self.layout.group_scale_at(r, k / size, groups)].to_f32()
             }
         }
     }
@@ -301,6 +304,14 @@ impl<'a> MatrixRef<'a> {
                     .for_each(|(out, byte)| *out = value(*byte));
             }
             Layout::B1 => integers(row, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
+            Layout::B1R64 => {
+                let bytes = row.iter().skip(binary::place(place)).step_by(ATOM_BYTES);
+                for (out, byte) in out.chunks_mut(8).zip(bytes) {
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = f32::from(((byte >> k) & 1) as i8 * 2 - 1);
+                    }
+                }
+            }
             Layout::I4 => integers(row, out, |byte| f32::from((byte & 15) as i8 - 8), 4),
         }
         self.scale_row(r, out);
@@ -312,8 +323,9 @@ impl<'a> MatrixRef<'a> {
             Scales::Tensor(scale) => multiply(out, scale),
             Scales::Rows(values) => multiply(out, values[r]),
             Scales::Groups { size, values } => {
-                let scales = &values[r * self.cols.div_ceil(size)..];
-                for (group, scale) in out.chunks_mut(size).zip(scales) {
+                let groups = self.cols.div_ceil(size);
+                for (g, group) in out.chunks_mut(size).enumerate() {
+                    let scale = values[self.layout.group_scale_at(r, g, groups)];
                     multiply(group, scale.to_f32());
                 }
             }
@@ -367,7 +379,7 @@ pub(crate) fn check_scales(
     scales: &Scales<'_>,
 ) -> Result<(), ShapeError> {
     let (expected, fits) = match layout {
-        Layout::T2 | Layout::B1 => (
+        Layout::T2 | Layout::B1 | Layout::B1R64 => (
             "one scale, or group scales of 128 columns",
             matches!(
                 scales,
@@ -396,7 +408,7 @@ pub(crate) fn check_scales(
     let (expected, found) = match scales {
         Scales::None | Scales::Tensor(_) => return Ok(()),
         Scales::Rows(values) => (Some(rows), values.len()),
-        Scales::Groups { size, values } => (rows.checked_mul(cols.div_ceil(*size)), values.len()),
+        Scales::Groups { size, values } => (layout.group_scales(rows, cols, *size), values.len()),
     };
     let expected = expected.ok_or(ShapeError::Overflow { layout, rows, cols })?;
     if expected == found {

@@ -7,6 +7,7 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
+pub use crate::binary::{band_scales, binary_band_codes, binary_bands};
 pub use crate::dense::{dense_band_codes, dense_bands, dense_codes, dense_row};
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout};
 
