@@ -10,12 +10,6 @@ const COLS: usize = 8;
 /// Rows of a band, one to a byte of an atom.
 const ROWS: usize = ATOM_BYTES;
 
-/// Which byte of an atom holds a row of the band. The 32-bit lanes of an atom, taken apart into four 8-bit
-/// fields, are four times 16 rows in order.
-pub(crate) fn place(row: usize) -> usize {
-    4 * (row % 16) + row / 16
-}
-
 /// Packs rows of -1 and 1, each `cols` long, as bands of [`Layout::B1R64`]. Rows that are lacking in the last band
 /// become -1.
 ///
@@ -42,7 +36,7 @@ pub fn binary_bands(codes: &[i8], cols: usize, out: &mut [u8]) {
         let atoms = out.as_chunks_mut::<ATOM_BYTES>().0;
         for (row, codes) in codes.chunks(cols).enumerate() {
             for (atom, codes) in atoms.iter_mut().zip(codes.chunks(COLS)) {
-                atom[place(row)] = bits(codes);
+                atom[Layout::binary_place(row)] = bits(codes);
             }
         }
     }
@@ -67,7 +61,10 @@ pub fn binary_band_codes(band: &[u8], out: &mut [i8]) {
     let width = band.len() / ATOM_BYTES * COLS;
     assert_eq!(out.len(), ROWS * width, "one number per code");
     for (row, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
-        let bytes = band.iter().skip(place(row)).step_by(ATOM_BYTES);
+        let bytes = band
+            .iter()
+            .skip(Layout::binary_place(row))
+            .step_by(ATOM_BYTES);
         for (out, byte) in out.as_chunks_mut::<COLS>().0.iter_mut().zip(bytes) {
             for (k, code) in out.iter_mut().enumerate() {
                 *code = (byte >> k & 1) as i8 * 2 - 1;

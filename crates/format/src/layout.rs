@@ -5,7 +5,7 @@
 //! bytes are a whole number of atoms, one after another; band follows band. So every band of a tensor
 //! that starts on a 64-byte boundary starts on one too, and a kernel never meets a partial atom.
 //!
-//! Columns that fill up the last atom, and rows that fill up the last band, are *padding*; they
+//! Columns that fill up the last atom, or in [`Layout::B1R64`] the last 128 columns, and rows that fill up the last band, are *padding*; they
 //! decode to zero except in the binary layouts, which have no zero (their padding bits are 0, i.e. -1, and
 //! the kernels meet them with activations that are zero there).
 
@@ -149,9 +149,14 @@ impl Layout {
         }
     }
 
-    /// `cols` rounded up to whole atoms; `None` when that overflows.
+    /// Columns that rows are filled up to a multiple of: those of an atom, or of a group where that has more.
+    fn step(self) -> usize {
+        self.atom_cols().max(self.group().unwrap_or(1))
+    }
+
+    /// `cols` rounded up to whole atoms and whole groups; `None` when that overflows.
     pub fn padded_cols(self, cols: usize) -> Option<usize> {
-        cols.checked_next_multiple_of(self.atom_cols())
+        cols.checked_next_multiple_of(self.step())
     }
 
     /// Bytes of one row of `cols` columns, a multiple of [`ATOM_BYTES`]; `None` on overflow, and where
@@ -162,7 +167,8 @@ impl Layout {
 
     /// Bytes of the rows of one atom, with `cols` columns each; `None` on overflow.
     pub fn band_bytes(self, cols: usize) -> Option<usize> {
-        cols.div_ceil(self.atom_cols()).checked_mul(ATOM_BYTES)
+        let atoms = self.step() / self.atom_cols();
+        cols.div_ceil(self.step()).checked_mul(atoms * ATOM_BYTES)
     }
 
     /// Bytes of a `rows` x `cols` matrix; `None` on overflow.
@@ -226,6 +232,13 @@ impl Layout {
     pub fn group_scale_at(self, row: usize, group: usize, groups: usize) -> usize {
         let rows = self.atom_rows();
         (row / rows * groups + group) * rows + row % rows
+    }
+
+    /// Which byte of an atom of [`B1R64`](Layout::B1R64) holds row `row` of the band: the 32-bit lanes of an atom,
+    /// taken apart into four 8-bit fields, are four times 16 rows in order.
+    #[inline]
+    pub fn binary_place(row: usize) -> usize {
+        4 * (row % 16) + row / 16
     }
 
     /// Whether the stored elements are floating-point numbers, which have no scales.

@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
+use crate::dense;
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
-use crate::{binary, dense};
 
 /// What turns stored integers into weights: `weight = code * scale`.
 #[derive(Clone, Copy, Debug)]
@@ -242,7 +242,7 @@ impl<'a> MatrixRef<'a> {
             Layout::T5 => i32::from(dense::code(atom[j], p)) - 1,
             Layout::T5R5 => i32::from(dense::code(atom[j], row)) - 1,
             Layout::B1 => i32::from((atom[j] >> p) & 1) * 2 - 1,
-            Layout::B1R64 => i32::from((atom[binary::place(row)] >> j) & 1) * 2 - 1,
+            Layout::B1R64 => i32::from((atom[Layout::binary_place(row)] >> j) & 1) * 2 - 1,
             Layout::I8 => i32::from(atom[j] as i8),
             Layout::I4 => i32::from((atom[j] >> (4 * p)) & 15) - 8,
             Layout::F16 | Layout::BF16 | Layout::F32 => {
@@ -305,7 +305,10 @@ impl<'a> MatrixRef<'a> {
             }
             Layout::B1 => integers(row, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
             Layout::B1R64 => {
-                let bytes = row.iter().skip(binary::place(place)).step_by(ATOM_BYTES);
+                let bytes = row
+                    .iter()
+                    .skip(Layout::binary_place(place))
+                    .step_by(ATOM_BYTES);
                 for (out, byte) in out.chunks_mut(8).zip(bytes) {
                     for (k, out) in out.iter_mut().enumerate() {
                         *out = f32::from(((byte >> k) & 1) as i8 * 2 - 1);

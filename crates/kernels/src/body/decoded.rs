@@ -62,6 +62,15 @@ fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
         Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
         Layout::T5 => dense(bytes, start, out),
         Layout::T5R5 => banded(bytes, row % atom_rows, start, out),
+        Layout::B1R64 => {
+            let place = Layout::binary_place(row % atom_rows);
+            let atoms = &bytes.as_chunks::<64>().0[start / 8..];
+            for (atom, out) in atoms.iter().zip(out.chunks_mut(8)) {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = f32::from((atom[place] >> k) & 1) * 2.0 - 1.0;
+                }
+            }
+        }
         Layout::B1 => planes::<1>(bytes, start, out, |code| f32::from(code) * 2.0 - 1.0),
         Layout::I4 => planes::<4>(bytes, start, out, |code| f32::from(code) - 8.0),
         _ => {

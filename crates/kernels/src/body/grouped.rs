@@ -17,7 +17,7 @@ use half::f16;
 use onebit_format::{ATOM_BYTES, Layout, MatrixRef, SIGN_GROUP, Scales};
 
 use super::ahead::{Ahead, Streams};
-use super::{Block, Product, Rows, atoms_of, cover};
+use super::{Block, Product, Rows, atoms_of, cover, lookup};
 use crate::input::{I8GroupRows, I8Rows};
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
@@ -32,7 +32,7 @@ pub(crate) const MAX_GROUPS: usize = 4;
 pub(super) const MAX_ROW_GROUPS: usize = 65_536 / 64;
 
 /// Int8 activations with scales of either kind.
-pub(super) trait Scaled: Rows + Copy {
+pub(crate) trait Scaled: Rows + Copy {
     fn codes(&self, token: usize) -> &[i8];
     /// What the dots of a group are multiplied by.
     fn multiplier(&self, token: usize, group: usize) -> f32;
@@ -129,6 +129,7 @@ impl<const BITS: usize> Geometry<BITS> {
 pub(crate) fn grouped<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match job.w.layout() {
         Layout::T2 => product::<S, _, 2>(s, job, out),
+        Layout::B1R64 => lookup::grouped(s, job, out),
         _ => product::<S, _, 1>(s, job, out),
     }
 }
@@ -142,6 +143,7 @@ pub(crate) fn by_group<S: Set>(
 ) {
     match job.w.layout() {
         Layout::T2 => product::<S, _, 2>(s, job, out),
+        Layout::B1R64 => lookup::grouped(s, job, out),
         _ => product::<S, _, 1>(s, job, out),
     }
 }

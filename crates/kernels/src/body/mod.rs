@@ -23,6 +23,7 @@ pub(crate) mod gemm;
 pub(crate) mod grouped;
 pub(crate) mod int;
 pub(crate) mod limits;
+pub(crate) mod lookup;
 pub(crate) mod math;
 pub(crate) mod packed;
 pub(crate) mod quantize;

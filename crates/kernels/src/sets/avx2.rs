@@ -13,6 +13,7 @@ use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
+use crate::body::lookup::{BAND, STEP, Table};
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -20,6 +21,7 @@ mod bands;
 mod dense;
 mod gemm;
 mod groups;
+mod lookup;
 mod products;
 
 crate::sets::kernel_set!("avx2", Avx2, panels, target_feature(enable = "avx2,f16c"));
@@ -362,6 +364,22 @@ impl Set for Avx2 {
     ) -> BandSums<i32, R, T> {
         // SAFETY: the token proves the features.
         unsafe { bands::sums(self, w, ahead, x) }
+    }
+
+    #[inline(always)]
+    fn looked_up(
+        self,
+        atoms: &[[u8; 64]; STEP],
+        tables: &[Table; STEP],
+        ahead: *const u8,
+    ) -> [i32; BAND] {
+        let mut sums = [0; BAND];
+        // SAFETY: the token proves the features.
+        unsafe {
+            lookup::looked_up::<0>(atoms, tables, ahead, &mut sums);
+            lookup::looked_up::<1>(atoms, tables, ahead, &mut sums);
+        }
+        sums
     }
 
     #[inline(always)]

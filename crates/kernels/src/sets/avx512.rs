@@ -12,6 +12,7 @@ use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
+use crate::body::lookup::{BAND, STEP, Table};
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -20,6 +21,7 @@ mod dense;
 mod few;
 mod gemm;
 mod lanes;
+mod lookup;
 mod popcount;
 
 pub(crate) use lanes::Lanes;
@@ -249,6 +251,23 @@ impl Set for Avx512 {
             // SAFETY: the token proves the features.
             unsafe { bands::by_steps(self, w, ahead, x) }
         }
+    }
+
+    #[inline(always)]
+    fn subset_sums(self, x: &[i8; 64], tables: &mut [Table; 8]) {
+        // SAFETY: the token proves the features.
+        unsafe { lookup::subset_sums(x, tables) }
+    }
+
+    #[inline(always)]
+    fn looked_up(
+        self,
+        atoms: &[[u8; 64]; STEP],
+        tables: &[Table; STEP],
+        ahead: *const u8,
+    ) -> [i32; BAND] {
+        // SAFETY: the token proves the features.
+        unsafe { lookup::looked_up(atoms, tables, ahead) }
     }
 
     #[inline(always)]

@@ -17,6 +17,7 @@ use crate::body::bands::{self, BandSums};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::int::{self, Codes, T5};
+use crate::body::lookup::{self, Table};
 use crate::kv::KV_BLOCK;
 
 #[cfg(target_arch = "x86_64")]
@@ -147,6 +148,25 @@ pub(crate) trait Set: Copy {
     #[inline(always)]
     fn group_sum(self, x: &[[i8; 64]]) -> i32 {
         x.as_flattened().iter().map(|x| i32::from(*x)).sum()
+    }
+
+    /// The sums of the subsets of each four of 64 activations; see [`lookup`].
+    #[inline(always)]
+    fn subset_sums(self, x: &[i8; 64], tables: &mut [Table; 8]) {
+        portable::subset_sums(x, tables);
+    }
+
+    /// The sums of `bit * x` over the atoms of a step plus [`lookup::BIAS`], row after row. Asks for as many
+    /// lines from `ahead` on, which may be any address.
+    #[inline(always)]
+    fn looked_up(
+        self,
+        atoms: &[[u8; 64]; lookup::STEP],
+        tables: &[Table; lookup::STEP],
+        ahead: *const u8,
+    ) -> [i32; lookup::BAND] {
+        (0..lookup::STEP).for_each(|a| self.prefetch(ahead.wrapping_add(64 * a)));
+        portable::looked_up(atoms, tables)
     }
 
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of
@@ -348,6 +368,7 @@ macro_rules! kernel_set {
             fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
             fn t5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5;
             fn t5r5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5r5;
+            fn b1r64(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1r64;
             fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;
             fn t2_columns(job: &$crate::body::columns::Columns<'_>, out: &mut $crate::TileMut<'_, i32>) => $columns::t2_columns;

@@ -14,6 +14,7 @@ use crate::body::grouped::MAX_GROUPS;
 pub(super) mod attention;
 pub(super) mod columns;
 mod lanes;
+pub(super) mod lookup;
 pub(super) mod popcount;
 pub(super) mod products;
 
@@ -161,6 +162,17 @@ macro_rules! shared {
         ) -> [[i32; 32]; T] {
             // SAFETY: the token proves the features.
             unsafe { $crate::sets::neon::attention::weighted(rows, stride, pairs, weights, ahead) }
+        }
+
+        #[inline(always)]
+        fn looked_up(
+            self,
+            atoms: &[[u8; 64]; $crate::body::lookup::STEP],
+            tables: &[$crate::body::lookup::Table; $crate::body::lookup::STEP],
+            ahead: *const u8,
+        ) -> [i32; $crate::body::lookup::BAND] {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon::lookup::looked_up(atoms, tables, ahead) }
         }
 
         #[inline(always)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
+use crate::body::lookup::{BAND, STEP, Table};
 use crate::kv::KV_BLOCK;
 
 /// The codes, 0 to 2, of an atom with five to a byte, plane by plane.
@@ -45,6 +46,40 @@ pub(crate) fn group_dots<const BITS: usize>(w: &[u8; 64], x: &[[i8; 64]]) -> [i3
         dots[g] = sums.iter().map(|sum| i32::from(*sum)).sum();
     }
     dots
+}
+
+/// The sums of the subsets of each four of 64 activations.
+#[inline(always)]
+pub(crate) fn subset_sums(x: &[i8; 64], tables: &mut [Table; 8]) {
+    for (table, x) in tables.iter_mut().zip(x.as_chunks::<8>().0) {
+        for (four, x) in x.as_chunks::<4>().0.iter().enumerate() {
+            for subset in 0..16usize {
+                let mut sum = 0;
+                for (c, x) in x.iter().enumerate() {
+                    sum += i16::from(*x) * (subset >> c & 1) as i16;
+                }
+                table.0[2 * four][subset] = (sum & 63) as u8;
+                table.0[2 * four + 1][subset] = ((sum >> 6) + 8) as u8;
+            }
+        }
+    }
+}
+
+/// The sums of `bit * x` over some atoms of 64 rows, each of 32 fours too large by 8 times 64.
+#[inline(always)]
+pub(crate) fn looked_up(atoms: &[[u8; 64]; STEP], tables: &[Table; STEP]) -> [i32; BAND] {
+    let mut sums = [0; BAND];
+    for (atom, Table(table)) in atoms.iter().zip(tables) {
+        for (i, rows) in atom.as_chunks::<4>().0.iter().enumerate() {
+            for (m, byte) in rows.iter().enumerate() {
+                let (first, last) = (usize::from(byte & 15), usize::from(byte >> 4));
+                let low = i32::from(table[0][first]) + i32::from(table[2][last]);
+                let high = i32::from(table[1][first]) + i32::from(table[3][last]);
+                sums[16 * m + i] += low + 64 * high;
+            }
+        }
+    }
+    sums
 }
 
 /// How many bits of two rows differ, the last atom under `mask`.

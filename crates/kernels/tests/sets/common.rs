@@ -98,7 +98,10 @@ impl Matrix {
 
     /// The same weights with a scale per group of `size` columns.
     pub(crate) fn grouped(mut self, size: usize, random: &mut Random) -> Self {
-        let count = self.rows * self.cols.div_ceil(size);
+        let count = self
+            .layout
+            .group_scales(self.rows, self.cols, size)
+            .unwrap();
         let scale = |x: &f32| f16::from_f32(x.abs() + 0.01);
         self.group_scales = random.floats(count).iter().map(scale).collect();
         self.group = Some(size);
@@ -111,8 +114,8 @@ impl Matrix {
                 size,
                 values: &self.group_scales,
             },
-            (Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1, None) => Scales::Tensor(0.75),
             (Layout::I8, None) => Scales::Rows(&self.row_scales),
+            (layout, None) if layout.is_ternary() || layout.is_binary() => Scales::Tensor(0.75),
             _ => Scales::None,
         };
         MatrixRef::new(self.layout, self.rows, self.cols, &self.bytes, scales).unwrap()

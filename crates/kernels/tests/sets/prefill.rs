@@ -8,7 +8,14 @@ use onebit_kernels::{I8Rows, TileMut, oracle};
 
 use crate::common::{Matrix, Random, sets};
 
-const LAYOUTS: [Layout; 5] = [Layout::T2, Layout::T5, Layout::T5R5, Layout::B1, Layout::I8];
+const LAYOUTS: [Layout; 6] = [
+    Layout::T2,
+    Layout::T5,
+    Layout::T5R5,
+    Layout::B1,
+    Layout::B1R64,
+    Layout::I8,
+];
 
 /// Compares the sums of every set with the reference, for activations `skew` bytes into their
 /// buffer and of exact length.

@@ -116,8 +116,8 @@ fn check_groups(matrix: &Matrix, extra: usize, mut code: impl FnMut(usize) -> i8
     });
 }
 
-fn sign_layouts() -> [Layout; 2] {
-    [Layout::T2, Layout::B1]
+fn sign_layouts() -> [Layout; 3] {
+    [Layout::T2, Layout::B1, Layout::B1R64]
 }
 
 #[test]

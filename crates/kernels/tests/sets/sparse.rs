@@ -179,6 +179,7 @@ fn listed_rows_in_any_order() {
         Layout::T5,
         Layout::T5R5,
         Layout::B1,
+        Layout::B1R64,
         Layout::I8,
         Layout::I4,
     ] {

@@ -14,11 +14,11 @@
 
 use onebit_format::{Layout, MatrixRef};
 
-use super::few;
 use super::panel::{
     COLS, GROUPS, Groups, I4, MAX_UNITS, Panel, PanelScales, Panels, ROWS, UNIT, Unit, Unpack,
     per_tile, unpack,
 };
+use super::{few, rows64};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
 use crate::input::{I8GroupRows, I8Rows};
@@ -31,6 +31,7 @@ const TOKENS: usize = 48;
 #[inline(always)]
 pub(crate) fn grouped<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
+        (_, Layout::B1R64) => rows64::grouped(s, job, out),
         (true, Layout::T2) => a_few::<S, _, 2>(s, job, out),
         (true, _) => a_few::<S, _, 1>(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
@@ -46,6 +47,7 @@ pub(crate) fn by_group<S: Panels>(
     out: &mut TileMut<'_, f32>,
 ) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
+        (_, Layout::B1R64) => rows64::grouped(s, job, out),
         (true, Layout::T2) => a_few::<S, _, 2>(s, job, out),
         (true, _) => a_few::<S, _, 1>(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
@@ -130,18 +132,18 @@ fn transpose_scales<S: Panels>(
 }
 
 /// A panel to be multiplied with some columns of all tokens.
-struct Add<'a, X, L, const P: usize> {
-    panel: &'a [Unit],
-    x: X,
+pub(super) struct Add<'a, X, L, const P: usize> {
+    pub(super) panel: &'a [Unit],
+    pub(super) x: X,
     /// Which planes of 64 columns, and how many of them make a group.
-    planes: std::ops::Range<usize>,
-    group_planes: usize,
+    pub(super) planes: std::ops::Range<usize>,
+    pub(super) group_planes: usize,
     /// Which groups; the panel may end in padding that belongs to none.
-    groups: std::ops::Range<usize>,
-    scales: &'a PanelScales,
+    pub(super) groups: std::ops::Range<usize>,
+    pub(super) scales: &'a PanelScales,
     /// Whether these are the last columns.
-    last: bool,
-    layout: std::marker::PhantomData<L>,
+    pub(super) last: bool,
+    pub(super) layout: std::marker::PhantomData<L>,
 }
 
 /// Of some tokens and the groups of a panel, what goes off and what the rest is multiplied with.
@@ -152,7 +154,7 @@ struct Activations {
 
 impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
     #[inline(always)]
-    fn run<S: Panels>(&self, s: S, out: &mut TileMut<'_, f32>) {
+    pub(super) fn run<S: Panels>(&self, s: S, out: &mut TileMut<'_, f32>) {
         let (tile_rows, fours) = (S::UNITS * UNIT, self.planes.len() * 16);
         let mut activations = Activations {
             offsets: [[0; GROUPS]; TOKENS],

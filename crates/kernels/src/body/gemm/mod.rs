@@ -26,9 +26,11 @@ pub(crate) mod columns;
 pub(crate) mod few;
 pub(crate) mod grouped;
 pub(crate) mod panel;
+mod rows64;
 
 pub(crate) use bands::t5r5;
 use panel::{COLS, MAX_UNITS, Panel, Panels, ROWS, UNIT, Unit, Unpack, per_tile, unpack};
+pub(crate) use rows64::b1r64;
 
 /// Sums of a ternary matrix.
 #[inline(always)]

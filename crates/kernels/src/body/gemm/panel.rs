@@ -66,6 +66,8 @@ pub(crate) trait Panels: Set {
     const MANY: usize;
     /// The same where groups of columns have scales, and for matrices stored transposed.
     const MANY_GROUPED: usize;
+    /// Tokens from which unpacking binary weights of 64 rows side by side pays.
+    const MANY_LOOKED_UP: usize;
     /// Whether a tile takes codes up to 255.
     const WIDE_CODES: bool;
     /// Whether fewer tokens than [`MANY_GROUPED`](Panels::MANY_GROUPED) are for [`few`](Panels::few).
@@ -85,6 +87,9 @@ pub(crate) trait Panels: Set {
     fn doubled(self, bytes: Self::Unit) -> Self::Unit;
     /// The five codes, 0 to 2, of every byte of a [`Layout::T5`](onebit_format::Layout::T5).
     fn dense(self, bytes: Self::Unit) -> [Self::Unit; 5];
+    /// Of an atom of [`Layout::B1R64`](onebit_format::Layout::B1R64) the columns `4n..4n + 4` of rows `16m..16m + 16`:
+    /// a unit of codes 0 and 2.
+    fn spread(self, atom: &[u8; 64], m: usize, n: usize) -> Self::Unit;
     fn store(self, unit: Self::Unit, out: &mut Unit);
 
     /// Writes the sums of `code * x` over the columns of a panel of [`UNITS`](Panels::UNITS) units, with

@@ -13,6 +13,7 @@ impl Panels for Avx2 {
     const TOKENS: usize = 5;
     const MANY: usize = 24;
     const MANY_GROUPED: usize = 3;
+    const MANY_LOOKED_UP: usize = 4;
     /// The sum of two products of codes up to 255 does not fit 16 bits.
     const WIDE_CODES: bool = false;
     const FEW: bool = false;
@@ -101,6 +102,23 @@ impl Panels for Avx2 {
             *plane = [halves[0][p], halves[1][p]];
         }
         planes
+    }
+
+    #[inline(always)]
+    fn spread(self, atom: &[u8; 64], m: usize, n: usize) -> Self::Unit {
+        let mut unit = self.loaded(atom);
+        for half in &mut unit {
+            // SAFETY: the token proves the features.
+            unsafe {
+                let lanes = _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c);
+                let bytes = _mm_add_epi8(lanes, _mm_set1_epi8(m as i8));
+                let bits = _mm256_set1_epi32(0x0804_0201 << (4 * n));
+                let spread = _mm256_shuffle_epi8(*half, _mm256_broadcastsi128_si256(bytes));
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bits), bits);
+                *half = _mm256_and_si256(set, _mm256_set1_epi8(2));
+            }
+        }
+        unit
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ impl Panels for Avx512 {
     const TOKENS: usize = 6;
     const MANY: usize = 32;
     const MANY_GROUPED: usize = 7;
+    const MANY_LOOKED_UP: usize = 4;
     const WIDE_CODES: bool = true;
     const FEW: bool = true;
 
@@ -61,6 +62,18 @@ impl Panels for Avx512 {
     fn dense(self, bytes: __m512i) -> [__m512i; 5] {
         // SAFETY: the token proves the features.
         unsafe { super::dense::planes(bytes) }
+    }
+
+    #[inline(always)]
+    fn spread(self, atom: &[u8; 64], m: usize, n: usize) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let lanes = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
+            let bytes = _mm512_add_epi8(lanes, _mm512_set1_epi8(m as i8));
+            let bits = _mm512_set1_epi32(0x0804_0201 << (4 * n));
+            let set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(load(atom), bytes), bits);
+            _mm512_maskz_set1_epi8(set, 2)
+        }
     }
 
     #[inline(always)]

@@ -1,0 +1,152 @@
+//! Looking up the sums of fours of activations: one `vpshufb` for 64 rows. See
+//! [`lookup`](crate::body::lookup).
+
+use std::arch::x86_64::*;
+
+use super::load;
+use crate::body::lookup::{BAND, STEP, Table};
+
+/// 16-bit sums of the bytes of 64 rows: of all, each with 256 times its odd neighbour, and of the odd ones.
+#[derive(Clone, Copy)]
+struct Pairs {
+    all: __m512i,
+    odd: __m512i,
+}
+
+impl Pairs {
+    /// Adds unsigned bytes.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 F and BW.
+    #[inline(always)]
+    unsafe fn add(&mut self, bytes: __m512i) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            self.all = _mm512_add_epi16(self.all, bytes);
+            self.odd = _mm512_add_epi16(self.odd, _mm512_srli_epi16::<8>(bytes));
+        }
+    }
+
+    /// The sums of the even bytes, which wrap right however often `all` has.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 F and BW.
+    #[inline(always)]
+    unsafe fn even(self) -> __m512i {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe { _mm512_sub_epi16(self.all, _mm512_slli_epi16::<8>(self.odd)) }
+    }
+}
+
+/// [`Set::looked_up`](crate::sets::Set::looked_up).
+///
+/// # Safety
+/// The CPU must have AVX-512 F and BW.
+#[inline(always)]
+pub(super) unsafe fn looked_up(
+    atoms: &[[u8; 64]; STEP],
+    tables: &[Table; STEP],
+    ahead: *const u8,
+) -> [i32; BAND] {
+    // SAFETY: the caller vouches for the instructions; a prefetch takes any address; 16 sums are 64 bytes.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        let none = Pairs {
+            all: zero,
+            odd: zero,
+        };
+        let (mut low, mut high) = (none, none);
+        for half in 0..2 {
+            let mut rest = zero;
+            for pair in 4 * half..4 * half + 4 {
+                let [a, b] = [2 * pair, 2 * pair + 1];
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * a).cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * b).cast());
+                let [a, b] = [atom(&atoms[a], &tables[a]), atom(&atoms[b], &tables[b])];
+                low.add(_mm512_add_epi8(a[0], b[0]));
+                rest = _mm512_add_epi8(rest, _mm512_add_epi8(a[1], b[1]));
+            }
+            high.add(rest);
+        }
+        let even = _mm512_add_epi16(low.even(), _mm512_slli_epi16::<6>(high.even()));
+        let odd = _mm512_add_epi16(low.odd, _mm512_slli_epi16::<6>(high.odd));
+        // Byte m of a lane is row 16 m and after.
+        let rows = [
+            _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(even)),
+            _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(odd)),
+            _mm512_srai_epi32::<16>(even),
+            _mm512_srai_epi32::<16>(odd),
+        ];
+        let mut sums = [0; BAND];
+        for (sums, rows) in sums.as_chunks_mut::<16>().0.iter_mut().zip(rows) {
+            _mm512_storeu_si512(sums.as_mut_ptr().cast(), rows);
+        }
+        sums
+    }
+}
+
+/// What an atom adds to each row: low 6 bits, and the rest.
+///
+/// # Safety
+/// The CPU must have AVX-512 F and BW.
+#[inline(always)]
+unsafe fn atom(atom: &[u8; 64], Table(table): &Table) -> [__m512i; 2] {
+    // SAFETY: the caller vouches for the instructions; each part of a table is 16 bytes.
+    unsafe {
+        let bits = load(atom);
+        let four = _mm512_set1_epi8(15);
+        let first = _mm512_and_si512(bits, four);
+        let last = _mm512_and_si512(_mm512_srli_epi16::<4>(bits), four);
+        let mut found = [[bits; 2]; 2];
+        for (i, fours) in [first, last].into_iter().enumerate() {
+            for j in 0..2 {
+                let part = _mm_loadu_si128(table[2 * i + j].as_ptr().cast());
+                found[i][j] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(part), fours);
+            }
+        }
+        [
+            _mm512_add_epi8(found[0][0], found[1][0]),
+            _mm512_add_epi8(found[0][1], found[1][1]),
+        ]
+    }
+}
+
+/// [`Set::subset_sums`](crate::sets::Set::subset_sums). A lane is a subset, and `vpdpbusd` multiplies its members by
+/// 1 and the others by 0.
+///
+/// # Safety
+/// The CPU must have AVX-512 F, BW, VL and VNNI.
+#[inline(always)]
+pub(super) unsafe fn subset_sums(x: &[i8; 64], tables: &mut [Table; 8]) {
+    // SAFETY: the caller vouches for the instructions; each part of a table is 16 bytes.
+    unsafe {
+        let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        // Bit c of the number of a lane becomes byte c.
+        let members = bits_to_bytes(numbers);
+        let bias = _mm512_set1_epi32(8 * 64);
+        for (table, x) in tables.iter_mut().zip(x.as_chunks::<8>().0) {
+            for (four, x) in x.as_chunks::<4>().0.iter().enumerate() {
+                let x = _mm512_set1_epi32(i32::from_ne_bytes(x.map(|x| x as u8)));
+                let sums = _mm512_dpbusd_epi32(bias, members, x);
+                let low = _mm512_and_si512(sums, _mm512_set1_epi32(63));
+                let high = _mm512_srli_epi32::<6>(sums);
+                let [to_low, to_high] = &mut table.0.as_chunks_mut::<2>().0[four];
+                _mm_storeu_si128(to_low.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low));
+                _mm_storeu_si128(to_high.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high));
+            }
+        }
+    }
+}
+
+/// Bit `c` of the low four bits of each lane as byte `c` of 0 or 1.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn bits_to_bytes(numbers: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let spread = _mm512_mullo_epi32(numbers, _mm512_set1_epi32(0x0020_4081));
+        _mm512_and_si512(spread, _mm512_set1_epi32(0x0101_0101))
+    }
+}
