@@ -48,7 +48,10 @@ const CHUNK: usize = 16;
 type Group = [[i8; 64]; 2];
 
 /// How far ahead of the weights in use the next ones are asked for, in bytes.
-const LEAD: usize = 4096;
+const LEAD: usize = 2048;
+
+/// Bands that are multiplied at a time, each a stream through memory.
+const STREAMS: usize = 4;
 
 /// What all sums of the 32 fours of a step are too large by: 8 times 64 each.
 pub(crate) const BIAS: i32 = 32 * 8 * 64;
@@ -68,11 +71,16 @@ impl Table {
 struct Tables([[Table; STEP]; CHUNK]);
 
 impl Tables {
-    /// Those of the activations `x`.
+    /// Those of the activations `x`. Meanwhile the beginnings of the streams are asked for.
     #[inline(always)]
-    fn fill<S: Set>(&mut self, s: S, x: &[Group]) {
+    fn fill<S: Set>(&mut self, s: S, x: &[Group], streams: [*const u8; STREAMS]) {
         let tables = self.0.as_flattened_mut().as_chunks_mut().0;
-        for (tables, plane) in tables.iter_mut().zip(x.as_flattened()) {
+        for (i, (tables, plane)) in tables.iter_mut().zip(x.as_flattened()).enumerate() {
+            if 64 * i < LEAD {
+                for stream in streams {
+                    s.prefetch(stream.wrapping_add(64 * i));
+                }
+            }
             s.subset_sums(plane, tables);
         }
     }
@@ -87,20 +95,17 @@ struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// Those of band `band`, with more of the same columns in the next band.
+    const EMPTY: Self = Self {
+        atoms: &[],
+        next: std::ptr::null(),
+    };
+
+    /// Those of band `band`; `next` is what is read after them.
     #[inline(always)]
-    fn of(w: &MatrixRef<'a>, band: usize, steps: Range<usize>) -> Self {
+    fn of(w: &MatrixRef<'a>, band: usize, steps: Range<usize>, next: *const u8) -> Self {
         let atoms = w.band_bytes_of(band).as_chunks::<64>().0;
         let atoms = &atoms.as_chunks().0[steps];
-        Self {
-            atoms,
-            next: atoms.as_ptr().cast::<u8>().wrapping_add(w.band_bytes()),
-        }
-    }
-
-    #[inline(always)]
-    fn steps(&self) -> usize {
-        self.atoms.len()
+        Self { atoms, next }
     }
 
     /// The sums of `bit * x` of step `step`, plus [`BIAS`].
@@ -139,6 +144,68 @@ fn in_band<'a, O>(rows: &Range<usize>, band: usize, out: &'a mut [O]) -> (&'a mu
     (out, start - band * BAND)
 }
 
+/// A matrix's bands that hold the rows of a job, and the columns that have tables.
+struct Job<'a, S> {
+    s: S,
+    w: &'a MatrixRef<'a>,
+    rows: &'a Range<usize>,
+    part: Range<usize>,
+    tables: &'a Tables,
+}
+
+/// Something that is done with some bands.
+trait Block<O> {
+    /// Adds the products of `R` bands to `out`, which is those of all rows. `next` is where each stream goes on.
+    fn run<const R: usize>(&self, bands: [usize; R], next: [*const u8; R], out: &mut [O]);
+}
+
+impl<S: Set> Job<'_, S> {
+    /// Where the columns of step `step` of a band start. There may be no such band.
+    #[inline(always)]
+    fn place(w: &MatrixRef<'_>, band: usize, step: usize) -> *const u8 {
+        let offset = band * w.band_bytes() + step * STEP_BYTES;
+        w.bytes().as_ptr().wrapping_add(offset)
+    }
+
+    /// Where the four streams start that read the columns from step `step` on.
+    #[inline(always)]
+    fn streams(w: &MatrixRef<'_>, rows: &Range<usize>, step: usize) -> [*const u8; STREAMS] {
+        let bands = bands_of(rows);
+        let mut starts = [std::ptr::null(); STREAMS];
+        for (i, start) in starts.iter_mut().enumerate() {
+            *start = Self::place(w, bands.start + i * (bands.len() / STREAMS), step);
+        }
+        starts
+    }
+
+    /// Covers the rows with four bands at a time, one of each quarter of them: four streams through memory, as in
+    /// [`ahead`](super::ahead).
+    #[inline(always)]
+    fn cover<O, B: Block<O>>(&self, block: &B, out: &mut [O]) {
+        let (w, bands) = (self.w, bands_of(self.rows));
+        let quarter = bands.len() / STREAMS;
+        // After the last round come the next columns, or the rows of the next job.
+        let after = match STEP_BYTES * self.part.end < w.band_bytes() {
+            true => (bands.start, self.part.end),
+            false => (bands.end, 0),
+        };
+        for round in 0..quarter {
+            let (mut far, mut next) = ([0; STREAMS], [std::ptr::null(); STREAMS]);
+            for i in 0..STREAMS {
+                far[i] = bands.start + i * quarter + round;
+                next[i] = match round + 1 < quarter {
+                    true => Self::place(w, far[i] + 1, self.part.start),
+                    false => Self::place(w, after.0 + i * quarter, after.1),
+                };
+            }
+            block.run(far, next, out);
+        }
+        for band in bands.start + STREAMS * quarter..bands.end {
+            block.run([band], [Self::place(w, band + 1, self.part.start)], out);
+        }
+    }
+}
+
 /// Sums of a binary matrix of bands.
 #[inline(always)]
 pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
@@ -150,20 +217,43 @@ pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
         out.fill(0i32.wrapping_sub(x.sum(token)));
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
-            tables.fill(s, &groups_of(x.row(token))[part.clone()]);
-            for band in bands_of(rows) {
-                let piece = Piece::of(w, band, part.clone());
-                let mut acc = [0i32; BAND];
-                for step in 0..piece.steps() {
-                    let sums = piece.sums(s, &tables, step);
-                    for r in 0..BAND {
-                        acc[r] = acc[r].wrapping_add(sums[r] - BIAS);
-                    }
+            let streams = Job::<S>::streams(w, rows, start);
+            tables.fill(s, &groups_of(x.row(token))[part.clone()], streams);
+            let job = Job {
+                s,
+                w,
+                rows,
+                part,
+                tables: &tables,
+            };
+            job.cover(&Sums(&job), out);
+        }
+    }
+}
+
+struct Sums<'a, S>(&'a Job<'a, S>);
+
+impl<S: Set> Block<i32> for Sums<'_, S> {
+    #[inline(always)]
+    fn run<const R: usize>(&self, bands: [usize; R], next: [*const u8; R], out: &mut [i32]) {
+        let job = self.0;
+        let mut acc = [[0i32; BAND]; R];
+        let mut pieces = [Piece::EMPTY; R];
+        for r in 0..R {
+            pieces[r] = Piece::of(job.w, bands[r], job.part.clone(), next[r]);
+        }
+        for step in 0..job.part.len() {
+            for r in 0..R {
+                let sums = pieces[r].sums(job.s, job.tables, step);
+                for i in 0..BAND {
+                    acc[r][i] = acc[r][i].wrapping_add(sums[i] - BIAS);
                 }
-                let (out, skip) = in_band(rows, band, out);
-                for (out, sum) in out.iter_mut().zip(&acc[skip..]) {
-                    *out = out.wrapping_add(sum.wrapping_mul(2));
-                }
+            }
+        }
+        for r in 0..R {
+            let (out, skip) = in_band(job.rows, bands[r], out);
+            for (out, sum) in out.iter_mut().zip(&acc[r][skip..]) {
+                *out = out.wrapping_add(sum.wrapping_mul(2));
             }
         }
     }
@@ -176,24 +266,102 @@ pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut T
     let steps = w.band_bytes() / STEP_BYTES;
     let mut tables = Tables([[Table::ZERO; STEP]; CHUNK]);
     for token in 0..x.tokens() {
-        let out = out.row(token);
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
-            tables.fill(s, &groups_of(x.codes(token))[part.clone()]);
-            let groups = Groups::of(s, x, token, part.clone());
+            let streams = Job::<S>::streams(w, rows, start);
+            tables.fill(s, &groups_of(x.codes(token))[part.clone()], streams);
+            let factors = Factors::of(s, x, token, part.clone());
             let last = part.end == steps;
-            for band in bands_of(rows) {
-                let (out, skip) = in_band(rows, band, out);
+            let job = Job {
+                s,
+                w,
+                rows,
+                part,
+                tables: &tables,
+            };
+            let groups = Groups {
+                job: &job,
+                factors,
+                factor: if last { x.factor(token) } else { 1.0 },
+            };
+            job.cover(&groups, out.row(token));
+        }
+    }
+}
+
+/// Of some groups of a token, what goes off the sums and what the rest is multiplied with.
+struct Factors {
+    offsets: [i32; CHUNK],
+    multipliers: [f32; CHUNK],
+}
+
+impl Factors {
+    #[inline(always)]
+    fn of<S: Set, X: Scaled>(s: S, x: &X, token: usize, part: Range<usize>) -> Self {
+        let mut factors = Self {
+            offsets: [0; CHUNK],
+            multipliers: [0.0; CHUNK],
+        };
+        for (i, g) in part.enumerate() {
+            let sum = s.group_sum(&groups_of(x.codes(token))[g]);
+            factors.offsets[i] = sum + 2 * BIAS;
+            factors.multipliers[i] = x.multiplier(token, g);
+        }
+        factors
+    }
+}
+
+struct Groups<'a, S> {
+    job: &'a Job<'a, S>,
+    factors: Factors,
+    /// What the results are multiplied with: 1 unless these groups are the last.
+    factor: f32,
+}
+
+impl<S: Set> Block<f32> for Groups<'_, S> {
+    #[inline(always)]
+    fn run<const R: usize>(&self, bands: [usize; R], next: [*const u8; R], out: &mut [f32]) {
+        let Job { s, w, part, .. } = self.job;
+        let s = *s;
+        let mut acc = [[s.splat(0.0); BAND / 16]; R];
+        let mut pieces = [Piece::EMPTY; R];
+        let mut scales = [BandScales::Same(1.0); R];
+        for r in 0..R {
+            pieces[r] = Piece::of(w, bands[r], part.clone(), next[r]);
+            scales[r] = BandScales::of(w, bands[r]);
+            if part.start > 0 {
                 let mut y = [0.0; BAND];
-                if start > 0 {
-                    y[skip..][..out.len()].copy_from_slice(out);
+                let (out, skip) = in_band(self.job.rows, bands[r], out);
+                y[skip..][..out.len()].copy_from_slice(out);
+                for m in 0..BAND / 16 {
+                    acc[r][m] = s.load(&y.as_chunks().0[m]);
                 }
-                let piece = Piece::of(w, band, part.clone());
-                groups.add(s, &piece, &tables, BandScales::of(w, band), &mut y);
-                let factor = if last { x.factor(token) } else { 1.0 };
-                for (out, y) in out.iter_mut().zip(&y[skip..]) {
-                    *out = *y * factor;
+            }
+        }
+        for step in 0..part.len() {
+            let group = part.start + step;
+            let multiplier = s.splat(self.factors.multipliers[step]);
+            for r in 0..R {
+                let sums = pieces[r].sums(s, self.job.tables, step);
+                scales[r].request(s, group);
+                for m in 0..BAND / 16 {
+                    let mut dots = [0.0; 16];
+                    for (dot, sum) in dots.iter_mut().zip(&sums[16 * m..]) {
+                        *dot = (2 * sum - self.factors.offsets[step]) as f32;
+                    }
+                    let scale = scales[r].load(s, group, m) * multiplier;
+                    acc[r][m] = acc[r][m] + s.load(&dots) * scale;
                 }
+            }
+        }
+        for r in 0..R {
+            let mut y = [0.0; BAND];
+            for m in 0..BAND / 16 {
+                acc[r][m].store(&mut y.as_chunks_mut().0[m]);
+            }
+            let (out, skip) = in_band(self.job.rows, bands[r], out);
+            for (out, y) in out.iter_mut().zip(&y[skip..]) {
+                *out = *y * self.factor;
             }
         }
     }
@@ -242,66 +410,6 @@ impl<'a> BandScales<'a> {
                 .cast::<u8>();
             s.prefetch(later);
             s.prefetch(later.wrapping_add(64));
-        }
-    }
-}
-
-/// Of some groups of a token, what goes off the sums and what the rest is multiplied with.
-struct Groups {
-    first: usize,
-    offsets: [i32; CHUNK],
-    multipliers: [f32; CHUNK],
-}
-
-impl Groups {
-    #[inline(always)]
-    fn of<S: Set, X: Scaled>(s: S, x: &X, token: usize, part: Range<usize>) -> Self {
-        let mut groups = Self {
-            first: part.start,
-            offsets: [0; CHUNK],
-            multipliers: [0.0; CHUNK],
-        };
-        for (i, g) in part.enumerate() {
-            let sum = s.group_sum(&groups_of(x.codes(token))[g]);
-            groups.offsets[i] = sum + 2 * BIAS;
-            groups.multipliers[i] = x.multiplier(token, g);
-        }
-        groups
-    }
-
-    /// Adds the products of a piece to the results of its band.
-    #[inline(always)]
-    fn add<S: Set>(
-        &self,
-        s: S,
-        piece: &Piece<'_>,
-        tables: &Tables,
-        scales: BandScales<'_>,
-        y: &mut [f32; BAND],
-    ) {
-        let lanes = y.as_chunks_mut::<16>().0;
-        let mut acc = [
-            s.load(&lanes[0]),
-            s.load(&lanes[1]),
-            s.load(&lanes[2]),
-            s.load(&lanes[3]),
-        ];
-        for step in 0..piece.steps() {
-            let sums = piece.sums(s, tables, step);
-            let (offset, group) = (self.offsets[step], self.first + step);
-            let multiplier = s.splat(self.multipliers[step]);
-            scales.request(s, group);
-            for m in 0..4 {
-                let mut dots = [0.0; 16];
-                for (dot, sum) in dots.iter_mut().zip(&sums[16 * m..]) {
-                    *dot = (2 * sum - offset) as f32;
-                }
-                let scale = scales.load(s, group, m) * multiplier;
-                acc[m] = acc[m] + s.load(&dots) * scale;
-            }
-        }
-        for (lanes, acc) in lanes.iter_mut().zip(acc) {
-            acc.store(lanes);
         }
     }
 }

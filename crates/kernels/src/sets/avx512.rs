@@ -266,8 +266,10 @@ impl Set for Avx512 {
         tables: &[Table; STEP],
         ahead: *const u8,
     ) -> [i32; BAND] {
+        let mut sums = [0; BAND];
         // SAFETY: the token proves the features.
-        unsafe { lookup::looked_up(atoms, tables, ahead) }
+        unsafe { lookup::looked_up(atoms, tables, ahead, &mut sums) };
+        sums
     }
 
     #[inline(always)]

@@ -171,8 +171,10 @@ macro_rules! shared {
             tables: &[$crate::body::lookup::Table; $crate::body::lookup::STEP],
             ahead: *const u8,
         ) -> [i32; $crate::body::lookup::BAND] {
+            let mut sums = [0; $crate::body::lookup::BAND];
             // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::lookup::looked_up(atoms, tables, ahead) }
+            unsafe { $crate::sets::neon::lookup::looked_up(atoms, tables, ahead, &mut sums) };
+            sums
         }
 
         #[inline(always)]

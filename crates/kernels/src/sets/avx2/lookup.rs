@@ -38,11 +38,13 @@ impl Pairs {
     }
 }
 
-/// [`Set::looked_up`](crate::sets::Set::looked_up), half `H` of the atoms.
+/// [`Set::looked_up`](crate::sets::Set::looked_up), half `H` of the atoms. A function of its own: inlined into a loop over bands, the tables of a step would all be loaded before
+/// the loop, into more registers than there are.
 ///
 /// # Safety
 /// The CPU must have AVX2.
-#[inline(always)]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
 pub(super) unsafe fn looked_up<const H: usize>(
     atoms: &[[u8; 64]; STEP],
     tables: &[Table; STEP],

@@ -14,7 +14,7 @@ impl Panels for Avx512 {
     const TOKENS: usize = 6;
     const MANY: usize = 32;
     const MANY_GROUPED: usize = 7;
-    const MANY_LOOKED_UP: usize = 4;
+    const MANY_LOOKED_UP: usize = 16;
     const WIDE_CODES: bool = true;
     const FEW: bool = true;
 

@@ -38,16 +38,19 @@ impl Pairs {
     }
 }
 
-/// [`Set::looked_up`](crate::sets::Set::looked_up).
+/// [`Set::looked_up`](crate::sets::Set::looked_up). A function of its own: inlined into a loop over bands, the tables of a step would all be loaded before
+/// the loop, into more registers than there are.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
-#[inline(always)]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn looked_up(
     atoms: &[[u8; 64]; STEP],
     tables: &[Table; STEP],
     ahead: *const u8,
-) -> [i32; BAND] {
+    sums: &mut [i32; BAND],
+) {
     // SAFETY: the caller vouches for the instructions; a prefetch takes any address; 16 sums are 64 bytes.
     unsafe {
         let zero = _mm512_setzero_si512();
@@ -77,11 +80,9 @@ pub(super) unsafe fn looked_up(
             _mm512_srai_epi32::<16>(even),
             _mm512_srai_epi32::<16>(odd),
         ];
-        let mut sums = [0; BAND];
         for (sums, rows) in sums.as_chunks_mut::<16>().0.iter_mut().zip(rows) {
             _mm512_storeu_si512(sums.as_mut_ptr().cast(), rows);
         }
-        sums
     }
 }
 
@@ -118,24 +119,39 @@ unsafe fn atom(atom: &[u8; 64], Table(table): &Table) -> [__m512i; 2] {
 /// The CPU must have AVX-512 F, BW, VL and VNNI.
 #[inline(always)]
 pub(super) unsafe fn subset_sums(x: &[i8; 64], tables: &mut [Table; 8]) {
-    // SAFETY: the caller vouches for the instructions; each part of a table is 16 bytes.
+    // SAFETY: the caller vouches for the instructions; a table is 64 bytes.
     unsafe {
         let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        // Bit c of the number of a lane becomes byte c.
         let members = bits_to_bytes(numbers);
         let bias = _mm512_set1_epi32(8 * 64);
+        // Byte b of a lane goes to its place among those of four lanes, and these to quarter b.
+        let by_bytes = _mm512_set4_epi32(0x0f0b_0703, 0x0e0a_0602, 0x0d09_0501, 0x0c08_0400);
+        let by_quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         for (table, x) in tables.iter_mut().zip(x.as_chunks::<8>().0) {
-            for (four, x) in x.as_chunks::<4>().0.iter().enumerate() {
-                let x = _mm512_set1_epi32(i32::from_ne_bytes(x.map(|x| x as u8)));
-                let sums = _mm512_dpbusd_epi32(bias, members, x);
-                let low = _mm512_and_si512(sums, _mm512_set1_epi32(63));
-                let high = _mm512_srli_epi32::<6>(sums);
-                let [to_low, to_high] = &mut table.0.as_chunks_mut::<2>().0[four];
-                _mm_storeu_si128(to_low.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low));
-                _mm_storeu_si128(to_high.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high));
-            }
+            let [first, last] = [four(x, 0), four(x, 4)];
+            let first = _mm512_dpbusd_epi32(bias, members, first);
+            let last = _mm512_dpbusd_epi32(bias, members, last);
+            // Sums have 10 bits: those of both fours fit a lane, and in each half 6 bits stay low.
+            let both = _mm512_or_si512(first, _mm512_slli_epi32::<16>(last));
+            let low = _mm512_and_si512(both, _mm512_set1_epi32(0x003f_003f));
+            let high = _mm512_slli_epi32::<2>(both);
+            let high = _mm512_and_si512(high, _mm512_set1_epi32(0x0f00_0f00));
+            let bytes = _mm512_shuffle_epi8(_mm512_or_si512(low, high), by_bytes);
+            let quarters = _mm512_permutexvar_epi32(by_quarters, bytes);
+            _mm512_storeu_si512(table.0.as_mut_ptr().cast(), quarters);
         }
     }
+}
+
+/// Four activations in every lane.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn four(x: &[i8; 8], at: usize) -> __m512i {
+    let four = [x[at], x[at + 1], x[at + 2], x[at + 3]].map(|x| x as u8);
+    // SAFETY: the caller vouches for the instructions.
+    unsafe { _mm512_set1_epi32(i32::from_ne_bytes(four)) }
 }
 
 /// Bit `c` of the low four bits of each lane as byte `c` of 0 or 1.

@@ -39,17 +39,19 @@ impl Pairs {
     }
 }
 
-/// [`Set::looked_up`](crate::sets::Set::looked_up).
+/// [`Set::looked_up`](crate::sets::Set::looked_up). A function of its own: inlined into a loop over bands, the tables of a step would all be loaded before
+/// the loop, into more registers than there are.
 ///
 /// # Safety
 /// The CPU must have NEON.
-#[inline(always)]
+#[inline(never)]
+#[target_feature(enable = "neon")]
 pub(in crate::sets) unsafe fn looked_up(
     atoms: &[[u8; 64]; STEP],
     tables: &[Table; STEP],
     ahead: *const u8,
-) -> [i32; BAND] {
-    let mut sums = [0; BAND];
+    sums: &mut [i32; BAND],
+) {
     // SAFETY: the caller vouches for the instructions; four sums are 16 bytes.
     unsafe {
         for q in 0..4 {
@@ -88,7 +90,6 @@ pub(in crate::sets) unsafe fn looked_up(
             }
         }
     }
-    sums
 }
 
 /// What quarter `q` of an atom adds to each row: low 6 bits, and the rest.
