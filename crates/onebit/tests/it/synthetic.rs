@@ -62,14 +62,12 @@ fn write_matrix(writer: &mut Writer, name: &str, layout: Layout, [rows, cols]: [
         let code = |col: usize| ((row * 31 + col * 7) % 3) as i8 - 1;
         let codes: Vec<i8> = (0..cols).map(code).collect();
         match layout {
-            Layout::T2 => pack::ternary_row(&codes, &mut packed),
-            Layout::T5 => pack::dense_row(&codes, &mut packed),
-            Layout::T5R5 => {
+            _ if layout.is_ternary() => {
                 band.extend(codes);
                 if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
                     continue;
                 }
-                pack::dense_bands(&band, cols, &mut packed);
+                pack::code_rows(layout, &band, cols, &mut packed);
                 band.clear();
             }
             _ => {
