@@ -518,3 +518,28 @@ fn what_mlx_may_say_and_is_not_known_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Request);
     assert!(error.to_string().contains(EMBED), "{error}");
 }
+
+#[test]
+fn bands_are_whole_where_a_table_is_cut_into_blocks() {
+    // Blocks have 26,240 rows of so few columns; the last band has six rows.
+    const ROWS: usize = 2 * 26_240 + 70;
+    let mut model = sign_llama(Dtype::F16, false);
+    model.config["vocab_size"] = ROWS.into();
+    let mut numbers = Numbers::new(17);
+    let names = ["model.embed_tokens.weight", "lm_head.weight"];
+    for name in names {
+        let values = signs(ROWS, HIDDEN, false, &mut numbers);
+        model.insert(name, Dtype::F16, &[ROWS, HIDDEN], &values);
+    }
+    let (_place, _, file) = converted(&model, &Options::default());
+    for (name, source) in ["embed", "head"].into_iter().zip(names) {
+        let table = file.matrix(name).unwrap();
+        assert_eq!(table.layout(), Layout::B1R64);
+        let expected = model.tensors[source].values();
+        let mut row = [0.0; HIDDEN];
+        for (r, expected) in expected.chunks(HIDDEN).enumerate() {
+            table.decode_row(r, &mut row);
+            assert_eq!(row[..], *expected, "{name}, row {r}");
+        }
+    }
+}
