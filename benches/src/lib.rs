@@ -57,21 +57,19 @@ impl Matrix {
         };
         let (codes, values) = (ternary_codes(cols * rows), floats(cols * rows));
         let groups = cols.div_ceil(64);
-        if layout == Layout::T5R5 {
-            pack::dense_bands(&codes, cols, &mut matrix.bytes);
+        if layout.is_ternary() {
+            pack::code_rows(layout, &codes, cols, &mut matrix.bytes);
+            return matrix;
+        }
+        if layout.is_binary() {
+            let signs: Vec<i8> = codes.iter().map(|&c| if c < 0 { -1 } else { 1 }).collect();
+            pack::code_rows(layout, &signs, cols, &mut matrix.bytes);
             return matrix;
         }
         for r in 0..rows {
             let out = &mut matrix.bytes[r * band_bytes..][..band_bytes];
-            let (codes, values) = (&codes[r * cols..][..cols], &values[r * cols..][..cols]);
+            let values = &values[r * cols..][..cols];
             match layout {
-                Layout::T2 => pack::ternary_row(codes, out),
-                Layout::T5 => pack::dense_row(codes, out),
-                Layout::B1 => {
-                    let signs: Vec<i8> =
-                        codes.iter().map(|&c| if c < 0 { -1 } else { 1 }).collect();
-                    pack::binary_row(&signs, out);
-                }
                 Layout::I8 => matrix.row_scales[r] = pack::quantize_i8_row(values, out),
                 Layout::I4 => {
                     pack::quantize_i4_row(
@@ -92,7 +90,7 @@ impl Matrix {
     /// The matrix as the kernels take it.
     pub fn view(&self) -> MatrixRef<'_> {
         let scales = match self.layout {
-            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => Scales::Tensor(0.02),
+            layout if layout.is_ternary() || layout.is_binary() => Scales::Tensor(0.02),
             Layout::I8 => Scales::Rows(&self.row_scales),
             Layout::I4 => Scales::Groups {
                 size: 64,

@@ -50,14 +50,13 @@ mod tests {
         for (rows, cols) in [(0, 8), (1, 1), (7, 1 << 21), (1000, 5000), (300, 0)] {
             let all: Vec<usize> = blocks(rows, cols).into_iter().flatten().collect();
             assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{rows} x {cols}");
-            let bands = banded(rows, cols, 5);
-            assert!(bands.iter().all(|rows| rows.start.is_multiple_of(5)));
-            let all: Vec<usize> = bands.into_iter().flatten().collect();
-            assert_eq!(
-                all,
-                (0..rows).collect::<Vec<_>>(),
-                "{rows} x {cols} in bands"
-            );
+            for band in [5, 64] {
+                let bands = banded(rows, cols, band);
+                assert!(bands.iter().all(|rows| rows.start.is_multiple_of(band)));
+                let all: Vec<usize> = bands.into_iter().flatten().collect();
+                let what = format!("{rows} x {cols} in bands of {band}");
+                assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{what}");
+            }
         }
     }
 

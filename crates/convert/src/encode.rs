@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
-use onebit_format::{I4_GROUP, Layout, pack};
+use onebit_format::{I4_GROUP, Layout, SIGN_GROUP, pack};
 
 use crate::blocks::{blocks, in_order};
 use crate::error::{ConvertError, Result};
@@ -97,7 +97,7 @@ impl<'a> Encoder<'a> {
         !matches!(self, Self::Dense { .. })
     }
 
-    /// Packs `rows`, as stored.
+    /// Packs `rows`, as stored: whole bands, but for the last rows of the matrix.
     pub(crate) fn block(&self, rows: Range<usize>) -> Result<Block> {
         match self {
             Self::Ternary { matrix, codes } => {
@@ -110,9 +110,10 @@ impl<'a> Encoder<'a> {
             }
             Self::Grouped { matrix, codes } => {
                 let first = rows.start;
-                let (codes, group_scales) = codes.codes(rows)?;
+                let (codes, scales) = codes.codes(rows)?;
+                let groups = matrix.cols.div_ceil(SIGN_GROUP);
                 Ok(Block {
-                    group_scales,
+                    group_scales: pack::band_scales(matrix.layout, &scales, groups),
                     ..code_block(matrix, &codes, first)?
                 })
             }
@@ -161,28 +162,13 @@ fn transposed(codes: &[i8], cols: usize, columns: Range<usize>) -> Vec<i8> {
     out
 }
 
-/// Packs whole rows of codes, the first of which is row `first` of the matrix.
+/// Packs whole bands of codes, the first row of which is row `first` of the matrix.
 fn code_block(matrix: &Matrix<'_>, codes: &[i8], first: usize) -> Result<Block> {
     let [_, cols] = matrix.stored();
     let count = codes.len() / cols;
     let len = matrix.layout.byte_len(count, cols);
     let mut bytes = vec![0; len.expect("the plan checked the size")];
-    let pack_row = match matrix.layout {
-        Layout::B1 => Some(pack::binary_row as fn(&[i8], &mut [u8])),
-        Layout::T5 => Some(pack::dense_row as _),
-        Layout::T5R5 => None,
-        _ => Some(pack::ternary_row as _),
-    };
-    match pack_row {
-        Some(pack_row) => {
-            let rows = bytes.chunks_mut(row_bytes(matrix));
-            codes
-                .chunks(cols)
-                .zip(rows)
-                .for_each(|(codes, out)| pack_row(codes, out));
-        }
-        None => pack::dense_bands(codes, cols, &mut bytes),
-    }
+    pack::code_rows(matrix.layout, codes, cols, &mut bytes);
     let counts = read_back(matrix.layout, codes, &bytes, [count, cols]).map_err(|(row, col)| {
         ConvertError::ReadBack {
             tensor: matrix.name.clone(),

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use half::f16;
-use onebit_format::{Layout, SIGN_GROUP};
+use onebit_format::{ActivationMode, Layout, SIGN_GROUP};
+use onebit_model::binary_layout;
 use rayon::prelude::*;
 
 use crate::blocks::blocks;
@@ -277,10 +278,10 @@ pub(crate) fn bit(row: &[u8], k: usize) -> i8 {
     (row[k / 8] >> (k % 8) & 1) as i8 * 2 - 1
 }
 
-/// The layout that a kind of weights has by itself.
-pub(crate) fn layout(kind: Kind) -> Layout {
+/// The layout that a kind of weights has by itself, where inputs were `trained` so.
+pub(crate) fn layout(kind: Kind, trained: ActivationMode) -> Layout {
     match kind {
-        Kind::Binary => Layout::B1,
+        Kind::Binary => binary_layout(trained),
         Kind::Ternary => Layout::T2,
     }
 }

@@ -273,16 +273,11 @@ pub(crate) fn read_back(
     let band_bytes = packed.len() / rows.div_ceil(per_band).max(1);
     let width = band_bytes / ATOM_BYTES * layout.atom_cols();
     let mut decoded = vec![0; per_band * width];
-    let filler = if layout == Layout::B1 { -1 } else { 0 };
+    let filler = if layout.is_binary() { -1 } else { 0 };
     let mut counts = [0; 3];
     let bands = codes.chunks(per_band * cols).zip(packed.chunks(band_bytes));
     for (band, (codes, packed)) in bands.enumerate() {
-        match layout {
-            Layout::B1 => pack::binary_codes(packed, &mut decoded),
-            Layout::T5 => pack::dense_codes(packed, &mut decoded),
-            Layout::T5R5 => pack::dense_band_codes(packed, &mut decoded),
-            _ => pack::ternary_codes(packed, &mut decoded),
-        }
+        pack::band_codes(layout, packed, &mut decoded);
         let mut rows = codes.chunks(cols);
         for (i, decoded) in decoded.chunks(width).enumerate() {
             // Rows that fill up a band are all padding.
@@ -385,5 +380,24 @@ mod tests {
         packed[64 + 5] ^= 4;
         packed[63] ^= 128;
         assert_eq!(check(&packed), Err((0, 511)));
+    }
+
+    #[test]
+    fn what_differs_is_found_in_bands_of_signs() {
+        let codes: Vec<i8> = (0..7000).map(|i| (i % 2) as i8 * 2 - 1).collect();
+        let layout = Layout::B1R64;
+        let band_bytes = layout.band_bytes(100).unwrap();
+        let mut packed = vec![0; 2 * band_bytes];
+        pack::code_rows(layout, &codes, 100, &mut packed);
+        let check = |packed: &[u8]| read_back(layout, &codes, packed, [70, 100]);
+        assert_eq!(check(&packed), Ok([3500, 0, 3500]));
+        // Column 29 of row 66, and column 3 of row 70, which is not there.
+        for (row, col) in [(66, 29), (70, 3), (63, 101)] {
+            let place = Layout::binary_place(row % 64);
+            let byte = row / 64 * band_bytes + col / 8 * ATOM_BYTES + place;
+            packed[byte] ^= 1 << (col % 8);
+            assert_eq!(check(&packed), Err((row, col)));
+            packed[byte] ^= 1 << (col % 8);
+        }
     }
 }

@@ -193,7 +193,9 @@ impl Index {
                 Scales::Rows(elements(self.slice(bytes, tensor)?, meta.rows)?)
             }
             ScaleMeta::Groups { tensor, size } => {
-                let len = meta.rows * meta.cols.div_ceil(*size);
+                let layout = layout_of(name, meta)?;
+                let len = layout.group_scales(meta.rows, meta.cols, *size);
+                let len = len.ok_or_else(|| missing(name, "group scales"))?;
                 Scales::Groups {
                     size: *size,
                     values: elements(self.slice(bytes, tensor)?, len)?,

@@ -72,6 +72,52 @@ fn codes(layout: Layout, row: &[u8], out: &mut [i8], decode: impl Fn(u8) -> i8) 
     }
 }
 
+/// Packs rows of codes, each `cols` long, in a ternary or binary layout: whole bands, one after another.
+///
+/// # Panics
+/// On a code that the layout does not have, when `codes` is not whole rows, when `out` is not exactly their bands, and for
+/// other layouts.
+pub fn code_rows(layout: Layout, codes: &[i8], cols: usize, out: &mut [u8]) {
+    let pack_row = match layout {
+        Layout::T2 => ternary_row,
+        Layout::T5 => dense_row,
+        Layout::B1 => binary_row,
+        Layout::T5R5 => return dense_bands(codes, cols, out),
+        Layout::B1R64 => return binary_bands(codes, cols, out),
+        other => panic!("layout {other} is neither ternary nor binary"),
+    };
+    let rows = codes.len() / cols.max(1);
+    assert_eq!(rows * cols, codes.len(), "whole rows of {cols} codes");
+    let expected = layout.byte_len(rows, cols);
+    assert_eq!(
+        Some(out.len()),
+        expected,
+        "{rows} x {cols} of layout {layout}"
+    );
+    let row_bytes = layout.row_bytes(cols).unwrap_or(0).max(1);
+    for (codes, out) in codes
+        .chunks(cols.max(1))
+        .zip(out.chunks_exact_mut(row_bytes))
+    {
+        pack_row(codes, out);
+    }
+}
+
+/// Decodes a band of a ternary or binary layout, padding included, row after row: the inverse of [`code_rows`].
+///
+/// # Panics
+/// When `out` is not one number per code of `band`, and for other layouts.
+pub fn band_codes(layout: Layout, band: &[u8], out: &mut [i8]) {
+    match layout {
+        Layout::T2 => ternary_codes(band, out),
+        Layout::T5 => dense_codes(band, out),
+        Layout::T5R5 => dense_band_codes(band, out),
+        Layout::B1 => binary_codes(band, out),
+        Layout::B1R64 => binary_band_codes(band, out),
+        other => panic!("layout {other} is neither ternary nor binary"),
+    }
+}
+
 /// Packs -1 and 1 as [`Layout::B1`].
 ///
 /// # Panics

@@ -6,7 +6,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{name_of, sample, ternary, write_dense, write_grouped};
+use common::{
+    SIDE_ROWS, name_of, sample, signs, ternary, write_dense, write_grouped, write_side_by_side,
+};
 use onebit_format::{ActivationMode, Layout, PackedFile};
 
 #[test]
@@ -28,12 +30,12 @@ fn the_file_of_version_1_has_not_changed() {
 fn the_file_with_group_scales_has_not_changed() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
     let path = dir.join("grouped.onebit");
-    if std::env::var_os("ONEBIT_BLESS").is_some() {
-        write_grouped(&path).unwrap();
-    }
     let temporary = tempfile::tempdir().unwrap();
     let again = temporary.path().join("grouped.onebit");
     write_grouped(&again).unwrap();
+    if std::env::var_os("ONEBIT_BLESS").is_some() {
+        fs::copy(&again, &path).unwrap();
+    }
     let file = PackedFile::open(&path).unwrap();
     file.check_hashes().unwrap();
     assert_eq!(
@@ -69,6 +71,29 @@ fn the_files_with_dense_weights_have_not_changed() {
         }
         assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
     }
+}
+
+#[test]
+fn the_file_with_rows_side_by_side_has_not_changed() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
+    let path = dir.join("side_by_side.onebit");
+    let temporary = tempfile::tempdir().unwrap();
+    let again = temporary.path().join("side_by_side.onebit");
+    write_side_by_side(&again).unwrap();
+    if std::env::var_os("ONEBIT_BLESS").is_some() {
+        fs::copy(&again, &path).unwrap();
+    }
+    let file = PackedFile::open(&path).unwrap();
+    file.check_hashes().unwrap();
+    for row in 0..SIDE_ROWS {
+        for (k, sign) in signs(row as u32).into_iter().enumerate() {
+            let scale = (1 + row) as f32 / 64.0 + 2.0 * (k / 128) as f32;
+            let [one, groups] = ["one", "groups"].map(|name| file.matrix(name).unwrap());
+            assert_eq!(one.value(row, k), f32::from(sign) * 0.125);
+            assert_eq!(groups.value(row, k), f32::from(sign) * scale);
+        }
+    }
+    assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl OwnedScales {
 
     fn get(&self) -> Scales<'_> {
         match self.layout {
-            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => Scales::Tensor(self.wide[0]),
+            layout if layout.is_ternary() || layout.is_binary() => Scales::Tensor(self.wide[0]),
             Layout::I8 => Scales::Rows(&self.wide),
             Layout::I4 => Scales::Groups {
                 size: 64,
@@ -72,11 +72,10 @@ impl OwnedScales {
 fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> Vec<f32> {
     let codes: Vec<i8> = values.iter().map(|value| *value as i8).collect();
     match layout {
-        Layout::T2 => pack::ternary_row(&codes, out),
-        Layout::T5 => pack::dense_row(&codes, out),
         // A band of one row.
-        Layout::T5R5 => pack::dense_bands(&codes, codes.len(), out),
-        Layout::B1 => pack::binary_row(&codes, out),
+        _ if layout.is_ternary() || layout.is_binary() => {
+            pack::code_rows(layout, &codes, codes.len(), out);
+        }
         Layout::I8 => return vec![pack::quantize_i8_row(weights, out)],
         Layout::I4 => {
             let mut scales = vec![f16::ZERO; weights.len().div_ceil(64)];
@@ -124,7 +123,7 @@ fn decoder_and_packer_agree_with_the_goldens() {
         if layout.atom_rows() > 1 {
             let codes: Vec<i8> = golden.values.iter().flatten().map(|x| *x as i8).collect();
             let mut packed = vec![0xAA; bytes.len()];
-            pack::dense_bands(&codes, golden.cols, &mut packed);
+            pack::code_rows(layout, &codes, golden.cols, &mut packed);
             assert_eq!(packed[..], bytes[..], "{layout}");
         }
         if matches!(layout, Layout::I8 | Layout::I4) {
@@ -148,7 +147,7 @@ fn padding_decodes_to_nothing() {
             scales
         };
         let matrix = MatrixRef::new(layout, 1, 1, &row, scales.get()).unwrap();
-        let expected = if layout == Layout::B1 { -1 } else { 0 };
+        let expected = if layout.is_binary() { -1 } else { 0 };
         for k in 1..matrix.padded_cols() {
             assert_eq!(matrix.code(0, k), expected, "{layout} column {k}");
         }
@@ -161,14 +160,17 @@ fn names_and_sizes() {
         assert_eq!(Layout::from_id(layout.id()), Some(layout));
         assert_eq!(Layout::from_name(layout.name()), Some(layout));
         let atom = layout.atom_cols();
-        for (cols, atoms) in [
+        // Rows side by side end with a group.
+        let step = if layout == Layout::B1R64 { 128 } else { atom };
+        for (cols, steps) in [
             (0, 0),
             (1, 1),
-            (atom - 1, 1),
-            (atom, 1),
-            (atom + 1, 2),
-            (3 * atom, 3),
+            (step - 1, 1),
+            (step, 1),
+            (step + 1, 2),
+            (3 * step, 3),
         ] {
+            let atoms = steps * step / atom;
             let band = Some(atoms * ATOM_BYTES);
             assert_eq!(layout.band_bytes(cols), band, "{layout} {cols}");
             let alone = layout.atom_rows() == 1;
@@ -237,11 +239,11 @@ fn shapes_that_do_not_fit_are_refused() {
 
 #[test]
 fn group_scales_agree_with_the_goldens() {
-    for layout in [Layout::T2, Layout::B1] {
+    for layout in [Layout::T2, Layout::B1, Layout::B1R64] {
         let golden = golden(&format!("{layout}.groups"));
         let bytes = from_hex(&golden.bytes);
         let scales: Vec<f16> = golden.scales.iter().map(|s| f16::from_f32(*s)).collect();
-        let groups = golden.cols.div_ceil(SIGN_GROUP);
+        let (groups, rows) = (golden.cols.div_ceil(SIGN_GROUP), layout.atom_rows());
         let scales = Scales::Groups {
             size: SIGN_GROUP,
             values: &scales,
@@ -251,7 +253,8 @@ fn group_scales_agree_with_the_goldens() {
             let mut row = vec![0.0; golden.cols];
             matrix.decode_row(r, &mut row);
             for (k, code) in codes.iter().enumerate() {
-                let expected = code * golden.scales[r * groups + k / SIGN_GROUP];
+                let band = &golden.scales[r / rows * rows * groups..];
+                let expected = code * band[k / SIGN_GROUP * rows + r % rows];
                 assert_eq!(row[k].to_bits(), expected.to_bits(), "{layout} {r} {k}");
                 assert_eq!(matrix.value(r, k).to_bits(), expected.to_bits());
             }
@@ -315,6 +318,18 @@ fn dense_weights_have_one_scale() {
 #[should_panic(expected = "ternary codes")]
 fn other_dense_codes_than_ternary_panic() {
     pack::dense_row(&[-2], &mut [0; 64]);
+}
+
+#[test]
+#[should_panic(expected = "binary codes")]
+fn other_codes_than_binary_panic() {
+    pack::binary_bands(&[1, 0], 2, &mut [0; 1024]);
+}
+
+#[test]
+#[should_panic(expected = "neither ternary nor binary")]
+fn layouts_without_codes_panic() {
+    pack::code_rows(Layout::I8, &[1], 1, &mut [0; 64]);
 }
 
 #[test]
@@ -466,24 +481,33 @@ fn whole_rows_decode_as_their_codes_do() {
 
 #[test]
 fn bands_decode_as_their_codes_do() {
-    let layout = Layout::T5R5;
-    for (rows, cols) in [(1, 1), (4, 63), (5, 64), (6, 65), (13, 700)] {
-        let len = layout.byte_len(rows, cols).unwrap();
-        let bytes: Vec<u8> = (0..len).map(|i| (i * 151 % 256) as u8).collect();
-        let bytes = AlignedBytes::from(bytes);
-        let matrix = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(0.5)).unwrap();
-        let width = matrix.padded_cols();
-        let mut codes = vec![0; 5 * width];
-        let mut values = vec![0.0; cols];
-        for row in 0..rows {
-            pack::dense_band_codes(matrix.band_bytes_of(row / 5), &mut codes);
-            matrix.decode_row(row, &mut values);
-            for (k, code) in codes[row % 5 * width..][..width].iter().enumerate() {
-                let what = format!("{rows} x {cols}, row {row}, column {k}");
-                assert_eq!(i32::from(*code), matrix.code(row, k), "{what}");
-                if let Some(value) = values.get(k) {
-                    assert_eq!(value.to_bits(), matrix.value(row, k).to_bits(), "{what}");
-                }
+    for layout in [Layout::T5R5, Layout::B1R64] {
+        let most = layout.atom_rows();
+        for rows in [1, most - 1, most, most + 1, 2 * most + 3] {
+            for cols in [1, 63, 64, 65, 128, 129, 700] {
+                decodes_bands(layout, rows, cols);
+            }
+        }
+    }
+}
+
+fn decodes_bands(layout: Layout, rows: usize, cols: usize) {
+    let len = layout.byte_len(rows, cols).unwrap();
+    let bytes: Vec<u8> = (0..len).map(|i| (i * 151 % 256) as u8).collect();
+    let bytes = AlignedBytes::from(bytes);
+    let matrix = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(0.5)).unwrap();
+    let width = matrix.padded_cols();
+    let per_band = layout.atom_rows();
+    let mut codes = vec![0; per_band * width];
+    let mut values = vec![0.0; cols];
+    for row in 0..rows {
+        pack::band_codes(layout, matrix.band_bytes_of(row / per_band), &mut codes);
+        matrix.decode_row(row, &mut values);
+        for (k, code) in codes[row % per_band * width..][..width].iter().enumerate() {
+            let what = format!("{layout} {rows} x {cols}, row {row}, column {k}");
+            assert_eq!(i32::from(*code), matrix.code(row, k), "{what}");
+            if let Some(value) = values.get(k) {
+                assert_eq!(value.to_bits(), matrix.value(row, k).to_bits(), "{what}");
             }
         }
     }
@@ -546,5 +570,53 @@ proptest! {
         for byte in (rows..rows.next_multiple_of(5)).flat_map(|_| &bytes[bytes.len() - 64..]) {
             prop_assert_eq!(byte % 85 % 29 % 9 % 3, 1);
         }
+    }
+
+    #[test]
+    fn bands_keep_their_signs(
+        signs in prop::collection::vec(any::<bool>(), 0..20_000),
+        cols in 1usize..300,
+    ) {
+        let rows = signs.len() / cols;
+        let codes: Vec<i8> = signs[..rows * cols].iter().map(|s| i8::from(*s) * 2 - 1).collect();
+        let layout = Layout::B1R64;
+        let mut bytes = AlignedBytes::zeroed(layout.byte_len(rows, cols).unwrap());
+        bytes.fill(0xff);
+        pack::binary_bands(&codes, cols, &mut bytes);
+        let mut width = 0;
+        if rows > 0 {
+            let matrix = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(1.0)).unwrap();
+            width = matrix.padded_cols();
+            for row in 0..rows {
+                for k in 0..width {
+                    let expected = if k < cols { codes[row * cols + k] } else { -1 };
+                    prop_assert_eq!(matrix.code(row, k), i32::from(expected));
+                }
+            }
+        }
+        // Every bit that is set is the weight of a row that is there.
+        let ones: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+        prop_assert_eq!(ones as usize, codes.iter().filter(|code| **code > 0).count());
+        prop_assert!(width.is_multiple_of(SIGN_GROUP));
+    }
+
+    #[test]
+    fn scales_of_bands_are_those_of_their_rows(
+        values in prop::collection::vec(any::<u16>(), 0..900),
+        groups in 1usize..6,
+        layout in prop::sample::select(&[Layout::T2, Layout::B1, Layout::B1R64][..]),
+    ) {
+        let rows = values.len() / groups;
+        let values: Vec<f16> = values[..rows * groups].iter().map(|bits| f16::from_bits(*bits)).collect();
+        let stored = pack::band_scales(layout, &values, groups);
+        let cols = groups * SIGN_GROUP;
+        prop_assert_eq!(Some(stored.len()), layout.group_scales(rows, cols, SIGN_GROUP));
+        for (at, value) in values.iter().enumerate() {
+            let found = stored[layout.group_scale_at(at / groups, at % groups, groups)];
+            prop_assert_eq!(found.to_bits(), value.to_bits());
+        }
+        // Rows that are lacking have scales of 0.
+        let zeros = |values: &[f16]| values.iter().filter(|v| v.to_bits() == 0).count();
+        prop_assert_eq!(zeros(&stored) - zeros(&values), stored.len() - values.len());
     }
 }

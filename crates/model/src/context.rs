@@ -92,13 +92,19 @@ impl Context<'_> {
             .parts(weights.saturating_mul(tokens))
             .min(MAX_COLUMN_PARTS);
         let step = if tokens < MANY_TOKENS {
-            // With many tokens, what a band costs twice where it is cut is little.
-            COLUMN_STEP * band
+            whole_bands(band)
         } else {
+            // What a band costs twice where it is cut is little.
             TILE_STEP
         };
         outputs.div_ceil(parts).next_multiple_of(step)
     }
+}
+
+/// The fewest columns that are whole steps and whole bands.
+fn whole_bands(band: usize) -> usize {
+    let bands = (1..=COLUMN_STEP).find(|n| (n * band).is_multiple_of(COLUMN_STEP));
+    bands.unwrap_or(COLUMN_STEP) * band
 }
 
 /// Bytes of `tokens` rows of `width` numbers.
@@ -149,6 +155,11 @@ mod tests {
     }
 
     #[test]
+    fn steps_are_whole_bands_and_no_more() {
+        assert_eq!([1, 5, 16, 64].map(whole_bands), [16, 80, 16, 64]);
+    }
+
+    #[test]
     fn blocks_cover_everything_within_the_limits() {
         for threads in [1, 2, 3, 64, 1000] {
             let executor = Threads(threads);
@@ -166,6 +177,8 @@ mod tests {
                     let banded = ctx.column_block(outputs, outputs * 640, tokens, 5);
                     assert!(tokens >= MANY_TOKENS || banded.is_multiple_of(5 * COLUMN_STEP));
                     assert!(banded.is_multiple_of(COLUMN_STEP));
+                    let banded = ctx.column_block(outputs, outputs * 640, tokens, 64);
+                    assert!(banded.is_multiple_of(64));
                     assert!(outputs.div_ceil(block) <= MAX_COLUMN_PARTS);
                 }
             }

@@ -27,6 +27,15 @@ impl Activations {
     }
 }
 
+/// The layout of binary weights that the kernels multiply fastest with inputs as `trained`: signs are compared with the bits of
+/// one row, bytes and floats need rows side by side.
+pub fn binary_layout(trained: ActivationMode) -> Layout {
+    match trained {
+        ActivationMode::SignToken => Layout::B1,
+        _ => Layout::B1R64,
+    }
+}
+
 /// What one linear's inputs are turned into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -55,7 +64,7 @@ impl Form {
     /// How `layout` is multiplied with inputs as `trained`; `None` where no kernel does it. `int8` says whether int8 per group may
     /// stand for floats.
     pub(crate) fn of(layout: Layout, trained: ActivationMode, int8: bool) -> Option<Self> {
-        let signs = matches!(layout, Layout::T2 | Layout::B1);
+        let signs = layout == Layout::T2 || layout.is_binary();
         match trained {
             ActivationMode::F32 if int8 && signs => Some(Self::Codes(Codes::I8Groups)),
             ActivationMode::F32 => Some(Self::Floats),
@@ -187,12 +196,25 @@ mod tests {
             of(Layout::B1, A::I8Token),
             same(Form::Codes(Codes::I8Token))
         );
-        for layout in [Layout::T2, Layout::B1] {
+        assert_eq!(
+            of(Layout::B1R64, A::SignToken),
+            same(Form::Codes(Codes::Sign))
+        );
+        for layout in [Layout::T2, Layout::B1, Layout::B1R64] {
             let groups = Form::Codes(Codes::I8Groups);
             assert_eq!(of(layout, A::F32), (Some(Form::Floats), Some(groups)));
         }
         for mode in [A::I8Token, A::SignToken, A::TernaryToken] {
             assert_eq!(of(Layout::BF16, mode), (None, None));
+        }
+    }
+
+    #[test]
+    fn only_signs_are_compared_bit_by_bit() {
+        use ActivationMode as A;
+        for mode in [A::F32, A::I8Token, A::SignToken, A::TernaryToken] {
+            let form = Form::of(binary_layout(mode), mode, true);
+            assert!(form.is_some_and(|form| (form == Form::Bits) == (mode == A::SignToken)));
         }
     }
 

@@ -1,11 +1,31 @@
 //! Rows of a table that are read from the file instead of through its map.
 //!
 //! Touching one row of a map makes its surroundings resident, so that a prompt would bring in most of a table. A positioned
-//! read brings in the row.
+//! read brings in the row, with the rows it shares its bytes with.
 
+use half::f16;
 use onebit_format::{FormatError, Layout, MatrixRef, PackedFile, Scales};
 
 use crate::places::{MatrixAt, ScalesAt};
+
+/// Numbers of an `f32` buffer that a row of `cols` columns, with what must be read with it, fits in whatever its layout.
+pub(crate) fn most(cols: usize) -> usize {
+    let len = |layout: &Layout| {
+        let rows = layout.atom_rows();
+        let scales = match layout.group() {
+            Some(size) => Layout::group_scales(*layout, rows, cols, size)? * size_of::<f16>(),
+            None => size_of::<f32>(),
+        };
+        Some(buffer_len(layout.band_bytes(cols)? + scales))
+    };
+    let lens = Layout::ALL.iter().filter_map(len);
+    lens.max().expect("widths are limited")
+}
+
+/// Numbers that `bytes` bytes fit in, a multiple of 16.
+fn buffer_len(bytes: usize) -> usize {
+    bytes.div_ceil(size_of::<f32>()).next_multiple_of(16)
+}
 
 /// How a table's rows are read.
 pub(crate) struct RowReader<'a> {
@@ -13,7 +33,7 @@ pub(crate) struct RowReader<'a> {
     file: &'a PackedFile,
     /// Of one row, or of those that share their bytes.
     band_bytes: usize,
-    /// Of one row.
+    /// Of one row, or the group scales of those that share their bytes.
     scale_bytes: usize,
 }
 
@@ -22,7 +42,11 @@ impl<'a> RowReader<'a> {
         let scale_bytes = match &table.scales {
             ScalesAt::None | ScalesAt::Tensor(_) => 0,
             ScalesAt::Rows(_) => size_of::<f32>(),
-            ScalesAt::Groups { size, .. } => table.cols.div_ceil(*size) * size_of::<half::f16>(),
+            ScalesAt::Groups { size, .. } => {
+                let rows = table.layout.atom_rows();
+                let scales = table.layout.group_scales(rows, table.cols, *size);
+                scales.expect("checked at opening") * size_of::<f16>()
+            }
         };
         let band_bytes = Layout::band_bytes(table.layout, table.cols);
         Self {
@@ -33,11 +57,9 @@ impl<'a> RowReader<'a> {
         }
     }
 
-    /// Numbers of an `f32` buffer that the bytes of a row and its scales fit in, a multiple of 16.
+    /// Numbers of an `f32` buffer that the bytes of a row and its scales fit in, a multiple of 16; at most [`most`].
     pub(crate) fn buffer_len(&self) -> usize {
-        (self.band_bytes + self.scale_bytes)
-            .div_ceil(size_of::<f32>())
-            .next_multiple_of(16)
+        buffer_len(self.band_bytes + self.scale_bytes)
     }
 
     /// Reads row `row` into `buffer` and decodes it into `out`.
@@ -54,9 +76,10 @@ impl<'a> RowReader<'a> {
         let (band, place) = (row / per_band, row % per_band);
         let start = self.table.bytes.start + band * self.band_bytes;
         self.file.read_at(start, bytes)?;
+        // Layouts with a scale per row have one row in a band.
         if let ScalesAt::Rows(all) | ScalesAt::Groups { bytes: all, .. } = &self.table.scales {
             self.file
-                .read_at(all.start + row * self.scale_bytes, scales)?;
+                .read_at(all.start + band * self.scale_bytes, scales)?;
         }
         let scales = match &self.table.scales {
             ScalesAt::None => Scales::None,
@@ -67,7 +90,6 @@ impl<'a> RowReader<'a> {
                 values: bytemuck::cast_slice(scales),
             },
         };
-        // Layouts with row or group scales have one row in a band.
         let rows = MatrixRef::new(self.table.layout, place + 1, self.table.cols, bytes, scales);
         rows.expect("the shape of rows of a table that was checked at opening")
             .decode_row(place, out);

@@ -9,6 +9,7 @@ use crate::error::ModelError;
 use crate::forms::InputForms;
 use crate::linear::Slots;
 use crate::model::Model;
+use crate::rows;
 use crate::spec::ModelSpec;
 
 /// Claims of the outputs that one region writes.
@@ -215,11 +216,11 @@ impl Sizes {
         self.hidden.max(self.q_width).max(self.ffn)
     }
 
-    /// Numbers in the arena.
+    /// Numbers in the arena, which rows of the embedding that are read from the file pass through too.
     fn arena(&self, rows: usize) -> usize {
         let attention: usize = self.attention(rows).into_iter().map(aligned).sum();
         let mlp: usize = self.mlp(rows).into_iter().map(aligned).sum();
-        attention.max(mlp)
+        attention.max(mlp).max(rows::most(self.hidden))
     }
 
     fn attention(&self, rows: usize) -> [usize; 6] {

@@ -122,6 +122,7 @@ fn activations_that_a_model_does_not_have_are_refused() {
     for asked in [Auto, F32, Int8] {
         assert!(with(shapes::bitnet(), asked).is_ok());
         assert!(with(shapes::float_inputs(Layout::B1), asked).is_ok());
+        assert!(with(shapes::float_inputs(Layout::B1R64), asked).is_ok());
     }
     let dense = with(shapes::llama(Layout::F16), Int8).unwrap_err();
     assert_eq!(dense.kind(), ErrorKind::Unsupported);
@@ -136,7 +137,12 @@ fn activations_that_a_model_does_not_have_are_refused() {
 
 #[test]
 fn a_choice_of_activations_decides_what_is_computed() {
-    let recipe = shapes::bonsai(Layout::B1);
+    for layout in [Layout::B1, Layout::B1R64] {
+        a_choice_decides(&shapes::bonsai(layout));
+    }
+}
+
+fn a_choice_decides(recipe: &Recipe) {
     let trained = recipe.model(2);
     assert!(trained.input_forms().floats && !trained.input_forms().groups);
     let file = Arc::clone(trained.file());

@@ -3,7 +3,8 @@
 mod common;
 
 use common::run::{Backwards, Runner, Threads, bits, rows, tokens};
-use common::shapes;
+use common::{Recipe, shapes};
+use onebit_format::{ActivationMode, Layout};
 use onebit_kernels::{Executor, Kernels, Serial};
 use onebit_model::{KvType, Step};
 
@@ -32,6 +33,39 @@ fn every_kernel_set_and_thread_count() {
                     kernels.name()
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn binary_weights_in_rows_and_in_bands() {
+    use ActivationMode::{SignToken, TernaryToken};
+    let recipes: [(&str, &dyn Fn(Layout) -> Recipe); 7] = [
+        ("int8", &shapes::llama),
+        ("floats", &shapes::float_inputs),
+        ("groups", &shapes::bonsai),
+        ("groups, int8", &shapes::bonsai_int8),
+        ("ternary", &|layout| {
+            shapes::few_bits(layout, TernaryToken, false)
+        }),
+        ("groups, signs", &|layout| {
+            shapes::few_bits(layout, SignToken, true)
+        }),
+        ("head", &shapes::quantized_head),
+    ];
+    for (name, recipe) in recipes {
+        let [rows, bands] = [Layout::B1, Layout::B1R64].map(|layout| recipe(layout).model(11));
+        let ids = tokens(&rows, 9, 5);
+        for kernels in Kernels::available() {
+            let [rows, bands] = [&rows, &bands].map(|model| {
+                let mut runner = Runner::new(model, kernels, &Backwards(3));
+                let mut cache = runner.cache(KvType::F32);
+                [
+                    bits(&runner.logits(&ids)),
+                    bits(&runner.extend(&mut cache, &ids, 1)),
+                ]
+            });
+            assert!(rows == bands, "{name}: {} differs", kernels.name());
         }
     }
 }
@@ -119,7 +153,7 @@ fn forks_and_truncations_continue_as_if_alone() {
 
 #[test]
 fn chosen_logits_and_hidden_states() {
-    let model = shapes::quantized_head(onebit_format::Layout::I8).model(7);
+    let model = shapes::quantized_head(Layout::I8).model(7);
     let ids = tokens(&model, 6, 9);
     let mut runner = Runner::new(&model, Kernels::best(), &Backwards(2));
     let all = runner.logits(&ids);

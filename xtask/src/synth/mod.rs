@@ -95,9 +95,9 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
         encoding: Encoding {
             by_columns: args.down == "columns",
             grouped: by_default.grouped && activation.is_none(),
+            trained: activation.unwrap_or(by_default.trained),
             ..by_default
         },
-        activation,
         interrupt,
         ballast: relu2.then(|| Ballast::new(args.zeros.unwrap_or(50))),
         spec: shape.spec,
@@ -131,8 +131,6 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<()> {
 struct Synth {
     spec: ModelSpec,
     encoding: Encoding,
-    /// What the inputs of the decoder's matrices are, where that is not what follows from the encoding.
-    activation: Option<ActivationMode>,
     ballast: Option<Ballast>,
     interrupt: &'static AtomicBool,
 }
@@ -203,18 +201,7 @@ impl Synth {
             ..Default::default()
         };
         for tensor in tensors {
-            match (self.activation, tensor.shape) {
-                (Some(mode), TensorShape::Matrix { rows, cols })
-                    if tensor.name.starts_with("layers.") =>
-                {
-                    let stored = self.encoding.stored(&tensor.name, rows, cols);
-                    match stored.transposed {
-                        true => plan.transposed_matrix(tensor.name.as_str(), cols, rows, mode),
-                        false => plan.matrix(tensor.name.as_str(), stored.layout, rows, cols, mode),
-                    };
-                }
-                _ => self.encoding.add(&mut plan, tensor),
-            }
+            self.encoding.add(&mut plan, tensor);
         }
         for (name, bytes) in blobs {
             plan.blob(*name, bytes.len());

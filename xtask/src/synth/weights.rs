@@ -110,7 +110,9 @@ pub(super) fn write_matrix(
         .group()
         .filter(|_| layout == Layout::I4 || stored.grouped);
     let per_row = group.map_or(0, |size| cols.div_ceil(size));
-    let mut group_scales = vec![f16::from_f32(source.scale()); rows * per_row];
+    // As many rows of scales as the bands have, all alike until rows of 4 bits bring their own.
+    let scaled_rows = rows.next_multiple_of(layout.atom_rows());
+    let mut group_scales = vec![f16::from_f32(source.scale()); scaled_rows * per_row];
     let mut groups = group_scales.chunks_mut(per_row.max(1));
     let mut out = writer.write_matrix(name)?;
     let pool = match (layout, ballast) {
@@ -134,17 +136,14 @@ pub(super) fn write_matrix(
             continue;
         }
         match layout {
-            Layout::T2 => pack::ternary_row(source.codes(row, random), &mut packed),
-            Layout::T5 => pack::dense_row(source.codes(row, random), &mut packed),
-            Layout::T5R5 => {
+            _ if layout.is_ternary() || layout.is_binary() => {
                 band.extend_from_slice(source.codes(row, random));
                 if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
                     continue;
                 }
-                pack::dense_bands(&band, cols, &mut packed);
+                pack::code_rows(layout, &band, cols, &mut packed);
                 band.clear();
             }
-            Layout::B1 => pack::binary_row(source.codes(row, random), &mut packed),
             Layout::I8 => row_scales.push(pack::quantize_i8_row(
                 source.values(row, random),
                 &mut packed,
@@ -164,7 +163,7 @@ pub(super) fn write_matrix(
             size,
             values: &group_scales,
         },
-        Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => Scales::Tensor(source.scale()),
+        _ if layout.is_ternary() || layout.is_binary() => Scales::Tensor(source.scale()),
         Layout::I8 => Scales::Rows(&row_scales),
         _ => Scales::None,
     })?;
@@ -216,7 +215,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// The multiplier that gives outputs the size of the inputs, less for what is summed up over the layers.
     fn scale(&self) -> f32 {
-        let variance = if self.matrix.stored.layout == Layout::B1 {
+        let variance = if self.matrix.stored.layout.is_binary() {
             1.0
         } else {
             2.0 / 3.0

@@ -61,7 +61,7 @@ impl Matrix<'_> {
     /// take int8.
     pub(crate) fn activation(&self) -> ActivationMode {
         match self.layout {
-            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => self.trained,
+            layout if layout.is_ternary() || layout.is_binary() => self.trained,
             layout if layout.is_float() => ActivationMode::F32,
             _ => ActivationMode::I8Token,
         }
@@ -297,10 +297,10 @@ impl<'a> Plan<'a> {
             });
         }
         match (choice, weights.kind().unwrap_or(Kind::Ternary)) {
-            (WeightType::Auto | WeightType::Keep, kind) => Ok(natural_layout(kind)),
+            (WeightType::Auto | WeightType::Keep, kind) => Ok(natural_layout(kind, self.trained())),
             (WeightType::T2, _) => Ok(Layout::T2),
             (WeightType::Dense, kind) => self.dense_layout(name, weights, kind, shape),
-            (WeightType::B1, Kind::Binary) => Ok(Layout::B1),
+            (WeightType::B1, kind @ Kind::Binary) => Ok(natural_layout(kind, self.trained())),
             (WeightType::B1, Kind::Ternary) => Err(ConvertError::Request(
                 "this model's weights are ternary: b1 has no zero, t2 holds them exactly in 2 bits"
                     .into(),

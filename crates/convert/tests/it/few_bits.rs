@@ -62,7 +62,7 @@ fn sign_llama(dtype: Dtype, ternary: bool) -> Model {
 #[test]
 fn floats_of_one_magnitude_are_packed() {
     for (dtype, ternary, layout) in [
-        (Dtype::F16, false, Layout::B1),
+        (Dtype::F16, false, Layout::B1R64),
         (Dtype::F32, true, Layout::T2),
     ] {
         let model = sign_llama(dtype, ternary);
@@ -95,9 +95,20 @@ fn floats_of_one_magnitude_are_packed() {
 }
 
 #[test]
+fn asking_for_binary_weights_leaves_their_order_to_the_activations() {
+    for (activations, layout) in [("binary", Layout::B1), ("int8", Layout::B1R64)] {
+        for group in [Value::Null, json!(128)] {
+            let model = onebit("binary", activations, group);
+            let (_place, _, file) = converted(&model, &options("b1"));
+            assert_eq!(file.matrix("layers.1.down").unwrap().layout(), layout);
+        }
+    }
+}
+
+#[test]
 fn binary_layouts_hold_no_ternary_weights() {
     let (_place, _, file) = converted(&sign_llama(Dtype::F16, false), &options("b1"));
-    assert_eq!(file.matrix("layers.0.q").unwrap().layout(), Layout::B1);
+    assert_eq!(file.matrix("layers.0.q").unwrap().layout(), Layout::B1R64);
     for model in [sign_llama(Dtype::F16, true), packed_bitnet()] {
         let error = refused(&model, &options("b1"));
         assert_eq!(error.kind(), ErrorKind::Request);
@@ -139,7 +150,10 @@ fn scales_that_no_f16_holds_leave_their_matrix_dense() {
     model.insert(UP, Dtype::F32, &[FFN, HIDDEN], &values);
     let (_place, report, file) = converted(&model, &Options::default());
     assert_eq!(file.matrix("layers.1.up").unwrap().layout(), Layout::F32);
-    assert_eq!(file.matrix("layers.1.gate").unwrap().layout(), Layout::B1);
+    assert_eq!(
+        file.matrix("layers.1.gate").unwrap().layout(),
+        Layout::B1R64
+    );
     let notes = report.notes.join("\n");
     assert!(
         notes.contains(UP) && notes.contains("stays dense"),
@@ -156,7 +170,7 @@ fn groups_of_zeros_and_signed_zeros_are_kept() {
     model.insert(UP, Dtype::F32, &[FFN, HIDDEN], &values);
     let (_place, report, file) = converted(&model, &Options::default());
     let up = file.matrix("layers.1.up").unwrap();
-    assert_eq!(up.layout(), Layout::B1, "{report}");
+    assert_eq!(up.layout(), Layout::B1R64, "{report}");
     for (k, value) in values[..HIDDEN].iter().enumerate() {
         assert_eq!(up.value(0, k).to_bits(), value.to_bits());
     }
@@ -171,8 +185,8 @@ fn tables_take_the_type_that_was_asked_for() {
         model.insert(name, Dtype::F16, &[VOCAB, HIDDEN], &values);
     }
     let (_place, _, file) = converted(&model, &Options::default());
-    assert_eq!(file.matrix("embed").unwrap().layout(), Layout::B1);
-    assert_eq!(file.matrix("head").unwrap().layout(), Layout::B1);
+    assert_eq!(file.matrix("embed").unwrap().layout(), Layout::B1R64);
+    assert_eq!(file.matrix("head").unwrap().layout(), Layout::B1R64);
     let mut options = Options::default();
     options.head = Some("q8".parse().unwrap());
     options.embed = Some("keep".parse().unwrap());
@@ -227,7 +241,11 @@ fn the_onebit_convention_says_what_was_trained() {
         ("int8", ActivationMode::I8Token),
         ("float", ActivationMode::F32),
     ] {
-        for (weights, layout) in [("binary", Layout::B1), ("ternary", Layout::T2)] {
+        let binary = match mode {
+            ActivationMode::SignToken => Layout::B1,
+            _ => Layout::B1R64,
+        };
+        for (weights, layout) in [("binary", binary), ("ternary", Layout::T2)] {
             let (_place, report, file) = converted(
                 &onebit(weights, activations, Value::Null),
                 &Options::default(),
@@ -241,8 +259,9 @@ fn the_onebit_convention_says_what_was_trained() {
                 &onebit(weights, activations, json!(128)),
                 &Options::default(),
             );
-            let scales = file.matrix("layers.0.q").unwrap().scales();
-            assert!(matches!(scales, Scales::Groups { size: 128, .. }));
+            let q = file.matrix("layers.0.q").unwrap();
+            assert_eq!(q.layout(), layout);
+            assert!(matches!(q.scales(), Scales::Groups { size: 128, .. }));
         }
     }
 }
@@ -299,7 +318,7 @@ fn binary_weights_may_be_stored_as_ternary_ones() {
         own.matrix("layers.1.up").unwrap(),
         wide.matrix("layers.1.up").unwrap(),
     );
-    assert_eq!((own.layout(), wide.layout()), (Layout::B1, Layout::T2));
+    assert_eq!((own.layout(), wide.layout()), (Layout::B1R64, Layout::T2));
     for r in 0..FFN {
         assert!((0..HIDDEN).all(|k| own.value(r, k) == wide.value(r, k)));
     }
@@ -422,7 +441,7 @@ fn mlx(bits: usize) -> Model {
 fn words_of_mlx_are_unpacked_from_their_low_bits() {
     let (_place, _, file) = converted(&mlx(1), &Options::default());
     let embed = file.matrix("embed").unwrap();
-    assert_eq!(embed.layout(), Layout::B1);
+    assert_eq!(embed.layout(), Layout::B1R64);
     let row: Vec<f32> = (0..8).map(|k| embed.value(3, k)).collect();
     assert_eq!(row, [-0.25, -0.25, 0.25, -0.25, -0.25, -0.25, 0.25, -0.25]);
     let (_place, _, file) = converted(&mlx(2), &Options::default());
@@ -498,4 +517,29 @@ fn what_mlx_may_say_and_is_not_known_is_refused() {
     let error = refused(&mlx(1), &options);
     assert_eq!(error.kind(), ErrorKind::Request);
     assert!(error.to_string().contains(EMBED), "{error}");
+}
+
+#[test]
+fn bands_are_whole_where_a_table_is_cut_into_blocks() {
+    // Blocks have 26,240 rows of so few columns; the last band has six rows.
+    const ROWS: usize = 2 * 26_240 + 70;
+    let mut model = sign_llama(Dtype::F16, false);
+    model.config["vocab_size"] = ROWS.into();
+    let mut numbers = Numbers::new(17);
+    let names = ["model.embed_tokens.weight", "lm_head.weight"];
+    for name in names {
+        let values = signs(ROWS, HIDDEN, false, &mut numbers);
+        model.insert(name, Dtype::F16, &[ROWS, HIDDEN], &values);
+    }
+    let (_place, _, file) = converted(&model, &Options::default());
+    for (name, source) in ["embed", "head"].into_iter().zip(names) {
+        let table = file.matrix(name).unwrap();
+        assert_eq!(table.layout(), Layout::B1R64);
+        let expected = model.tensors[source].values();
+        let mut row = [0.0; HIDDEN];
+        for (r, expected) in expected.chunks(HIDDEN).enumerate() {
+            table.decode_row(r, &mut row);
+            assert_eq!(row[..], *expected, "{name}, row {r}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use onebit_format::{ActivationMode, Layout, PackedFile, Plan, Scales, Writer, pa
 use onebit_model::ModelSpec;
 use serde::Deserialize;
 
-/// A matrix of a packed file, its rows packed.
+/// A matrix of a packed file, its bands packed.
 #[derive(Clone)]
 pub(crate) struct Matrix {
     pub(crate) layout: Layout,
@@ -24,6 +24,7 @@ pub(crate) enum Scale {
     None,
     Tensor(f32),
     Rows(Vec<f32>),
+    /// Row after row, whatever the layout's order.
     Groups(usize, Vec<f16>),
 }
 
@@ -44,7 +45,16 @@ impl Parts {
                 Scales::None => Scale::None,
                 Scales::Tensor(scale) => Scale::Tensor(scale),
                 Scales::Rows(values) => Scale::Rows(values.to_vec()),
-                Scales::Groups { size, values } => Scale::Groups(size, values.to_vec()),
+                Scales::Groups { size, values } => {
+                    let groups = matrix.cols().div_ceil(size);
+                    let at = |i| {
+                        matrix
+                            .layout()
+                            .group_scale_at(i / groups, i % groups, groups)
+                    };
+                    let by_row = (0..matrix.rows() * groups).map(|i| values[at(i)]);
+                    Scale::Groups(size, by_row.collect())
+                }
             };
             Matrix {
                 layout: matrix.layout(),
@@ -81,7 +91,7 @@ impl Parts {
         plan.force = true;
         for (name, m) in &self.matrices {
             match (&m.scale, m.layout) {
-                (Scale::Groups(..), Layout::T2 | Layout::B1) => {
+                (Scale::Groups(..), layout) if layout != Layout::I4 => {
                     plan.grouped_matrix(name, m.layout, m.rows, m.cols, m.activation)
                 }
                 _ => plan.matrix(name, m.layout, m.rows, m.cols, m.activation),
@@ -94,13 +104,19 @@ impl Parts {
         for (name, m) in &self.matrices {
             let mut out = writer.write_matrix(name).unwrap();
             out.rows(&m.bytes.concat()).unwrap();
+            let stored = match &m.scale {
+                Scale::Groups(size, values) => {
+                    pack::band_scales(m.layout, values, m.cols.div_ceil(*size))
+                }
+                _ => Vec::new(),
+            };
             let scales = match &m.scale {
                 Scale::None => Scales::None,
                 Scale::Tensor(scale) => Scales::Tensor(*scale),
                 Scale::Rows(values) => Scales::Rows(values),
-                Scale::Groups(size, values) => Scales::Groups {
+                Scale::Groups(size, _) => Scales::Groups {
                     size: *size,
-                    values,
+                    values: &stored,
                 },
             };
             out.finish(scales).unwrap();
@@ -127,27 +143,32 @@ pub(crate) const LINEARS: [&str; 7] = ["q", "k", "v", "o", "gate", "up", "down"]
 impl Matrix {
     /// New row `r` is the old row `from(r)`.
     pub(crate) fn permute_rows(&mut self, from: impl Fn(usize) -> usize) {
+        if self.layout.atom_rows() > 1 {
+            let rows = self.codes();
+            return self.pack((0..self.rows).map(|r| rows[from(r)].clone()).collect());
+        }
         self.bytes = (0..self.rows)
             .map(|r| self.bytes[from(r)].clone())
             .collect();
     }
 
-    /// New column `k` of a ternary matrix is the old column `from(k)`.
+    /// New column `k` of a ternary or binary matrix is the old column `from(k)`.
     pub(crate) fn permute_cols(&mut self, from: impl Fn(usize) -> usize) {
-        for row in 0..self.rows {
-            self.change_row(row, |codes| {
-                (0..codes.len()).map(|k| codes[from(k)]).collect()
-            });
-        }
+        let rows = self.codes().into_iter();
+        self.pack(
+            rows.map(|codes| (0..codes.len()).map(|k| codes[from(k)]).collect())
+                .collect(),
+        );
     }
 
     /// Changes the sign of every weight of a row.
     pub(crate) fn negate_row(&mut self, row: usize) {
         let size = match self.layout {
-            Layout::T2 => {
-                return self.change_row(row, |codes| codes.iter().map(|code| -code).collect());
+            layout if layout.is_ternary() || layout.is_binary() => {
+                let mut rows = self.codes();
+                rows[row].iter_mut().for_each(|code| *code = -*code);
+                return self.pack(rows);
             }
-            Layout::B1 => return self.negate_bits(row),
             Layout::F16 | Layout::BF16 => 2,
             Layout::F32 => 4,
             other => panic!("{other} has no sign to change here"),
@@ -157,20 +178,27 @@ impl Matrix {
             .for_each(|number| number[size - 1] ^= 0x80);
     }
 
-    /// All signs of a binary row, but not its padding.
-    fn negate_bits(&mut self, row: usize) {
-        for k in 0..self.cols {
-            self.bytes[row][k / 512 * 64 + k % 64] ^= 1 << (k % 512 / 64);
+    /// The codes of a ternary or binary matrix, by row.
+    fn codes(&self) -> Vec<Vec<i8>> {
+        let (per_band, width) = (
+            self.layout.atom_rows(),
+            self.layout.padded_cols(self.cols).unwrap(),
+        );
+        let mut rows = Vec::new();
+        let mut band = vec![0; per_band * width];
+        for bytes in &self.bytes {
+            pack::band_codes(self.layout, bytes, &mut band);
+            rows.extend(band.chunks(width).map(|row| row[..self.cols].to_vec()));
         }
+        rows.truncate(self.rows);
+        rows
     }
 
-    /// Changes the codes of one row of a ternary matrix.
-    fn change_row(&mut self, row: usize, change: impl Fn(&[i8]) -> Vec<i8>) {
-        assert_eq!(self.layout, Layout::T2);
-        let bytes = &self.bytes[row];
-        let codes: Vec<i8> = (0..self.cols)
-            .map(|k| (bytes[k / 256 * 64 + k % 64] >> (2 * (k % 256 / 64)) & 3) as i8 - 1)
-            .collect();
-        pack::ternary_row(&change(&codes), &mut self.bytes[row]);
+    /// The inverse of [`codes`](Self::codes).
+    fn pack(&mut self, rows: Vec<Vec<i8>>) {
+        let mut bytes = vec![0; self.layout.byte_len(self.rows, self.cols).unwrap()];
+        pack::code_rows(self.layout, &rows.concat(), self.cols, &mut bytes);
+        let band_bytes = self.layout.band_bytes(self.cols).unwrap();
+        self.bytes = bytes.chunks(band_bytes).map(<[u8]>::to_vec).collect();
     }
 }

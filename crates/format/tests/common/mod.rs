@@ -199,6 +199,44 @@ pub(crate) fn write_dense(path: &Path, layout: Layout) -> Result<u64, FormatErro
     writer.finish()
 }
 
+/// Rows of the matrices of [`write_side_by_side`]: two bands, the second of six rows.
+pub(crate) const SIDE_ROWS: usize = 70;
+
+/// Writes a file with two matrices of [`Layout::B1R64`]: `one` with one scale, `groups` with that of group `g` of row `r`
+/// `(1 + r) / 64 + 2 g`.
+pub(crate) fn write_side_by_side(path: &Path) -> Result<u64, FormatError> {
+    let provenance = Provenance {
+        source: "example/side-by-side".into(),
+        converter: "onebit-format tests".into(),
+        ..Provenance::default()
+    };
+    let (layout, cols) = (Layout::B1R64, TERNARY_COLS);
+    let mut plan = Plan::new(serde_json::json!({"hidden": cols}), provenance);
+    plan.matrix("one", layout, SIDE_ROWS, cols, ActivationMode::I8Token);
+    plan.grouped_matrix("groups", layout, SIDE_ROWS, cols, ActivationMode::F32);
+    let mut writer = Writer::create(path, plan)?;
+    let codes: Vec<i8> = (0..SIDE_ROWS).flat_map(|r| signs(r as u32)).collect();
+    let mut bytes = vec![0; layout.byte_len(SIDE_ROWS, cols).unwrap()];
+    pack::code_rows(layout, &codes, cols, &mut bytes);
+    let mut matrix = writer.write_matrix("one")?;
+    matrix.rows(&bytes)?;
+    matrix.finish(Scales::Tensor(0.125))?;
+    let groups = cols.div_ceil(SIGN_GROUP);
+    let scale = |at: usize| (1 + at / groups) as f32 / 64.0 + 2.0 * (at % groups) as f32;
+    let by_row: Vec<f16> = (0..SIDE_ROWS * groups)
+        .map(|at| f16::from_f32(scale(at)))
+        .collect();
+    let mut matrix = writer.write_matrix("groups")?;
+    for band in bytes.chunks(layout.band_bytes(cols).unwrap()) {
+        matrix.rows(band)?;
+    }
+    matrix.finish(Scales::Groups {
+        size: SIGN_GROUP,
+        values: &pack::band_scales(layout, &by_row, groups),
+    })?;
+    writer.finish()
+}
+
 /// The bytes of the file that [`write`] makes.
 pub(crate) fn sample() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();

@@ -126,7 +126,7 @@ impl Recipe {
 
     /// The embedding or the head. Ternary and binary ones are trained as the linears are.
     fn table(&self, name: &str, layout: Layout) -> Tensor {
-        let signs = layout.is_ternary() || layout == Layout::B1;
+        let signs = layout.is_ternary() || layout.is_binary();
         Tensor::Matrix {
             name: name.into(),
             layout,
@@ -288,17 +288,14 @@ fn write_matrix(
         let signs: Vec<i8> = (0..cols).map(|_| 1 - 2 * rng.below(2) as i8).collect();
         let x: Vec<f32> = (0..cols).map(|_| spread * rng.symmetric()).collect();
         match layout {
-            Layout::T2 => pack::ternary_row(&codes, &mut out),
-            Layout::T5 => pack::dense_row(&codes, &mut out),
-            Layout::T5R5 => {
-                band.extend(&codes);
+            _ if layout.is_ternary() || layout.is_binary() => {
+                band.extend(if layout.is_binary() { &signs } else { &codes });
                 if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
                     continue;
                 }
-                pack::dense_bands(&band, cols, &mut out);
+                pack::code_rows(layout, &band, cols, &mut out);
                 band.clear();
             }
-            Layout::B1 => pack::binary_row(&signs, &mut out),
             Layout::I8 => row_scales.push(pack::quantize_i8_row(&x, &mut out)),
             Layout::I4 => {
                 let mut scales = vec![f16::ZERO; cols.div_ceil(I4_GROUP)];
@@ -314,14 +311,16 @@ fn write_matrix(
     }
     if grouped {
         let scale = |_| f16::from_f32((1.0 + 0.5 * rng.symmetric()) * spread);
-        group_scales = (0..rows * cols.div_ceil(SIGN_GROUP)).map(scale).collect();
+        let groups = cols.div_ceil(SIGN_GROUP);
+        let by_row: Vec<f16> = (0..rows * groups).map(scale).collect();
+        group_scales = pack::band_scales(layout, &by_row, groups);
     }
     let scales = match layout {
         _ if grouped => Scales::Groups {
             size: SIGN_GROUP,
             values: &group_scales,
         },
-        Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 => {
+        _ if layout.is_ternary() || layout.is_binary() => {
             Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread)
         }
         Layout::I8 => Scales::Rows(&row_scales),

@@ -217,15 +217,22 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
             },
         ),
         ("llama binary", llama(Layout::B1)),
+        ("llama binary in bands", llama(Layout::B1R64)),
         ("llama ternary, float inputs", float_inputs(Layout::T2)),
         (
             "llama dense ternary, float inputs",
             float_inputs(Layout::T5),
         ),
         ("llama binary, float inputs", float_inputs(Layout::B1)),
+        (
+            "llama binary in bands, float inputs",
+            float_inputs(Layout::B1R64),
+        ),
         ("bonsai binary", bonsai(Layout::B1)),
+        ("bonsai binary in bands", bonsai(Layout::B1R64)),
         ("bonsai ternary", bonsai(Layout::T2)),
         ("bonsai binary, int8", bonsai_int8(Layout::B1)),
+        ("bonsai binary in bands, int8", bonsai_int8(Layout::B1R64)),
         ("bonsai ternary, int8", bonsai_int8(Layout::T2)),
         (
             "ternary, int8 by groups",
@@ -253,6 +260,18 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         (
             "binary x ternary, grouped",
             few_bits(Layout::B1, ActivationMode::TernaryToken, true),
+        ),
+        (
+            "binary in bands x ternary",
+            few_bits(Layout::B1R64, ActivationMode::TernaryToken, false),
+        ),
+        (
+            "binary in bands x ternary, grouped",
+            few_bits(Layout::B1R64, ActivationMode::TernaryToken, true),
+        ),
+        (
+            "binary in bands x binary",
+            few_bits(Layout::B1R64, ActivationMode::SignToken, false),
         ),
         (
             "input norms, binary x binary",

@@ -63,7 +63,16 @@ fn shapes_and_their_files_have_the_same_plan() {
         (Layout::T2, true, false),
         (Layout::T2, false, true),
         (Layout::T5, false, false),
+        (Layout::B1, true, false),
+        (Layout::B1, false, false),
     ] {
+        // Scales of the last band's rows that are not there count too.
+        shape.grouped = linear == Layout::B1 && tied;
+        shape.keep = if linear == Layout::B1 {
+            Layout::B1
+        } else {
+            Layout::BF16
+        };
         shape.spec.tied_head = tied;
         let mut encoding = shape.encoding(linear, shape.keep);
         encoding.by_columns = by_columns;

@@ -1,8 +1,9 @@
 //! A model of middle size with made-up weights and no tokenizer.
 
-use onebit_format::{Layout, Plan, Provenance, Scales, Writer, pack};
+use half::f16;
+use onebit_format::{Layout, Plan, Provenance, SIGN_GROUP, Scales, Writer, pack};
 use onebit_model::{ModelSpec, RopeSpec};
-use onebit_runtime::{Encoding, Shape, ShapeTensor, TensorShape};
+use onebit_runtime::{Encoding, Shape, ShapeTensor, Stored, TensorShape};
 use std::path::{Path, PathBuf};
 
 /// Its shape: 16 KiB of keys and values per position as f16, and more positions than anybody has memory for.
@@ -45,8 +46,8 @@ pub(crate) fn write(folder: &Path, shape: &Shape, encoding: &Encoding) -> PathBu
         match tensor.shape {
             TensorShape::Vector(len) => writer.write_vector(&tensor.name, &vec![1.0; len]).unwrap(),
             TensorShape::Matrix { rows, cols } => {
-                let layout = encoding.stored(&tensor.name, rows, cols).layout;
-                write_matrix(&mut writer, &tensor.name, layout, [rows, cols]);
+                let stored = encoding.stored(&tensor.name, rows, cols);
+                write_matrix(&mut writer, &tensor.name, stored, [rows, cols]);
             }
         }
     }
@@ -54,22 +55,24 @@ pub(crate) fn write(folder: &Path, shape: &Shape, encoding: &Encoding) -> PathBu
     path
 }
 
-fn write_matrix(writer: &mut Writer, name: &str, layout: Layout, [rows, cols]: [usize; 2]) {
+fn write_matrix(writer: &mut Writer, name: &str, stored: Stored, [rows, cols]: [usize; 2]) {
+    let layout = stored.layout;
     let mut packed = vec![0; layout.band_bytes(cols).unwrap()];
     let mut band = Vec::new();
     let mut out = writer.write_matrix(name).unwrap();
     for row in 0..rows {
         let code = |col: usize| ((row * 31 + col * 7) % 3) as i8 - 1;
-        let codes: Vec<i8> = (0..cols).map(code).collect();
+        let mut codes: Vec<i8> = (0..cols).map(code).collect();
+        if layout.is_binary() {
+            codes.iter_mut().for_each(|code| *code |= 1);
+        }
         match layout {
-            Layout::T2 => pack::ternary_row(&codes, &mut packed),
-            Layout::T5 => pack::dense_row(&codes, &mut packed),
-            Layout::T5R5 => {
+            _ if layout.is_ternary() || layout.is_binary() => {
                 band.extend(codes);
                 if (row + 1) % layout.atom_rows() > 0 && row + 1 < rows {
                     continue;
                 }
-                pack::dense_bands(&band, cols, &mut packed);
+                pack::code_rows(layout, &band, cols, &mut packed);
                 band.clear();
             }
             _ => {
@@ -79,8 +82,14 @@ fn write_matrix(writer: &mut Writer, name: &str, layout: Layout, [rows, cols]: [
         }
         out.rows(&packed).unwrap();
     }
+    let groups = layout.group_scales(rows, cols, SIGN_GROUP).unwrap();
+    let groups = vec![f16::from_f32(0.02); groups];
     let scales = match layout.is_float() {
         true => Scales::None,
+        false if stored.grouped => Scales::Groups {
+            size: SIGN_GROUP,
+            values: &groups,
+        },
         false => Scales::Tensor(0.02),
     };
     out.finish(scales).unwrap();

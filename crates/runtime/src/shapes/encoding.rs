@@ -1,16 +1,19 @@
 //! The tensors of a shape, and how they are stored.
 
 use onebit_format::{ActivationMode, Layout, Plan};
-use onebit_model::ModelSpec;
+use onebit_model::{ModelSpec, binary_layout};
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
     /// Layout of the decoder's matrices. [`Layout::T5`] stands for both layouts of five codes to a byte: each matrix is stored in the
-    /// [smaller](Layout::dense), or in `T5` where its rows are read one by one.
+    /// [smaller](Layout::dense), or in `T5` where its rows are read one by one. [`Layout::B1`] stands for both binary layouts:
+    /// each is stored in the one for [what it was trained with](binary_layout).
     pub linear: Layout,
-    /// Layout of embedding and head.
+    /// Layout of embedding and head, where [`Layout::B1`] means the same.
     pub table: Layout,
+    /// What the decoder's ternary and binary matrices with one scale were trained with.
+    pub trained: ActivationMode,
     /// Whether ternary and binary matrices have group scales and take inputs trained as floats.
     pub grouped: bool,
     /// Whether down projections are stored transposed, as [`Layout::T2`].
@@ -60,16 +63,23 @@ impl Encoding {
     pub fn stored(&self, name: &str, rows: usize, cols: usize) -> Stored {
         let by_row = self.sparse_up && name.ends_with(".up");
         let transposed = self.by_columns && name.ends_with(".down");
+        let table = matches!(name, "embed" | "head");
         let layout = match name {
-            "embed" | "head" => self.table,
+            _ if table => self.table,
             _ if transposed => Layout::T2,
             _ if self.linear == Layout::T5 && !by_row => Layout::dense(rows, cols),
             _ => self.linear,
         };
-        let grouped = self.grouped && !transposed && matches!(layout, Layout::T2 | Layout::B1);
+        let signs = layout.is_ternary() || layout.is_binary();
+        let grouped = self.grouped && !transposed && (layout == Layout::T2 || layout.is_binary());
         let activation = match grouped || layout.is_float() {
             true => ActivationMode::F32,
+            false if signs && !table => self.trained,
             false => ActivationMode::I8Token,
+        };
+        let layout = match layout {
+            Layout::B1 => binary_layout(activation),
+            layout => layout,
         };
         Stored {
             layout,

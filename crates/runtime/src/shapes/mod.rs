@@ -4,7 +4,7 @@ mod encoding;
 
 pub use encoding::{Encoding, ShapeTensor, Stored, TensorShape};
 
-use onebit_format::Layout;
+use onebit_format::{ActivationMode, Layout};
 use onebit_model::{Activation, ModelSpec, RopeSpec};
 
 /// Every name.
@@ -25,9 +25,9 @@ const NAMES: [&str; 9] = [
 pub struct Shape {
     /// The network.
     pub spec: ModelSpec,
-    /// Layout of the published embedding and head.
+    /// Layout of the published embedding and head; see [`Encoding::table`].
     pub keep: Layout,
-    /// Layout of the decoder's matrices where none is asked for.
+    /// Layout of the decoder's matrices where none is asked for; see [`Encoding::linear`].
     pub linear: Layout,
     /// Whether ternary and binary matrices have group scales and were trained with float activations.
     pub grouped: bool,
@@ -48,6 +48,7 @@ impl Shape {
         Encoding {
             linear,
             table,
+            trained: ActivationMode::I8Token,
             grouped: self.grouped,
             by_columns: false,
             sparse_up: self.spec.activation == Activation::Relu2,

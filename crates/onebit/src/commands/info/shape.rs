@@ -87,7 +87,7 @@ impl Column {
         Ok(Self {
             name,
             weights: match encoding.linear {
-                // Each matrix in the smaller of the two.
+                // Each matrix in the smaller of the two, as `b1` stands for the one that fits.
                 Layout::T5 => "dense",
                 layout => layout.name(),
             },
