@@ -117,8 +117,11 @@ pub(super) const DECODE: &[Case] = &[
     Case::decode(Layout::T2, 6144, 2048).grouped(),
     Case::decode(Layout::B1, 5632, 2048),
     Case::decode(Layout::B1, 5632, 2048).with(Activations::Bits),
-    Case::decode(Layout::B1, 6144, 2048).grouped(),
     Case::decode(Layout::B1, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups),
+    Case::decode(Layout::B1R64, 5632, 2048),
+    Case::decode(Layout::B1R64, 6144, 2048)
         .grouped()
         .with(Activations::Int8Groups),
     Case::decode(Layout::I8, 128256, 2560),
@@ -136,6 +139,10 @@ pub(super) const BATCHES: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(16),
     Case::decode(Layout::T5, 6912, 2560).batch(4),
     Case::decode(Layout::T5R5, 6912, 2560).batch(4),
+    Case::decode(Layout::B1R64, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups)
+        .batch(4),
 ];
 
 /// Many tokens: bound by multiplication.
@@ -152,7 +159,7 @@ pub(super) const PREFILL: &[Case] = &[
     Case::decode(Layout::B1, 5632, 2048)
         .with(Activations::Bits)
         .batch(128),
-    Case::decode(Layout::B1, 6144, 2048)
+    Case::decode(Layout::B1R64, 6144, 2048)
         .grouped()
         .with(Activations::Int8Groups)
         .batch(128),

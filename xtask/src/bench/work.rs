@@ -55,27 +55,32 @@ impl Weights {
         let size = layout
             .byte_len(rows, case.cols)
             .context("shape overflows")?;
-        let matrices = self.bytes.chunks_exact(size).map(|bytes| {
-            let scales = self.scales(case, rows);
+        let matrices = self.bytes.chunks_exact(size).enumerate().map(|(i, bytes)| {
+            let scales = self.scales(case, rows, i)?;
             Ok(MatrixRef::new(case.layout, rows, case.cols, bytes, scales)?)
         });
         matrices.collect()
     }
 
-    fn scales(&self, case: &Case, rows: usize) -> Scales<'_> {
+    /// Those of matrix `index`: each has its own, so that they come from memory too.
+    fn scales(&self, case: &Case, rows: usize, index: usize) -> anyhow::Result<Scales<'_>> {
         let group = match case.layout {
             Layout::I4 => case.layout.group().expect("4-bit layouts have groups"),
             _ => case.group,
         };
-        match case.layout {
+        Ok(match case.layout {
             layout if layout.is_float() => Scales::None,
-            _ if group > 0 => Scales::Groups {
-                size: group,
-                values: &self.groups[..rows * case.cols.div_ceil(group)],
-            },
-            Layout::I8 => Scales::Rows(&self.rows[..rows]),
+            layout if group > 0 => {
+                let count = layout.group_scales(rows, case.cols, group);
+                let count = count.context("shape overflows")?;
+                Scales::Groups {
+                    size: group,
+                    values: &self.groups[index * count..][..count],
+                }
+            }
+            Layout::I8 => Scales::Rows(&self.rows[index * rows..][..rows]),
             _ => Scales::Tensor(0.02),
-        }
+        })
     }
 }
 
@@ -228,7 +233,10 @@ impl<'a> Work<'a> {
             Reads::Inputs(_) => width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP,
             _ => width
                 .div_ceil(PARTS_PER_THREAD * pool.threads())
-                .next_multiple_of(16 * self.case.layout.atom_rows()),
+                .next_multiple_of(match self.case.layout.atom_rows() {
+                    rows if rows.is_multiple_of(16) => rows,
+                    rows => 16 * rows,
+                }),
         };
         let grid = Grid {
             rows: self.case.tokens,
