@@ -3,8 +3,7 @@
 use super::figure::{Figures, add, median};
 use super::measure::measure_quietly;
 use super::models::{file_or_standard, program};
-use super::report::short;
-use super::text::Cells;
+use super::text::{Cells, short};
 use crate::guard;
 use anyhow::Context;
 use clap::Args;
