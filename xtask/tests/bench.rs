@@ -262,19 +262,26 @@ fn killed(start: impl Fn(&Path) -> Command, begun: impl Fn(&Path, &Child) -> Pat
 
 #[test]
 fn a_killed_parent_leaves_no_child() {
-    killed(
-        |folder| {
-            let text =
-                "#!/bin/sh\necho $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600\n";
-            bench(&script(folder, "onebit", text))
-        },
-        |folder, _| {
-            let place = folder.join("onebit.pid");
-            wait(|| place.exists());
-            let child = std::fs::read_to_string(place).unwrap();
-            PathBuf::from(format!("/proc/{}", child.trim()))
-        },
-    );
+    let text = "#!/bin/sh\necho $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600\n";
+    let child = |folder: &Path, _: &Child| {
+        let place = folder.join("onebit.pid");
+        wait(|| place.exists());
+        let child = std::fs::read_to_string(place).unwrap();
+        PathBuf::from(format!("/proc/{}", child.trim()))
+    };
+    killed(|folder| bench(&script(folder, "onebit", text)), child);
+    for what in ["load", "memory"] {
+        let start = |folder: &Path| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+            let onebit = script(folder, "onebit", text);
+            command.args(["bench", what, "--onebit"]).arg(onebit);
+            let model = folder.join("demo.onebit");
+            std::fs::copy(demo(), &model).unwrap();
+            command.arg(model);
+            command
+        };
+        killed(start, child);
+    }
 }
 
 #[test]
