@@ -52,12 +52,13 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             process::run(cargo(&["test", "--workspace", "--locked"]))
         })?;
     }
+    // Of the whole workspace: with the features of one package alone, most dependencies would be compiled a second time.
     step("benches", || {
         process::run(cargo(&[
             "test",
-            "--package",
-            "onebit-benches",
-            "--benches",
+            "--workspace",
+            "--bench",
+            "*",
             "--locked",
             "--quiet",
         ]))

@@ -38,6 +38,9 @@ enum Command {
     /// Become another program that ends with this process's parent.
     #[command(hide = true)]
     Guard(guard::GuardArgs),
+    /// A measurement of this program itself, in this process.
+    #[command(hide = true, name = bench::HERE)]
+    BenchHere(Box<bench::HereArgs>),
     /// Decode several sequences together, and print the times.
     #[command(hide = true)]
     DecodeBatch(bench::BatchArgs),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Arm(args) => arm::run_all(&args).map(|()| Code::Success),
         Command::Package => package::run_all().map(|()| Code::Success),
         Command::Guard(args) => guard::run(&args),
+        Command::BenchHere(args) => bench::run_here(&args),
         Command::DecodeBatch(args) => bench::decode_batch(&args).map(|()| Code::Success),
     })
 }

@@ -58,18 +58,47 @@ fn unpack(packages: &Path, place: &Path) -> anyhow::Result<()> {
         tar.arg("-C").arg(place);
         run(tar)?;
     }
-    std::fs::write(place.join("Cargo.toml"), manifest())?;
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml"))?;
+    std::fs::write(place.join("Cargo.toml"), manifest(&workspace))?;
     // The versions of everything else are those the workspace is tested with.
     std::fs::copy(root().join("Cargo.lock"), place.join("Cargo.lock"))?;
     Ok(())
 }
 
-/// The manifest of the workspace of packages.
-fn manifest() -> String {
+/// The manifest of the workspace of packages. Its profiles are those of `workspace`, the manifest of this one, so that what is
+/// compiled for the one serves the other.
+fn manifest(workspace: &str) -> String {
     let mut text = String::from("[workspace]\nresolver = \"3\"\nmembers = [\"onebit-*\"]\n\n");
     text.push_str("[patch.crates-io]\n");
     for name in LIBRARIES {
         let _ = writeln!(text, "{name} = {{ path = \"{name}-{VERSION}\" }}");
     }
+    let mut is_profile = false;
+    for line in workspace.lines() {
+        if line.starts_with('[') {
+            is_profile = line.starts_with("[profile.");
+        }
+        if is_profile {
+            text += line;
+            text.push('\n');
+        }
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_taken_over() {
+        let workspace =
+            "[a]\nx = 1\n[profile.dev]\ny = 2\n\n[profile.dev.package.b]\nz = 3\n[c]\nw = 4\n";
+        let manifest = manifest(workspace);
+        assert!(
+            manifest.ends_with("}\n[profile.dev]\ny = 2\n\n[profile.dev.package.b]\nz = 3\n"),
+            "{manifest}"
+        );
+        assert!(manifest.contains("onebit-hub = { path = \"onebit-hub-"));
+    }
 }

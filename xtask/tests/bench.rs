@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Prints what `onebit run --json-lines` prints.
@@ -75,7 +76,7 @@ fn a_report_has_rows_figures_and_pairs() {
         .args(["--repeat", "2", "--depth", "7"])
         .arg("--peer")
         .arg(format!(
-            "ik={}:{}",
+            "ik@demo={}:{}",
             peer.display(),
             file("x.gguf").display()
         ))
@@ -134,6 +135,20 @@ fn a_report_has_rows_figures_and_pairs() {
             .unwrap()
             .contains("| demo |")
     );
+
+    // A file whose shape is not known is paired only where that is said.
+    let unpaired = bench(&onebit)
+        .arg("--peer")
+        .arg(format!(
+            "ik={}:{}",
+            peer.display(),
+            file("x.gguf").display()
+        ))
+        .output()
+        .unwrap();
+    assert_eq!(unpaired.status.code(), Some(2));
+    let words = String::from_utf8_lossy(&unpaired.stderr);
+    assert!(words.contains("no GGUF file; ik@ROW"), "{words}");
 
     // Compared with itself, and with a slower copy.
     let compare = |b: &Path| {
@@ -215,31 +230,117 @@ fn loading_and_threads_have_a_row_for_each_case() {
     assert!(pinned[1].starts_with("1 threads on "), "{pinned:?}");
 }
 
-#[test]
-fn a_killed_parent_leaves_no_child() {
+/// Ends a program with each signal in turn; `begun` waits until it is at work and gives what must have ended with it.
+fn killed(start: impl Fn(&Path) -> Command, begun: impl Fn(&Path, &Child) -> PathBuf) {
     for signal in ["KILL", "TERM", "INT"] {
-        let folder = tempfile::tempdir().unwrap();
-        let onebit = script(
-            folder.path(),
-            "onebit",
-            "#!/bin/sh\necho $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600\n",
-        );
-        let mut parent = bench(&onebit)
+        let (folder, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut command = start(folder.path());
+        command.env("TMPDIR", temporary.path());
+        // The group of a terminal's foreground, all of which Ctrl-C reaches.
+        command.process_group(0);
+        let mut parent = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let place = folder.path().join("onebit.pid");
+        let child = begun(folder.path(), &parent);
+        assert!(is_alive(&child), "{}", child.display());
+        let group = if signal == "INT" { "-" } else { "" };
+        let mut kill = Command::new("kill");
+        kill.args(["-s", signal, "--", &format!("{group}{}", parent.id())]);
+        assert!(kill.status().unwrap().success());
+        assert!(!parent.wait().unwrap().success());
+        wait(|| !is_alive(&child));
+        let rest = names(folder.path())
+            .into_iter()
+            .chain(names(temporary.path()));
+        let rest: Vec<String> = rest.filter(|name| name.ends_with(".tmp")).collect();
+        assert!(rest.is_empty(), "{signal}: {rest:?}");
+        assert!(names(temporary.path()).is_empty(), "{signal}");
+    }
+}
+
+#[test]
+fn a_killed_parent_leaves_no_child() {
+    let text = "#!/bin/sh\necho $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600\n";
+    let child = |folder: &Path, _: &Child| {
+        let place = folder.join("onebit.pid");
         wait(|| place.exists());
         let child = std::fs::read_to_string(place).unwrap();
-        let child = PathBuf::from(format!("/proc/{}", child.trim()));
-        assert!(is_alive(&child));
-        let mut kill = Command::new("kill");
-        kill.args([&format!("-{signal}"), &parent.id().to_string()]);
-        assert!(kill.status().unwrap().success());
-        parent.wait().unwrap();
-        wait(|| !is_alive(&child));
+        PathBuf::from(format!("/proc/{}", child.trim()))
+    };
+    killed(|folder| bench(&script(folder, "onebit", text)), child);
+    for what in ["load", "memory"] {
+        let start = |folder: &Path| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+            let onebit = script(folder, "onebit", text);
+            command.args(["bench", what, "--onebit"]).arg(onebit);
+            let model = folder.join("demo.onebit");
+            std::fs::copy(demo(), &model).unwrap();
+            command.arg(model);
+            command
+        };
+        killed(start, child);
     }
+}
+
+#[test]
+fn a_killed_soak_leaves_no_child() {
+    killed(
+        |_| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+            command.args(["bench", "soak", "--generations", "4000000000"]);
+            command
+        },
+        |_, parent| wait_for_child(parent, "bench-here"),
+    );
+}
+
+#[test]
+fn a_killed_table_leaves_no_half_written_model() {
+    killed(
+        |folder| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+            command.args(["bench", "--only", "1.3B", "--head", "f16", "--models"]);
+            let onebit = script(folder, "onebit", ONEBIT);
+            command.arg(folder).arg("--onebit").arg(onebit);
+            command
+        },
+        |folder, parent| {
+            let child = wait_for_child(parent, "synth");
+            wait(|| names(folder).iter().any(|name| name.ends_with(".tmp")));
+            child
+        },
+    );
+}
+
+#[test]
+fn a_soak_is_measured_by_a_child_and_reported() {
+    let soak = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["bench", "soak", "--generations", "20", "--tokens", "2"]);
+        command.args(more).output().unwrap()
+    };
+    let report: Value = serde_json::from_slice(&soak(&["--json"]).stdout).unwrap();
+    assert_eq!(
+        (&report["generations"], &report["warm_up"]),
+        (&20.into(), &2.into())
+    );
+    assert!(report["first"].as_u64().unwrap() > 1 << 20);
+    let text = soak(&[]).stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        text.contains("20 of 2 tokens") && text.contains("resident at last"),
+        "{text}"
+    );
+    // What the child says of its arguments, and its exit code, are given on.
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["bench", "kernels", "--kernels", "no such set"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(words.matches("no such set").count(), 1, "{words}");
 }
 
 #[test]
@@ -258,6 +359,32 @@ fn a_synthesis_whose_reader_has_gone_leaves_no_file() {
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(files(), 0);
+}
+
+/// Names of the files in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).unwrap();
+    files
+        .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The child of `parent` that has become a program with this argument, once there is one.
+fn wait_for_child(parent: &Child, argument: &str) -> PathBuf {
+    let parent = parent.id().to_string();
+    let is_it = |process: &Path| {
+        let read = |name| std::fs::read_to_string(process.join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let arguments = read("cmdline");
+        fields.split(' ').nth(1) == Some(&parent) && arguments.split('\0').nth(1) == Some(argument)
+    };
+    let find = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.map(|entry| entry.path()).find(|path| is_it(path))
+    };
+    wait(|| find().is_some());
+    find().unwrap()
 }
 
 /// Waits for something that happens soon, or later on a busy machine.

@@ -53,11 +53,15 @@ impl SoakReport {
 }
 
 /// Runs `generations` generations of `tokens` tokens with the model built into the program, each with a session and a seed of
-/// its own, and looks at the resident memory after each.
+/// its own, and looks at the resident memory after each. `done` is told how many are done; it should not keep memory.
 ///
 /// # Errors
 /// Where there is no such model, or the system does not say what is resident.
-pub fn run(generations: usize, tokens: usize) -> anyhow::Result<SoakReport> {
+pub fn run(
+    generations: usize,
+    tokens: usize,
+    done: &mut dyn FnMut(usize),
+) -> anyhow::Result<SoakReport> {
     let file = Arc::new(Source::Demo.open(Load::Mmap)?);
     let model = Model::from_file(file)?.with_activations(Activations::Auto)?;
     let pool = Arc::new(Pool::new(default_threads())?);
@@ -86,11 +90,12 @@ pub fn run(generations: usize, tokens: usize) -> anyhow::Result<SoakReport> {
             on_piece: &mut |_| (),
             interrupt: &AtomicBool::new(false),
         };
-        let done = generate(&mut session, Some(&tokenizer), &prompt, &options, output)?;
-        anyhow::ensure!(done.ids.len() == tokens, "a generation ended early");
+        let made = generate(&mut session, Some(&tokenizer), &prompt, &options, output)?;
+        anyhow::ensure!(made.ids.len() == tokens, "a generation ended early");
         *time = began.elapsed().as_secs_f64() * 1e3;
         let now = process_memory().ok_or_else(|| anyhow::anyhow!("no memory is counted here"))?;
         *sample = (now.anon + now.file) as f64;
+        done(seed as usize + 1);
     }
     let seconds = start.elapsed().as_secs_f64();
     let warm_up = generations / 10;

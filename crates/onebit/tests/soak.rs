@@ -3,6 +3,8 @@
 
 #[test]
 fn memory_does_not_grow() {
-    let report = onebit::soak::run(200, 32).unwrap();
+    let mut told = 0;
+    let report = onebit::soak::run(200, 32, &mut |done| told = done).unwrap();
+    assert_eq!(told, 200);
     assert!(!report.grew(), "{report:?}");
 }

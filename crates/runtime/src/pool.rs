@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use onebit_kernels::Executor;
 
-use crate::os::{CpuList, run_on};
+use crate::os::{CpuList, Stay, run_on};
 
 /// How long a thread looks for work before it parks.
 const SPIN: Duration = Duration::from_micros(30);
@@ -69,6 +69,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     caller: Mutex<()>,
+    /// Where the thread that made it stays.
+    stay: Option<Stay>,
 }
 
 impl Pool {
@@ -83,15 +85,15 @@ impl Pool {
     }
 
     /// A thread for each of `cpus`, which runs nowhere else: the thread that calls this on the first, a worker on each of the
-    /// others. That thread should be the one that calls [`Executor::run`]; what it starts afterwards runs on its CPU too.
+    /// others. That thread should be the one that calls [`Executor::run`]; what it starts afterwards runs on its CPU too. Where it drops the pool, it runs again where it could before.
     ///
     /// # Errors
     /// As [`Pool::new`], and what the system says when it refuses a CPU.
     pub fn pinned(cpus: &CpuList) -> std::io::Result<Self> {
         let cpus = cpus.cpus();
-        let pool = Self::start(cpus.len(), Some(cpus))?;
+        let mut pool = Self::start(cpus.len(), Some(cpus))?;
         // Last, so that no worker starts on the first CPU.
-        pin(cpus[0])?;
+        pool.stay = Some(Stay::on(cpus[0]).map_err(|error| refused(cpus[0], &error))?);
         Ok(pool)
     }
 
@@ -108,6 +110,7 @@ impl Pool {
             shared: Arc::new(Shared::new(threads.max(1))),
             workers: Vec::new(),
             caller: Mutex::new(()),
+            stay: None,
         };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
@@ -390,7 +393,11 @@ impl Shared {
 
 /// Keeps the calling thread on one CPU.
 fn pin(cpu: usize) -> std::io::Result<()> {
-    run_on(&[cpu]).map_err(|error| std::io::Error::new(error.kind(), format!("CPU {cpu}: {error}")))
+    run_on(&[cpu]).map_err(|error| refused(cpu, &error))
+}
+
+fn refused(cpu: usize, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("CPU {cpu}: {error}"))
 }
 
 /// Busy-waits for `done`, at most about [`SPIN`]; whether it came true.

@@ -177,6 +177,7 @@ fn each_pinned_thread_has_a_cpu_of_its_own() {
 
     let allowed = onebit_runtime::allowed_cpus().unwrap();
     let seen = std::thread::spawn(move || {
+        let by_default = onebit_runtime::default_threads();
         let pool = Pool::pinned(&allowed).unwrap();
         let (threads, arrived) = (pool.threads(), AtomicUsize::new(0));
         let seen = Mutex::new(BTreeSet::new());
@@ -191,6 +192,10 @@ fn each_pinned_thread_has_a_cpu_of_its_own() {
             seen.lock().unwrap().insert(cpus.cpus()[0]);
         });
         assert_eq!(cpus_of_this_thread(), allowed.first(1));
+        assert_eq!(onebit_runtime::default_threads(), by_default);
+        drop(pool);
+        assert_eq!(cpus_of_this_thread(), allowed);
+        assert_eq!(onebit_runtime::default_threads(), by_default);
         (seen.into_inner().unwrap(), allowed)
     });
     let (seen, allowed) = seen.join().unwrap();

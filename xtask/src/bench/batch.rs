@@ -55,17 +55,15 @@ pub(crate) fn decode(args: &BatchArgs) -> anyhow::Result<()> {
     let mut caches: Vec<&mut KvCache> = caches.iter_mut().collect();
     let mut workspace = Workspace::new(&model, sequences.max(128), sequences)?;
     // Sequences of different tokens, as real ones are.
-    let token = |sequence: usize, position: usize| {
-        ((100 + 31 * sequence + position % 97) % model.spec().vocab) as u32
+    let row = |sequence: usize, position: usize| Row {
+        sequence,
+        position,
+        token: ((100 + 31 * sequence + position % 97) % model.spec().vocab) as u32,
     };
     for sequence in 0..sequences {
         for first in (0..prompt).step_by(128) {
             let rows: Vec<Row> = (first..prompt.min(first + 128))
-                .map(|position| Row {
-                    sequence,
-                    position,
-                    token: token(sequence, position),
-                })
+                .map(|position| row(sequence, position))
                 .collect();
             let step = Step {
                 rows: &rows,
@@ -81,11 +79,7 @@ pub(crate) fn decode(args: &BatchArgs) -> anyhow::Result<()> {
     // The first step pages the head in.
     for position in prompt..=prompt + steps {
         let rows: Vec<Row> = (0..sequences)
-            .map(|sequence| Row {
-                sequence,
-                position,
-                token: token(sequence, position),
-            })
+            .map(|sequence| row(sequence, position))
             .collect();
         let step = Step {
             rows: &rows,

@@ -208,8 +208,8 @@ fn table(changes: &[&Change]) -> Cells {
         cells.0.push(vec![
             change.row.clone(),
             change.figure.clone(),
-            super::report::short(change.before),
-            super::report::short(change.after),
+            super::text::short(change.before),
+            super::text::short(change.after),
             format!("{:+.1} %", 100.0 * change.worse),
             format!("{:.1} %", 100.0 * change.limit),
             verdict.to_owned(),

@@ -6,6 +6,7 @@ use onebit_kernels::{Executor, Kernels};
 use onebit_runtime::{Pool, default_threads};
 use serde_json::json;
 
+use super::bar::Bar;
 use super::cases::{BATCHES, Case, DECODE, PREFILL};
 use super::series::Series;
 use super::work::{Weights, Work};
@@ -72,7 +73,9 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         args.limits || !rows.is_empty(),
         "no kernel has this in its name"
     );
+    let mut bar = Bar::new("rounds", args.rounds as u64 + 1);
     for round in 0..=args.rounds {
+        bar.next("");
         for row in &mut rows {
             let mut times = Series::default();
             times.time(|| row.work.run(kernels, &pool));
@@ -85,6 +88,7 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
             measure_limit(limit, which, &weights, kernels, &pool);
         }
     }
+    bar.finish();
     match args.json {
         true => print_json(kernels, &pool, &limits, &rows),
         false => print_table(kernels, &pool, &limits, &rows),

@@ -1,10 +1,10 @@
 //! `cargo xtask bench load`: how long a model takes until its first token, from a disk and from the page cache.
 
+use super::bar::Bar;
 use super::figure::{Figures, add, median};
 use super::measure::measure_quietly;
 use super::models::{file_or_standard, program};
-use super::report::short;
-use super::text::Cells;
+use super::text::{Cells, short};
 use crate::guard;
 use anyhow::Context;
 use clap::Args;
@@ -44,9 +44,13 @@ const CASES: [(bool, &str); 4] = [
 pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     let onebit = program(args.onebit.as_deref())?;
     let file = file_or_standard(args.model.as_deref())?;
+    let title =
+        |(cold, load): (bool, &str)| format!("{} {load}", if cold { "cold" } else { "warm" });
+    let mut bar = Bar::new("measuring", u64::from(args.repeat) * CASES.len() as u64);
     let mut figures: [Figures; 4] = Default::default();
     for _ in 0..args.repeat {
         for ((cold, load), figures) in CASES.into_iter().zip(&mut figures) {
+            bar.next(&title((cold, load)));
             match cold {
                 true => forget(&file)?,
                 false => read_through(&file)?,
@@ -54,8 +58,7 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
             measure(&onebit, &file, load, args.threads, figures)?;
         }
     }
-    let title =
-        |(cold, load): (bool, &str)| format!("{} {load}", if cold { "cold" } else { "warm" });
+    bar.finish();
     if args.json {
         let rows = CASES.into_iter().zip(&figures).map(|(case, figures)| {
             let figures: serde_json::Map<String, Value> = figures

@@ -1,12 +1,12 @@
 //! `cargo xtask bench memory`: planned and measured memory of real runs that fill their context.
 
 use super::measure::measure;
+use crate::guard;
 use anyhow::Context;
 use clap::Args;
 use onebit::{exit, stdout};
 use onebit_runtime::format_size;
 use std::path::PathBuf;
-use std::process::Command;
 
 /// Flags of `cargo xtask bench memory`.
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ impl Case<'_> {
         let ids: Vec<String> = (0..=self.context - GENERATED)
             .map(|i| (100 + i % 16).to_string())
             .collect();
-        let mut command = Command::new(program);
+        let mut command = guard::command(program)?;
         command
             .arg("run")
             .arg(self.model)

@@ -3,8 +3,10 @@
 mod bar;
 mod batch;
 mod cases;
+mod child;
 mod compare;
 mod figure;
+mod gguf;
 mod html;
 mod kernels;
 mod kv;
@@ -14,8 +16,11 @@ mod memory;
 mod models;
 mod peers;
 mod plot;
+mod repetition;
 mod report;
 mod series;
+mod settings;
+mod show;
 mod soak;
 mod system;
 mod table;
@@ -24,6 +29,7 @@ mod threads;
 mod work;
 
 pub(crate) use batch::{BatchArgs, decode as decode_batch};
+pub(crate) use child::COMMAND as HERE;
 
 use clap::{Args, Subcommand};
 use onebit::exit::Code;
@@ -56,11 +62,28 @@ enum What {
     Soak(soak::SoakArgs),
 }
 
-/// Runs what was asked for.
+/// A measurement that is made in this process.
+#[derive(Debug, Args)]
+pub(crate) struct HereArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// Runs what was asked for. What measures this program itself is done by a process started for it.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Code> {
-    let Some(what) = &args.what else {
-        return table::run(&args.table);
-    };
+    match &args.what {
+        None => table::run(&args.table),
+        Some(What::Kernels(_) | What::Kv(_) | What::Soak(_)) => child::again(),
+        Some(what) => measure_with(what),
+    }
+}
+
+/// Runs what was asked for in this process.
+pub(crate) fn run_here(args: &HereArgs) -> anyhow::Result<Code> {
+    measure_with(&args.what)
+}
+
+fn measure_with(what: &What) -> anyhow::Result<Code> {
     match what {
         What::Compare(args) => return compare::run(args),
         What::Kernels(args) => kernels::run(args),

@@ -145,13 +145,14 @@ impl Standard {
         Ok([plan.total(), file])
     }
 
-    /// Its file, made where it is not there yet; or why it cannot be run here.
+    /// Its file in `folder`, else that of the workspace, made where it is not there yet; or why it cannot be run here.
     pub(super) fn file(
         &self,
+        folder: Option<&Path>,
         head: &str,
         context: usize,
     ) -> anyhow::Result<Result<PathBuf, String>> {
-        let folder = root().join("target/bench-models");
+        let folder = folder.map_or_else(|| root().join("target/bench-models"), Path::to_owned);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let path = folder.join(self.file_name(head));
@@ -228,7 +229,28 @@ pub(super) fn file_or_standard(given: Option<&Path>) -> anyhow::Result<PathBuf> 
     match given {
         Some(path) if path.is_file() => Ok(std::path::absolute(path)?),
         Some(path) => Err(exit::bad_model(format!("{} is no file", path.display()))),
-        None => STANDARD[3].file("keep", 192)?.map_err(exit::too_large),
+        None => STANDARD[3]
+            .file(None, "keep", 192)?
+            .map_err(exit::too_large),
+    }
+}
+
+/// What tells models of different sizes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dimensions {
+    pub(super) hidden: u64,
+    pub(super) layers: u64,
+    pub(super) ffn: u64,
+}
+
+impl std::fmt::Display for Dimensions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            hidden,
+            layers,
+            ffn,
+        } = self;
+        write!(f, "{layers} layers of {hidden}, MLP of {ffn}")
     }
 }
 
@@ -246,6 +268,16 @@ pub(super) struct FileFacts {
 }
 
 impl FileFacts {
+    /// Those of a file of this project.
+    pub(super) fn dimensions(&self) -> Option<Dimensions> {
+        let spec = self.spec.as_ref()?;
+        Some(Dimensions {
+            hidden: spec.hidden as u64,
+            layers: spec.layers as u64,
+            ffn: spec.ffn as u64,
+        })
+    }
+
     /// Reads the file, which brings it into the page cache as well.
     pub(super) fn read(
         path: &Path,

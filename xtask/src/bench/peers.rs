@@ -1,9 +1,11 @@
 //! Other engines in the same table.
 
 use super::figure::add;
+use super::gguf;
 use super::measure::{Measured, measure_quietly};
-use super::models::{FileFacts, sha256};
-use super::table::{Row, Settings};
+use super::models::{Dimensions, FileFacts, sha256};
+use super::settings::Settings;
+use super::table::Row;
 use crate::guard;
 use anyhow::Context;
 use onebit::exit;
@@ -21,8 +23,11 @@ const PYTHON: &str = "llama-cpp-python";
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Peer {
     name: String,
-    /// What the name of the row that it is compared with contains; the one of the nearest file size where not said.
+    /// What the name of the row that it is compared with contains; where not said, the one of the nearest file size among
+    /// those with the dimensions of its model.
     row: Option<String>,
+    /// Of its model, where no row is named.
+    dimensions: Option<Dimensions>,
     engine: Engine,
     gguf: PathBuf,
 }
@@ -64,9 +69,19 @@ impl Peer {
             return Err(refuse(format!("{} is no file", gguf.display())));
         }
         let (name, row) = with_row(name);
+        let dimensions = match &row {
+            Some(_) => None,
+            None => Some(gguf::dimensions(&gguf).map_err(|error| {
+                refuse(format!(
+                    "{}: {error:#}; {name}@ROW names the row to compare it with",
+                    gguf.display()
+                ))
+            })?),
+        };
         Ok(Self {
             name,
             row,
+            dimensions,
             engine,
             gguf,
         })
@@ -75,20 +90,19 @@ impl Peer {
     /// Its row, paired with one of `rows`.
     pub(super) fn row(self, rows: &[Row]) -> anyhow::Result<Row> {
         let bytes = std::fs::metadata(&self.gguf)?.len();
-        let far = |row: &&Row| row.facts.as_ref().map(|facts| facts.bytes.abs_diff(bytes));
-        let run = rows
+        let run: Vec<(&Row, &FileFacts)> = rows
             .iter()
-            .filter(|row| row.facts.is_some() && row.peer.is_none());
-        let pair = match &self.row {
-            Some(text) => run.into_iter().find(|row| row.name.contains(text.as_str())),
-            None => run.min_by_key(far),
+            .filter(|row| row.peer.is_none())
+            .filter_map(|row| Some((row, row.facts.as_ref()?)))
+            .collect();
+        let pair = match (&self.row, self.dimensions) {
+            (Some(text), _) => run.iter().find(|(row, _)| row.name.contains(text.as_str())),
+            (None, own) => run
+                .iter()
+                .filter(|(_, facts)| own.is_some() && facts.dimensions() == own)
+                .min_by_key(|(_, facts)| facts.bytes.abs_diff(bytes)),
         };
-        let Some(pair) = pair else {
-            return Err(exit::request(format!(
-                "--peer {}: no row that is run to compare it with",
-                self.name
-            )));
-        };
+        let pair = pair.ok_or_else(|| self.unpaired(&run))?.0.name.clone();
         Ok(Row {
             name: self.name.clone(),
             format: "gguf".into(),
@@ -99,10 +113,38 @@ impl Peer {
                 spec: None,
                 fp16: None,
             }),
-            pair: Some(pair.name.clone()),
+            pair: Some(pair),
             peer: Some(self),
             ..Row::default()
         })
+    }
+
+    /// Why none of the rows that are run is its pair, and what to say instead.
+    fn unpaired(&self, run: &[(&Row, &FileFacts)]) -> anyhow::Error {
+        let Self { name, .. } = self;
+        let rows: Vec<String> = run
+            .iter()
+            .map(|(row, facts)| match facts.dimensions() {
+                Some(dimensions) => format!("{:?} ({dimensions})", row.name),
+                None => format!("{:?}", row.name),
+            })
+            .collect();
+        let rows = match rows.is_empty() {
+            true => "none".to_owned(),
+            false => rows.join(", "),
+        };
+        let what = match (&self.row, self.dimensions) {
+            (Some(text), _) => format!("no row that is run has {text:?} in its name"),
+            (None, Some(own)) => {
+                format!(
+                    "no row that is run has the shape of its model ({own}); {name}@ROW names one all the same"
+                )
+            }
+            (None, None) => {
+                format!("it is not paired; {name}@ROW names the row to compare it with")
+            }
+        };
+        exit::request(format!("--peer {name}: {what}; rows that are run: {rows}"))
     }
 
     fn command(&self, settings: &Settings) -> anyhow::Result<Command> {
@@ -257,8 +299,10 @@ mod tests {
             (Engine::LlamaBench(program), gguf)
         );
         let other = path("c.gguf");
-        let peer = Peer::parse(&format!("{PYTHON}:{}", other.display())).unwrap();
-        assert_eq!((peer.engine, peer.gguf), (Engine::Python, other));
+        let peer = Peer::parse(&format!("{PYTHON}@x:{}", other.display())).unwrap();
+        assert_eq!((peer.engine, peer.gguf), (Engine::Python, other.clone()));
+        let error = Peer::parse(&format!("{PYTHON}:{}", other.display())).unwrap_err();
+        assert!(error.to_string().contains("@ROW"), "{error}");
         for bad in [
             "x",
             "x=y",
@@ -268,5 +312,55 @@ mod tests {
             let error = Peer::parse(bad).unwrap_err();
             assert_eq!(onebit::code_of(&error), exit::Code::Request, "{bad}");
         }
+    }
+    #[test]
+    fn a_peer_is_paired_with_a_row_of_its_shape() {
+        let folder = tempfile::tempdir().unwrap();
+        let gguf = folder.path().join("x.gguf");
+        let peer = |row: &str, hidden| {
+            std::fs::write(&gguf, gguf::tests::header(hidden, 22, 5632)).unwrap();
+            Peer::parse(&format!("{PYTHON}{row}:{}", gguf.display())).unwrap()
+        };
+        let row = |name: &str, hidden, bytes| {
+            let mut spec = onebit_runtime::Shape::named("tinyllama").unwrap().spec;
+            spec.hidden = hidden;
+            Row {
+                name: name.into(),
+                facts: Some(FileFacts {
+                    bytes,
+                    sha256: String::new(),
+                    spec: Some(spec),
+                    fp16: None,
+                }),
+                ..Row::default()
+            }
+        };
+        // The size of the last is nearest.
+        let rows = [
+            row("large", 2048, 1 << 30),
+            row("small", 2048, 1 << 20),
+            row("other", 1024, 1 << 10),
+        ];
+        let pair = |peer: Peer| peer.row(&rows).map(|row| row.pair.unwrap());
+        assert_eq!(pair(peer("", 2048)).unwrap(), "small");
+        assert_eq!(pair(peer("@large", 2048)).unwrap(), "large");
+        assert_eq!(pair(peer("@other", 2048)).unwrap(), "other");
+        for (peer, words) in [
+            (peer("", 512), "22 layers of 512"),
+            (peer("@no", 2048), "\"no\""),
+        ] {
+            let error = pair(peer).unwrap_err();
+            assert_eq!(onebit::code_of(&error), exit::Code::Request);
+            let error = error.to_string();
+            for part in [words, "\"large\" (22 layers of 2048, MLP of 5632)", "other"] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+        assert!(
+            pair(peer("", 512))
+                .unwrap_err()
+                .to_string()
+                .contains("@ROW")
+        );
     }
 }

@@ -51,6 +51,15 @@ impl Cells {
     }
 }
 
+/// A number with three or more digits that count.
+pub(super) fn short(value: f64) -> String {
+    match value.abs() {
+        x if x >= 100.0 => format!("{value:.0}"),
+        x if x >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

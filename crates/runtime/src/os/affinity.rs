@@ -75,6 +75,12 @@ pub fn allowed_cpus() -> Option<CpuList> {
     CpuList::parse(super::field(&status, "Cpus_allowed_list")?).ok()
 }
 
+/// The CPUs that the calling thread may run on; `None` where the system does not say.
+pub(super) fn thread_cpus() -> Option<CpuList> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    CpuList::parse(super::field(&status, "Cpus_allowed_list")?).ok()
+}
+
 /// Lets the calling thread, and those it starts from now on, run on these CPUs only.
 ///
 /// # Errors

@@ -3,10 +3,16 @@
 use std::path::Path;
 
 use super::affinity::allowed_cpus;
+use super::stay::threads_before;
 
 /// The number of threads that use the machine without getting in each other's way: the physical
-/// cores that this process may run on, within its CPU quota; at least 1.
+/// cores that this process may run on, within its CPU quota; at least 1. On the thread of a pool with CPUs of its own
+/// ([`Pool::pinned`](crate::Pool::pinned)) it is what it was before that pool.
 pub fn default_threads() -> usize {
+    threads_before().unwrap_or_else(count)
+}
+
+fn count() -> usize {
     // Knows the affinity of this thread and the quotas of control groups, version 1 and 2.
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = allowed_cpus()

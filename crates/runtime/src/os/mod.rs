@@ -9,6 +9,7 @@ mod numa;
 mod parent;
 mod process;
 mod signals;
+mod stay;
 
 pub use affinity::{CpuList, allowed_cpus, run_on};
 pub use cgroup::CgroupMemory;
@@ -19,6 +20,7 @@ pub use numa::NumaNode;
 pub use parent::end_with_parent;
 pub use process::{ProcessMemory, ProcessReading, process_memory, read_process, reset_peak};
 pub use signals::survive_file_size_limit;
+pub(crate) use stay::Stay;
 
 /// The value of a line `name: value` of a file below `/proc`.
 fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
