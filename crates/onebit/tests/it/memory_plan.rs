@@ -2,7 +2,7 @@
 
 use crate::{onebit, synthetic};
 use onebit_format::Layout;
-use onebit_model::Model;
+use onebit_model::{Activations, Model};
 use onebit_runtime::{MemoryParts, SessionOptions};
 use serde_json::Value;
 
@@ -78,6 +78,7 @@ fn shapes_and_their_files_have_the_same_plan() {
         encoding.by_columns = by_columns;
         let path = synthetic::write(folder.path(), &shape, &encoding);
         let model = Model::open(&path).unwrap();
+        let model = model.with_activations(Activations::Auto).unwrap();
         let file = MemoryParts::of_model(&model).plan(&options).unwrap();
         let shape = MemoryParts::of_shape(&shape, &encoding).unwrap();
         let shape = shape.plan(&options).unwrap();
