@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A sum of four activations has 10 bits, -512 to 508; the table holds its low 6 bits and, in another 16 bytes, the
-//! rest plus 8. Four of the first and 16 of the second fit a byte without overflow, then pairs of bytes are added up
+//! rest plus 8. Four of the first and 17 of the second fit a byte without overflow, then pairs of bytes are added up
 //! in 16 bits. All of it is exact. Rows are lanes from the start, so nothing is transposed or added across
 //! a register, and the scales of a group are 64 neighbours.
 
@@ -63,8 +63,8 @@ pub(crate) const BIAS: i32 = 32 * 8 * 64;
 pub(crate) struct Table(pub(crate) [[u8; 16]; 4]);
 
 impl Table {
-    /// That of activations of zero.
-    const ZERO: Self = Self([[0; 16], [8; 16], [0; 16], [8; 16]]);
+    /// To be filled.
+    const EMPTY: Self = Self([[0; 16]; 4]);
 }
 
 /// Those of some steps.
@@ -211,7 +211,7 @@ impl<S: Set> Job<'_, S> {
 pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     let Product { w, rows, x } = job;
     let steps = w.band_bytes() / STEP_BYTES;
-    let mut tables = Tables([[Table::ZERO; STEP]; CHUNK]);
+    let mut tables = Tables([[Table::EMPTY; STEP]; CHUNK]);
     for token in 0..x.tokens() {
         let out = out.row(token);
         out.fill(0i32.wrapping_sub(x.sum(token)));
@@ -264,7 +264,7 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
 pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
     let Product { w, rows, x } = job;
     let steps = w.band_bytes() / STEP_BYTES;
-    let mut tables = Tables([[Table::ZERO; STEP]; CHUNK]);
+    let mut tables = Tables([[Table::EMPTY; STEP]; CHUNK]);
     for token in 0..x.tokens() {
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::half;
-use crate::body::lookup::{BAND, STEP, Table};
+use crate::body::lookup::{BAND, Table};
 
 /// 16-bit sums of the bytes of 32 rows: of all, each with 256 times its odd neighbour, and of the odd ones.
 #[derive(Clone, Copy)]
@@ -40,14 +40,15 @@ impl Pairs {
 
 /// [`Set::looked_up`](crate::sets::Set::looked_up), half `H` of the atoms. A function of its own: inlined into a loop over bands, the tables of a step would all be loaded before
 /// the loop, into more registers than there are.
+/// For the same reason it is not told how many atoms there are: it would ask for all lines at once, at the end.
 ///
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn looked_up<const H: usize>(
-    atoms: &[[u8; 64]; STEP],
-    tables: &[Table; STEP],
+    atoms: &[[u8; 64]],
+    tables: &[Table],
     ahead: *const u8,
     sums: &mut [i32; BAND],
 ) {
@@ -59,13 +60,18 @@ pub(super) unsafe fn looked_up<const H: usize>(
             odd: zero,
         };
         let (mut low, mut high) = (none, none);
-        for half in 0..2 {
+        let quads = atoms
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .zip(tables.as_chunks::<4>().0);
+        for (i, (atoms, tables)) in quads.enumerate() {
             let mut rest = zero;
-            for pair in 4 * half..4 * half + 4 {
-                let [a, b] = [2 * pair, 2 * pair + 1];
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * (pair + 8 * H)).cast());
-                let a = atom::<H>(&atoms[a], &tables[a]);
-                let b = atom::<H>(&atoms[b], &tables[b]);
+            for j in [0, 2] {
+                let line = ahead.wrapping_add(512 * H + 128 * i + 32 * j);
+                _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                let a = atom::<H>(&atoms[j], &tables[j]);
+                let b = atom::<H>(&atoms[j + 1], &tables[j + 1]);
                 low.add(_mm256_add_epi8(a[0], b[0]));
                 rest = _mm256_add_epi8(rest, _mm256_add_epi8(a[1], b[1]));
             }

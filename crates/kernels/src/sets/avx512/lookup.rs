@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::load;
-use crate::body::lookup::{BAND, STEP, Table};
+use crate::body::lookup::{BAND, Table};
 
 /// 16-bit sums of the bytes of 64 rows: of all, each with 256 times its odd neighbour, and of the odd ones.
 #[derive(Clone, Copy)]
@@ -40,14 +40,15 @@ impl Pairs {
 
 /// [`Set::looked_up`](crate::sets::Set::looked_up). A function of its own: inlined into a loop over bands, the tables of a step would all be loaded before
 /// the loop, into more registers than there are.
+/// For the same reason it is not told how many atoms there are: it would ask for all lines at once, at the end.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn looked_up(
-    atoms: &[[u8; 64]; STEP],
-    tables: &[Table; STEP],
+    atoms: &[[u8; 64]],
+    tables: &[Table],
     ahead: *const u8,
     sums: &mut [i32; BAND],
 ) {
@@ -59,13 +60,19 @@ pub(super) unsafe fn looked_up(
             odd: zero,
         };
         let (mut low, mut high) = (none, none);
-        for half in 0..2 {
+        let quads = atoms
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .zip(tables.as_chunks::<4>().0);
+        for (i, (atoms, tables)) in quads.enumerate() {
             let mut rest = zero;
-            for pair in 4 * half..4 * half + 4 {
-                let [a, b] = [2 * pair, 2 * pair + 1];
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * a).cast());
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64 * b).cast());
-                let [a, b] = [atom(&atoms[a], &tables[a]), atom(&atoms[b], &tables[b])];
+            for j in [0, 2] {
+                let line = ahead.wrapping_add(256 * i + 64 * j);
+                _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64).cast());
+                let a = atom(&atoms[j], &tables[j]);
+                let b = atom(&atoms[j + 1], &tables[j + 1]);
                 low.add(_mm512_add_epi8(a[0], b[0]));
                 rest = _mm512_add_epi8(rest, _mm512_add_epi8(a[1], b[1]));
             }
