@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Counts when what `synth` writes changes, so that older files are not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Seed of the weights.
 const SEED: u32 = 1;
 /// Memory and disk that must stay free beside a model.

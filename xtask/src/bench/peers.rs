@@ -195,6 +195,22 @@ impl Peer {
     }
 }
 
+/// Engines that are run with several models are told apart by these: `compare` finds rows by their names.
+pub(super) fn name_apart(peers: &mut [Peer]) {
+    let names: Vec<String> = peers.iter().map(|peer| peer.name.clone()).collect();
+    for peer in peers {
+        if names.iter().filter(|name| **name == peer.name).count() > 1 {
+            peer.name = format!("{} {}", peer.name, file_name(&peer.gguf));
+        }
+    }
+}
+
+/// The last part of a path.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
 /// `PATH:GGUF` where both are files, wherever the colon is.
 fn two_files(text: &str) -> Option<(PathBuf, PathBuf)> {
     text.match_indices(':').find_map(|(at, _)| {
@@ -313,6 +329,25 @@ mod tests {
             assert_eq!(onebit::code_of(&error), exit::Code::Request, "{bad}");
         }
     }
+
+    #[test]
+    fn one_engine_with_two_models_is_two_names() {
+        let peer = |name: &str, file: &str| Peer {
+            name: name.into(),
+            row: None,
+            dimensions: None,
+            engine: Engine::Python,
+            gguf: file.into(),
+        };
+        let mut peers = [
+            peer("a", "d/x.gguf"),
+            peer("b", "x.gguf"),
+            peer("a", "y.gguf"),
+        ];
+        name_apart(&mut peers);
+        assert_eq!(peers.map(|peer| peer.name), ["a x.gguf", "b", "a y.gguf"]);
+    }
+
     #[test]
     fn a_peer_is_paired_with_a_row_of_its_shape() {
         let folder = tempfile::tempdir().unwrap();

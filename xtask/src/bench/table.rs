@@ -4,7 +4,7 @@ use super::bar::Bar;
 use super::figure::Figures;
 use super::measure::Sample;
 use super::models::{FileFacts, STANDARD, Standard, program};
-use super::peers::Peer;
+use super::peers::{Peer, name_apart};
 use super::repetition::{limits, measure_row};
 use super::report::Report;
 use super::settings::Settings;
@@ -117,7 +117,8 @@ pub(super) struct Row {
 pub(super) fn run(args: &TableArgs) -> anyhow::Result<Code> {
     let settings = args.settings()?;
     let peers = args.peer.iter().map(|text| Peer::parse(text));
-    let peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut peers = peers.collect::<anyhow::Result<Vec<_>>>()?;
+    name_apart(&mut peers);
     let onebit = program(args.onebit.as_deref())?;
     let mut rows = rows(args, &settings)?;
     for peer in peers {
