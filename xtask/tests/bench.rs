@@ -261,6 +261,34 @@ fn killed(start: impl Fn(&Path) -> Command, begun: impl Fn(&Path, &Child) -> Pat
 }
 
 #[test]
+fn memory_shows_phases_and_what_heads_and_window_spare() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |planned: u64, more: &[&str]| {
+        let memory = r#""peak":900000000,"anon":1,"file":2,"phases":[{"name":"open","anon":1000000,"file":2000000}]"#;
+        let text = format!("#!/bin/sh\necho '{{\"memory\":{{\"planned\":{planned},{memory}}}}}'\n");
+        let onebit = script(folder.path(), "onebit", &text);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["bench", "memory", "--onebit"]).arg(onebit);
+        command.arg(demo()).args(["-c", "512", "--window", "128"]);
+        let done = command.args(more).output().unwrap();
+        (
+            done.status.success(),
+            String::from_utf8(done.stdout).unwrap(),
+        )
+    };
+    let (right, table) = run(900_000_000, &[]);
+    assert!(right && table.contains("| 3.0 MB |"), "{table}");
+    let (right, text) = run(990_000_000, &["--json"]);
+    assert!(!right, "a plan that is 10 % too large");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let row = &json["rows"][0];
+    assert_eq!(row["phases"]["open"], 3_000_000);
+    let bytes = |key: &str| row[key].as_u64().unwrap();
+    assert!(bytes("cache") < bytes("cache_without_window"));
+    assert!(bytes("cache") < bytes("cache_without_gqa"));
+}
+
+#[test]
 fn a_killed_parent_leaves_no_child() {
     let text = "#!/bin/sh\necho $$ > \"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 600\n";
     let child = |folder: &Path, _: &Child| {

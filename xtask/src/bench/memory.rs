@@ -1,11 +1,15 @@
 //! `cargo xtask bench memory`: planned and measured memory of real runs that fill their context.
 
+use super::bar::Bar;
 use super::measure::measure;
 use crate::guard;
 use anyhow::Context;
 use clap::Args;
+use onebit::cli::parse_kv;
 use onebit::{exit, stdout};
+use onebit_model::{KvCache, KvOptions, Model, ModelSpec};
 use onebit_runtime::format_size;
+use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
 /// Flags of `cargo xtask bench memory`.
@@ -32,6 +36,9 @@ pub(crate) struct MemoryArgs {
     /// Positions that a query sees, as `onebit run --window`
     #[arg(long, value_name = "W")]
     window: Option<usize>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 /// Tokens that are generated after the prompt, the last of which takes no position.
@@ -39,39 +46,144 @@ const GENERATED: usize = 4;
 /// Most that plan and measurement may differ: this share, or so many bytes if that is more.
 const TOLERANCE: (f64, f64) = (0.03, 8e6);
 
+/// Columns of the table.
+const TITLES: [&str; 15] = [
+    "model",
+    "context",
+    "batch",
+    "threads",
+    "kv",
+    "planned",
+    "peak",
+    "difference",
+    "own",
+    "file",
+    "wall",
+    "after open / load / prompt / end",
+    "cache",
+    "with a kv head per head",
+    "without a window",
+];
+
 /// Measures every combination, and fails where the plan was wrong.
 pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
-    stdout::line(
-        "| model | context | batch | threads | kv | planned | peak | difference | own | file | wall |",
-    )?;
-    stdout::line("|---|---|---|---|---|---|---|---|---|---|---|")?;
-    let mut wrong = 0;
+    let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let mut bar = Bar::new("memory", args.runs());
+    let mut rows = Vec::new();
+    if !args.json {
+        stdout::line(&line(&TITLES.map(str::to_owned)))?;
+        stdout::line(&line(&TITLES.map(|_| "---".to_owned())))?;
+    }
     for model in &args.models {
+        let opened = Model::open(model).with_context(|| model.display().to_string())?;
         for &context in &args.ctx_size {
             for &batch in &args.batch_size {
                 for &threads in &args.threads {
                     for kv in &args.kv {
                         let case = Case {
                             model,
+                            spec: opened.spec(),
                             context,
                             batch,
                             threads,
                             kv,
                             window: args.window,
                         };
-                        wrong += usize::from(!case.run(&args.onebit)?);
+                        bar.next(&format!("{} -c {context} --kv {kv}", case.name()));
+                        let seen = case.run(&args.onebit)?;
+                        if !args.json {
+                            bar.suspend(|| stdout::line(&line(&case.cells(&seen))))?;
+                        }
+                        rows.push((case.json(&seen), seen.is_right()));
                     }
                 }
             }
         }
     }
+    bar.finish();
+    let wrong = rows.iter().filter(|(_, right)| !right).count();
+    if args.json {
+        let rows: Vec<Value> = rows.into_iter().map(|(row, _)| row).collect();
+        stdout::json(&json!({"bench": 1, "rows": rows}))?;
+    }
     anyhow::ensure!(wrong == 0, "{wrong} plans are too far off");
     Ok(())
+}
+
+impl MemoryArgs {
+    /// How many runs are asked for.
+    fn runs(&self) -> u64 {
+        let lists = [
+            self.models.len(),
+            self.ctx_size.len(),
+            self.batch_size.len(),
+            self.threads.len(),
+            self.kv.len(),
+        ];
+        lists.iter().product::<usize>() as u64
+    }
+}
+
+/// What a run showed, in bytes.
+struct Seen {
+    planned: u64,
+    peak: u64,
+    anon: u64,
+    file: u64,
+    wall: f64,
+    /// Resident at the end of each phase.
+    phases: Vec<(String, u64)>,
+    cache: Cache,
+}
+
+impl Seen {
+    /// By how much the plan was too large.
+    fn difference(&self) -> f64 {
+        self.planned as f64 - self.peak as f64
+    }
+
+    fn is_right(&self) -> bool {
+        let (share, bytes) = TOLERANCE;
+        self.difference().abs() <= bytes.max(share * self.peak as f64)
+    }
+}
+
+/// Bytes of keys and values as asked for, with as many kv heads as heads, and without a window.
+struct Cache {
+    asked: usize,
+    no_gqa: usize,
+    no_window: usize,
+}
+
+impl Cache {
+    fn of(case: &Case<'_>) -> anyhow::Result<Self> {
+        let kind = parse_kv(case.kv)
+            .map_err(|error| exit::request(format!("--kv {}: {error}", case.kv)))?
+            .known()?;
+        let bytes = |spec: &ModelSpec, window| {
+            let options = KvOptions {
+                window,
+                ..KvOptions::from(kind)
+            };
+            let bytes = KvCache::bytes(spec, options, case.context);
+            bytes.context("a cache that can be addressed")
+        };
+        let every = ModelSpec {
+            kv_heads: case.spec.heads,
+            ..case.spec.clone()
+        };
+        Ok(Self {
+            asked: bytes(case.spec, case.window)?,
+            no_gqa: bytes(&every, case.window)?,
+            no_window: bytes(case.spec, None)?,
+        })
+    }
 }
 
 /// One run.
 struct Case<'a> {
     model: &'a PathBuf,
+    spec: &'a ModelSpec,
     context: usize,
     batch: usize,
     threads: usize,
@@ -80,8 +192,14 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Runs it, prints a row, and says whether the plan was right.
-    fn run(&self, program: &PathBuf) -> anyhow::Result<bool> {
+    /// The model's.
+    fn name(&self) -> String {
+        let stem = self.model.file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
+
+    /// Runs it.
+    fn run(&self, program: &PathBuf) -> anyhow::Result<Seen> {
         if self.context <= GENERATED {
             return Err(exit::request(format!("-c must be more than {GENERATED}")));
         }
@@ -114,24 +232,63 @@ impl Case<'_> {
         );
         let json = measured.json()?;
         let number = |key: &str| json["memory"][key].as_u64().context("a number of bytes");
-        let (planned, peak) = (number("planned")?, measured.peak);
-        let difference = planned as f64 - peak as f64;
-        stdout::line(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:+.1} MB, {:+.1} % | {} | {} | {:.1} s |",
-            self.model.file_stem().unwrap_or_default().display(),
-            self.context,
-            self.batch,
-            self.threads,
-            self.kv,
-            format_size(planned),
-            format_size(peak),
-            difference / 1e6,
-            100.0 * difference / peak as f64,
-            format_size(number("anon")?),
-            format_size(number("file")?),
-            measured.wall.as_secs_f64()
-        ))?;
-        let (share, bytes) = TOLERANCE;
-        Ok(difference.abs() <= bytes.max(share * peak as f64))
+        let phases = json["memory"]["phases"].as_array();
+        let phases = phases.map_or(&[][..], Vec::as_slice).iter();
+        let phase = |phase: &Value| {
+            let bytes = |key: &str| phase[key].as_u64().unwrap_or(0);
+            let name = phase["name"].as_str().unwrap_or_default().to_owned();
+            (name, bytes("anon") + bytes("file"))
+        };
+        Ok(Seen {
+            planned: number("planned")?,
+            peak: measured.peak,
+            anon: number("anon")?,
+            file: number("file")?,
+            wall: measured.wall.as_secs_f64(),
+            phases: phases.map(phase).collect(),
+            cache: Cache::of(self)?,
+        })
+    }
+
+    /// A line of the table.
+    fn cells(&self, seen: &Seen) -> [String; TITLES.len()] {
+        let phases: Vec<String> = seen.phases.iter().map(|(_, n)| format_size(*n)).collect();
+        let difference = seen.difference();
+        [
+            self.name(),
+            self.context.to_string(),
+            self.batch.to_string(),
+            self.threads.to_string(),
+            self.kv.to_owned(),
+            format_size(seen.planned),
+            format_size(seen.peak),
+            format!(
+                "{:+.1} MB, {:+.1} %",
+                difference / 1e6,
+                100.0 * difference / seen.peak as f64
+            ),
+            format_size(seen.anon),
+            format_size(seen.file),
+            format!("{:.1} s", seen.wall),
+            phases.join(" / "),
+            format_size(seen.cache.asked as u64),
+            format_size(seen.cache.no_gqa as u64),
+            format_size(seen.cache.no_window as u64),
+        ]
+    }
+
+    fn json(&self, seen: &Seen) -> Value {
+        let phases: Map<String, Value> = seen
+            .phases
+            .iter()
+            .map(|(name, bytes)| (name.clone(), json!(bytes)))
+            .collect();
+        json!({
+            "name": self.name(), "ctx": self.context, "batch": self.batch, "threads": self.threads,
+            "kv": self.kv, "window": self.window, "planned": seen.planned, "peak": seen.peak,
+            "anon": seen.anon, "file": seen.file, "wall_s": seen.wall, "phases": phases,
+            "cache": seen.cache.asked, "cache_without_gqa": seen.cache.no_gqa,
+            "cache_without_window": seen.cache.no_window,
+        })
     }
 }
