@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::layout::{ATOM_BYTES, Layout};
+use crate::pack::check_rows;
 
 /// Columns in a byte.
 const COLS: usize = 8;
@@ -21,14 +22,7 @@ pub fn binary_bands(codes: &[i8], cols: usize, out: &mut [u8]) {
         .iter()
         .fold(false, |wrong, code| wrong | !matches!(code, -1 | 1));
     assert!(!wrong, "binary codes are -1 and 1");
-    let rows = codes.len() / cols.max(1);
-    assert_eq!(rows * cols, codes.len(), "whole rows of {cols} codes");
-    let expected = layout.byte_len(rows, cols);
-    assert_eq!(
-        Some(out.len()),
-        expected,
-        "{rows} x {cols} of layout {layout}"
-    );
+    check_rows(layout, codes, cols, out);
     out.fill(0);
     let band_bytes = layout.band_bytes(cols).unwrap_or(0).max(1);
     let bands = codes.chunks((ROWS * cols).max(1));

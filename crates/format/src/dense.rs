@@ -5,6 +5,7 @@
 //! `9 c & 3 = c`, which spares kernels a step (docs/kernels.md).
 
 use crate::layout::{ATOM_BYTES, Layout};
+use crate::pack::check_rows;
 
 /// What a code of 1 adds to the byte, by plane.
 pub(crate) const PLACES: [u8; 5] = [85, 29, 9, 3, 1];
@@ -63,14 +64,7 @@ pub fn dense_row(codes: &[i8], out: &mut [u8]) {
 pub fn dense_bands(codes: &[i8], cols: usize, out: &mut [u8]) {
     let layout = Layout::T5R5;
     check_codes(codes);
-    let rows = codes.len() / cols.max(1);
-    assert_eq!(rows * cols, codes.len(), "whole rows of {cols} codes");
-    let expected = layout.byte_len(rows, cols);
-    assert_eq!(
-        Some(out.len()),
-        expected,
-        "{rows} x {cols} of layout {layout}"
-    );
+    check_rows(layout, codes, cols, out);
     out.fill(ZEROS);
     let band_bytes = layout.band_bytes(cols).unwrap_or(0).max(1);
     let bands = codes.chunks((layout.atom_rows() * cols).max(1));

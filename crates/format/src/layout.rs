@@ -5,8 +5,8 @@
 //! bytes are a whole number of atoms, one after another; band follows band. So every band of a tensor
 //! that starts on a 64-byte boundary starts on one too, and a kernel never meets a partial atom.
 //!
-//! Columns that fill up the last atom, or in [`Layout::B1R64`] the last 128 columns, and rows that fill up the last band, are *padding*; they
-//! decode to zero except in the binary layouts, which have no zero (their padding bits are 0, i.e. -1, and
+//! Columns that fill up the last atom, or in [`Layout::B1R64`] the last 128 columns, and rows that fill up
+//! the last band, are *padding*; they decode to zero except in the binary layouts, which have no zero (their padding bits are 0, i.e. -1, and
 //! the kernels meet them with activations that are zero there).
 
 use safetensors::Dtype;

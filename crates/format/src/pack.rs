@@ -86,14 +86,7 @@ pub fn code_rows(layout: Layout, codes: &[i8], cols: usize, out: &mut [u8]) {
         Layout::B1R64 => return binary_bands(codes, cols, out),
         other => panic!("layout {other} is neither ternary nor binary"),
     };
-    let rows = codes.len() / cols.max(1);
-    assert_eq!(rows * cols, codes.len(), "whole rows of {cols} codes");
-    let expected = layout.byte_len(rows, cols);
-    assert_eq!(
-        Some(out.len()),
-        expected,
-        "{rows} x {cols} of layout {layout}"
-    );
+    check_rows(layout, codes, cols, out);
     let row_bytes = layout.row_bytes(cols).unwrap_or(0).max(1);
     for (codes, out) in codes
         .chunks(cols.max(1))
@@ -227,6 +220,18 @@ pub fn raw_row(layout: Layout, bytes: &[u8], out: &mut [u8]) {
     check_len(layout, bytes.len() * 8 / layout.dtype().bitsize(), out);
     out[..bytes.len()].copy_from_slice(bytes);
     out[bytes.len()..].fill(0);
+}
+
+/// Panics unless `codes` are whole rows and `out` is exactly their bands.
+pub(crate) fn check_rows(layout: Layout, codes: &[i8], cols: usize, out: &[u8]) {
+    let rows = codes.len() / cols.max(1);
+    assert_eq!(rows * cols, codes.len(), "whole rows of {cols} codes");
+    let expected = layout.byte_len(rows, cols);
+    assert_eq!(
+        Some(out.len()),
+        expected,
+        "{rows} x {cols} of layout {layout}"
+    );
 }
 
 fn check_len(layout: Layout, cols: usize, out: &[u8]) {
