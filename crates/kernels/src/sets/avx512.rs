@@ -23,8 +23,11 @@ mod gemm;
 mod lanes;
 mod lookup;
 mod popcount;
+mod shuffles;
 
 pub(crate) use lanes::Lanes;
+pub(super) use shuffles::in_order;
+use shuffles::{four_sums, side_by_side};
 
 crate::sets::kernel_set!(
     "avx512",
@@ -468,75 +471,6 @@ impl Set for Avx512 {
     }
 }
 
-/// Interleaves the bytes of four atoms: 32-bit element `4 l + e` of vector `q` is byte
-/// `16 l + 4 q + e` of each.
-///
-/// # Safety
-/// The CPU must have AVX-512BW.
-#[inline(always)]
-unsafe fn side_by_side(w: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let low = _mm512_unpacklo_epi8(w[0], w[1]);
-        let high = _mm512_unpackhi_epi8(w[0], w[1]);
-        let low2 = _mm512_unpacklo_epi8(w[2], w[3]);
-        let high2 = _mm512_unpackhi_epi8(w[2], w[3]);
-        [
-            _mm512_unpacklo_epi16(low, low2),
-            _mm512_unpackhi_epi16(low, low2),
-            _mm512_unpacklo_epi16(high, high2),
-            _mm512_unpackhi_epi16(high, high2),
-        ]
-    }
-}
-
-/// Undoes the order of [`side_by_side`] in four vectors of sums: transposes their 128-bit lanes.
-///
-/// # Safety
-/// The CPU must have AVX-512F.
-#[inline(always)]
-pub(super) unsafe fn in_order(q: [__m512i; 4]) -> [__m512i; 4] {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let a = _mm512_shuffle_i32x4::<0b01_00_01_00>(q[0], q[1]);
-        let b = _mm512_shuffle_i32x4::<0b11_10_11_10>(q[0], q[1]);
-        let c = _mm512_shuffle_i32x4::<0b01_00_01_00>(q[2], q[3]);
-        let d = _mm512_shuffle_i32x4::<0b11_10_11_10>(q[2], q[3]);
-        [
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c),
-            _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d),
-            _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d),
-        ]
-    }
-}
-
-/// The sums of the lanes of each of four vectors.
-///
-/// # Safety
-/// The CPU must have AVX-512F.
-#[inline(always)]
-unsafe fn four_sums(acc: [__m512i; 4]) -> [i32; 4] {
-    // SAFETY: the caller vouches for the instructions; the array is 16 bytes.
-    unsafe {
-        let pair =
-            |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (ab, cd) = (pair(acc[0], acc[1]), pair(acc[2], acc[3]));
-        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-        let half = _mm256_add_epi32(
-            _mm512_castsi512_si256(all),
-            _mm512_extracti64x4_epi64::<1>(all),
-        );
-        let quarter = _mm_add_epi32(
-            _mm256_castsi256_si128(half),
-            _mm256_extracti128_si256::<1>(half),
-        );
-        let mut sums = [0; 4];
-        _mm_storeu_si128(sums.as_mut_ptr().cast(), quarter);
-        sums
-    }
-}
-
 /// Loads an atom of each row.
 ///
 /// # Safety
@@ -554,81 +488,4 @@ unsafe fn load_rows<const R: usize>(w: [&[u8; 64]; R]) -> [__m512i; R] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::body::ahead::Streams;
-
-    /// The same of bands of five rows, all bytes in all of them.
-    #[test]
-    fn both_ways_to_sum_a_band_agree() {
-        if !missing().is_empty() || !is_x86_feature_detected!("avx512vbmi") {
-            return;
-        }
-        let bands: [Vec<[u8; 64]>; 4] = std::array::from_fn(|r| {
-            let byte = |a: usize, j: usize| (a * 64 + j * 13 + r * 85) as u8;
-            (0..37)
-                .map(|a| std::array::from_fn(|j| byte(a, j)))
-                .collect()
-        });
-        let x: [Vec<[[i8; 64]; 1]>; 2] = std::array::from_fn(|t| {
-            let code = |a: usize, j: usize| ((a * 64 + j) * 77 + t) as u8 as i8;
-            (0..37)
-                .map(|a| [std::array::from_fn(|j| code(a, j))])
-                .collect()
-        });
-        let w = bands.each_ref().map(Vec::as_slice);
-        let x = x.each_ref().map(Vec::as_slice);
-        // SAFETY: the features were asked for above.
-        unsafe {
-            let set = Avx512::assume();
-            let table = bands::by_table(set, w, Streams::new(w), x);
-            assert_eq!(table, bands::by_steps(set, w, Streams::new(w), x));
-            for (r, band) in bands_of_codes(&w).into_iter().enumerate() {
-                for (p, codes) in band.iter().enumerate() {
-                    for t in 0..2 {
-                        let x = x[t].as_flattened().as_flattened();
-                        let product = |(c, x): (&u8, &i8)| i32::from(*c) * i32::from(*x);
-                        let expected: i32 = codes.iter().zip(x).map(product).sum();
-                        assert_eq!(table[r][p][t], expected, "band {r}, row {p}, token {t}");
-                    }
-                }
-            }
-        }
-    }
-
-    /// The codes of the rows of some bands.
-    fn bands_of_codes(w: &[&[[u8; 64]]; 4]) -> [[Vec<u8>; 5]; 4] {
-        w.map(|atoms| {
-            let planes: Vec<_> = atoms
-                .iter()
-                .map(super::super::portable::t5_planes)
-                .collect();
-            std::array::from_fn(|p| planes.iter().flat_map(|planes| planes[p]).collect())
-        })
-    }
-
-    /// Five to a byte, with and without the table of 128 bytes: every byte in every place.
-    #[test]
-    fn both_ways_to_take_a_byte_apart_agree() {
-        if !missing().is_empty() || !is_x86_feature_detected!("avx512vbmi") {
-            return;
-        }
-        let rows: [Vec<[u8; 64]>; 4] = std::array::from_fn(|r| {
-            let byte = |a: usize, j: usize| (a * 64 + j * 13 + r * 85) as u8;
-            (0..4)
-                .map(|a| std::array::from_fn(|j| byte(a, j)))
-                .collect()
-        });
-        let x: [[i8; 64]; 5] =
-            std::array::from_fn(|p| std::array::from_fn(|j| ((p * 64 + j) * 77) as u8 as i8));
-        let w = rows.each_ref().map(Vec::as_slice);
-        // SAFETY: the features were asked for above.
-        unsafe {
-            let set = Avx512::assume();
-            let table = set.block_sums(dense::rows_by_table(set, w, Streams::new(w), [&[x; 4]]));
-            let taken =
-                int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Streams::new(w), [&[x; 4]]);
-            assert_eq!(table, set.block_sums(taken));
-        }
-    }
-}
+mod tests;

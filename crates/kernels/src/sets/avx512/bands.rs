@@ -13,7 +13,8 @@
 use std::arch::x86_64::*;
 
 use super::dense::{FOUR_CODES, last_two, take_away};
-use super::{Avx512, Sums, four_sums, load};
+use super::shuffles::four_sums;
+use super::{Avx512, Sums, load};
 use crate::body::ahead::Ahead;
 use crate::body::bands::{BAND, BandSums, CHUNK};
 use crate::sets::Set;

@@ -3,8 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::transposed;
 use super::load;
+use super::shuffles::transposed;
 use crate::body::gemm::few::{Few, RowScales};
 use crate::body::gemm::panel::UNIT;
 use crate::body::grouped::Geometry;

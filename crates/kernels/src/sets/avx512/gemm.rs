@@ -4,7 +4,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Avx512, in_order, load, load_rows};
+use super::shuffles::{in_order, transposed};
+use super::{Avx512, load, load_rows};
 use crate::body::gemm::few::Few;
 use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
 
@@ -33,7 +34,7 @@ impl Panels for Avx512 {
     #[inline(always)]
     fn side_by_side(self, atoms: [&[u8; 64]; 4]) -> [__m512i; 4] {
         // SAFETY: the token proves the features.
-        unsafe { in_order(super::side_by_side(load_rows(atoms))) }
+        unsafe { in_order(super::shuffles::side_by_side(load_rows(atoms))) }
     }
 
     #[inline(always)]
@@ -201,38 +202,5 @@ unsafe fn grouped_tile<const T: usize>(
         for (y, acc) in y.as_flattened().iter().zip(acc.as_flattened_mut()) {
             _mm512_storeu_ps(acc.as_mut_ptr(), *y);
         }
-    }
-}
-
-/// Transposes 16 rows of 16 times 32 bits.
-///
-/// # Safety
-/// The CPU must have AVX-512F.
-#[inline(always)]
-pub(super) unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        // Of four rows, vector c gets column c of each 128-bit lane.
-        let mut fours = rows;
-        for four in fours.as_chunks_mut::<4>().0 {
-            let [a, b, c, d] = *four;
-            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
-            let (ab2, cd2) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
-            *four = [
-                _mm512_unpacklo_epi64(ab, cd),
-                _mm512_unpackhi_epi64(ab, cd),
-                _mm512_unpacklo_epi64(ab2, cd2),
-                _mm512_unpackhi_epi64(ab2, cd2),
-            ];
-        }
-        // Lane l of the four vectors c makes column 4 l + c.
-        let mut out = rows;
-        for c in 0..4 {
-            let lanes = in_order([fours[c], fours[4 + c], fours[8 + c], fours[12 + c]]);
-            for l in 0..4 {
-                out[4 * l + c] = lanes[l];
-            }
-        }
-        out
     }
 }
