@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Whether Ctrl-C was what set the flag: who else sets it has not pressed it once.
+static PRESSED: AtomicBool = AtomicBool::new(false);
 
 /// Turns Ctrl-C into the flag returned here; asked again, gives the same flag. A second Ctrl-C before the flag is
 /// cleared ends the process.
@@ -14,7 +16,8 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 pub fn install() -> anyhow::Result<&'static AtomicBool> {
     static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
     let handle = || {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
+        let pressed = PRESSED.swap(true, Ordering::SeqCst);
+        if REQUESTED.swap(true, Ordering::SeqCst) && pressed {
             std::process::exit(Code::Interrupted as i32);
         }
     };
