@@ -169,17 +169,41 @@ impl Sampler {
 /// [`RuntimeError::Logits`] for the first that is NaN or `+inf`, or if all are `-inf`.
 pub fn check_logits(logits: &[f32]) -> Result<(), RuntimeError> {
     let usable = |x: f32| x < f32::INFINITY;
-    match logits.iter().position(|&x| !usable(x)) {
-        Some(token) => Err(RuntimeError::Logits {
-            token,
-            value: logits[token],
-        }),
-        None if logits.iter().all(|&x| x == f32::NEG_INFINITY) => Err(RuntimeError::Logits {
-            token: 0,
-            value: f32::NEG_INFINITY,
-        }),
-        None => Ok(()),
+    let refuse = |token: usize, value| Err(RuntimeError::Logits { token, value });
+    // Whole chunks first: comparisons without a way out between them are done several at a time.
+    let all_usable = |chunk: &[f32]| chunk.iter().fold(true, |all, &x| all & usable(x));
+    if let Some(start) = position_of_chunk(logits, |chunk| !all_usable(chunk)) {
+        let rest = &logits[start..];
+        let token = start + rest.iter().take_while(|&&x| usable(x)).count();
+        return refuse(token, logits[token]);
     }
+    match largest(logits) == f32::NEG_INFINITY {
+        true => refuse(0, f32::NEG_INFINITY),
+        false => Ok(()),
+    }
+}
+
+/// Where the first chunk starts that is `wanted`.
+fn position_of_chunk(logits: &[f32], wanted: impl Fn(&[f32]) -> bool) -> Option<usize> {
+    const CHUNK: usize = 256;
+    let found = logits.chunks(CHUNK).position(wanted);
+    found.map(|chunk| chunk * CHUNK)
+}
+
+/// The largest logit that is a number; `-inf` where there is none.
+fn largest(logits: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (chunks, rest) = logits.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, x);
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
 }
 
 /// Divides positive and multiplies negative logits of the tokens in `recent`, each once.
@@ -200,8 +224,11 @@ pub fn penalize_repetition(logits: &mut [f32], recent: &[u32], penalty: f32) {
 
 /// The likeliest token, the lowest id among equals. The logits are checked.
 pub fn greedy(logits: &[f32]) -> u32 {
-    let better = |best: usize, id: usize| if logits[id] > logits[best] { id } else { best };
-    (0..logits.len()).fold(0, better) as u32
+    let largest = largest(logits);
+    let has_it = |chunk: &[f32]| chunk.iter().fold(false, |any, &x| any | (x == largest));
+    let start = position_of_chunk(logits, has_it).unwrap_or(0);
+    let found = logits[start..].iter().position(|&x| x == largest);
+    (start + found.unwrap_or(0)) as u32
 }
 
 /// Fills `out` with the `k` likeliest tokens (0: all of them), the likeliest first, equals by id.

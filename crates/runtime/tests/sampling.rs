@@ -110,6 +110,24 @@ fn greedy_takes_the_lowest_of_equals() {
 }
 
 #[test]
+fn long_rows_are_searched_to_their_ends() {
+    let row: Vec<f32> = (0..1000).map(|i| (i * 37 % 500) as f32 - 600.0).collect();
+    for at in [0, 15, 16, 255, 256, 511, 990, 999] {
+        let mut logits = row.clone();
+        logits[at] = 5.0;
+        logits[999] = 5.0;
+        assert_eq!(greedy(&logits), at as u32);
+        assert!(check_logits(&logits).is_ok());
+        for value in [f32::NAN, f32::INFINITY] {
+            logits[at] = value;
+            logits[999] = value;
+            let error = check_logits(&logits).unwrap_err();
+            assert!(matches!(error, RuntimeError::Logits { token, .. } if token == at));
+        }
+    }
+}
+
+#[test]
 fn penalties_count_once_and_only_in_the_window() {
     let mut logits = [2.0, -2.0, 0.0, 1.0];
     penalize_repetition(&mut logits, &[0, 1, 0, 2, 99], 2.0);
