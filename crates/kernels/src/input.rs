@@ -1,5 +1,19 @@
 //! Activations as matrix products take them: one row per token.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells activations from all others that this process has had: what was made of some can be used again for those of the
+/// same number. They cannot change while anything of that number is borrowed from them, and no number comes twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(u64);
+
+impl Id {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The activations of one or several tokens.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -42,6 +56,7 @@ pub struct I8Rows<'a> {
     stride: usize,
     scale: &'a [f32],
     sum: &'a [i32],
+    id: Id,
 }
 
 impl<'a> I8Rows<'a> {
@@ -65,7 +80,13 @@ impl<'a> I8Rows<'a> {
             stride,
             scale,
             sum,
+            id: Id::new(),
         }
+    }
+
+    /// The number of these activations.
+    pub(crate) fn id(&self) -> Id {
+        self.id
     }
 
     /// How many tokens there are.
@@ -82,6 +103,7 @@ impl<'a> I8Rows<'a> {
     ///
     /// # Panics
     /// When `t` is not below [`tokens`](I8Rows::tokens).
+    #[inline]
     pub fn row(&self, t: usize) -> &'a [i8] {
         assert!(t < self.tokens(), "token {t} of {}", self.tokens());
         &self.data[t * self.stride..][..self.stride]
@@ -123,6 +145,7 @@ pub struct I8GroupRows<'a> {
     stride: usize,
     multipliers: &'a [f32],
     groups: usize,
+    id: Id,
 }
 
 impl<'a> I8GroupRows<'a> {
@@ -150,7 +173,13 @@ impl<'a> I8GroupRows<'a> {
             stride,
             multipliers,
             groups,
+            id: Id::new(),
         }
+    }
+
+    /// The number of these activations.
+    pub(crate) fn id(&self) -> Id {
+        self.id
     }
 
     /// How many tokens there are.
@@ -172,6 +201,7 @@ impl<'a> I8GroupRows<'a> {
     ///
     /// # Panics
     /// When `t` is not below [`tokens`](I8GroupRows::tokens).
+    #[inline]
     pub fn row(&self, t: usize) -> &'a [i8] {
         assert!(t < self.tokens(), "token {t} of {}", self.tokens());
         &self.data[t * self.stride..][..self.stride]
@@ -181,6 +211,7 @@ impl<'a> I8GroupRows<'a> {
     ///
     /// # Panics
     /// When `t` is not below [`tokens`](I8GroupRows::tokens).
+    #[inline]
     pub fn multipliers(&self, t: usize) -> &'a [f32] {
         &self.multipliers[t * self.groups..][..self.groups]
     }

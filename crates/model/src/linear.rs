@@ -70,7 +70,12 @@ impl Slots {
             let forms = Forms::of(linears.map(|linear| linear.form));
             slot.fill(ctx, source, norm, forms);
             let slot = &self.slots[0];
-            return linears.map(|linear| slot.input(linear.form));
+            // One input for all of a form, so that what a kernel makes of it is made once.
+            let first = slot.input(linears[0].form);
+            return linears.map(|linear| match linear.form == linears[0].form {
+                true => first,
+                false => slot.input(linear.form),
+            });
         };
         let (base, slots) = self.slots.split_first_mut().expect("never empty");
         let source = match norm {

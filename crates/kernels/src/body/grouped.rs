@@ -18,7 +18,7 @@ use onebit_format::{ATOM_BYTES, Layout, MatrixRef, SIGN_GROUP, Scales};
 
 use super::ahead::{Ahead, Streams};
 use super::{Block, Product, Rows, atoms_of, cover, lookup};
-use crate::input::{I8GroupRows, I8Rows};
+use crate::input::{I8GroupRows, I8Rows, Id};
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
 
@@ -33,6 +33,7 @@ pub(super) const MAX_ROW_GROUPS: usize = 65_536 / 64;
 
 /// Int8 activations with scales of either kind.
 pub(crate) trait Scaled: Rows + Copy {
+    fn id(&self) -> Id;
     fn codes(&self, token: usize) -> &[i8];
     /// What the dots of a group are multiplied by.
     fn multiplier(&self, token: usize, group: usize) -> f32;
@@ -41,6 +42,10 @@ pub(crate) trait Scaled: Rows + Copy {
 }
 
 impl Scaled for I8Rows<'_> {
+    #[inline(always)]
+    fn id(&self) -> Id {
+        I8Rows::id(self)
+    }
     #[inline(always)]
     fn codes(&self, token: usize) -> &[i8] {
         self.row(token)
@@ -56,6 +61,10 @@ impl Scaled for I8Rows<'_> {
 }
 
 impl Scaled for I8GroupRows<'_> {
+    #[inline(always)]
+    fn id(&self) -> Id {
+        I8GroupRows::id(self)
+    }
     #[inline(always)]
     fn codes(&self, token: usize) -> &[i8] {
         self.row(token)

@@ -372,14 +372,13 @@ impl Set for Avx2 {
         atoms: &[[u8; 64]; STEP],
         tables: &[Table; STEP],
         ahead: *const u8,
-    ) -> [i32; BAND] {
-        let mut sums = [0; BAND];
+        sums: &mut [i32; BAND],
+    ) {
         // SAFETY: the token proves the features.
         unsafe {
-            lookup::looked_up::<0>(atoms, tables, ahead, &mut sums);
-            lookup::looked_up::<1>(atoms, tables, ahead, &mut sums);
+            lookup::looked_up::<0>(atoms, tables, ahead, sums);
+            lookup::looked_up::<1>(atoms, tables, ahead, sums);
         }
-        sums
     }
 
     #[inline(always)]

@@ -268,11 +268,10 @@ impl Set for Avx512 {
         atoms: &[[u8; 64]; STEP],
         tables: &[Table; STEP],
         ahead: *const u8,
-    ) -> [i32; BAND] {
-        let mut sums = [0; BAND];
+        sums: &mut [i32; BAND],
+    ) {
         // SAFETY: the token proves the features.
-        unsafe { lookup::looked_up(atoms, tables, ahead, &mut sums) };
-        sums
+        unsafe { lookup::looked_up(atoms, tables, ahead, sums) }
     }
 
     #[inline(always)]

@@ -156,17 +156,18 @@ pub(crate) trait Set: Copy {
         portable::subset_sums(x, tables);
     }
 
-    /// The sums of `bit * x` over the atoms of a step plus [`lookup::BIAS`], row after row. Asks for as many
-    /// lines from `ahead` on, which may be any address.
+    /// Puts the sums of `bit * x` over the atoms of a step plus [`lookup::BIAS`] into `sums`, row after row. Asks for as
+    /// many lines from `ahead` on, which may be any address.
     #[inline(always)]
     fn looked_up(
         self,
         atoms: &[[u8; 64]; lookup::STEP],
         tables: &[Table; lookup::STEP],
         ahead: *const u8,
-    ) -> [i32; lookup::BAND] {
+        sums: &mut [i32; lookup::BAND],
+    ) {
         (0..lookup::STEP).for_each(|a| self.prefetch(ahead.wrapping_add(64 * a)));
-        portable::looked_up(atoms, tables)
+        portable::looked_up(atoms, tables, sums);
     }
 
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of

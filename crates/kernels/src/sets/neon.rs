@@ -170,11 +170,10 @@ macro_rules! shared {
             atoms: &[[u8; 64]; $crate::body::lookup::STEP],
             tables: &[$crate::body::lookup::Table; $crate::body::lookup::STEP],
             ahead: *const u8,
-        ) -> [i32; $crate::body::lookup::BAND] {
-            let mut sums = [0; $crate::body::lookup::BAND];
+            sums: &mut [i32; $crate::body::lookup::BAND],
+        ) {
             // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::lookup::looked_up(atoms, tables, ahead, &mut sums) };
-            sums
+            unsafe { $crate::sets::neon::lookup::looked_up(atoms, tables, ahead, sums) }
         }
 
         #[inline(always)]

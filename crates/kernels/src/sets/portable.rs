@@ -67,8 +67,8 @@ pub(crate) fn subset_sums(x: &[i8; 64], tables: &mut [Table; 8]) {
 
 /// The sums of `bit * x` over some atoms of 64 rows, each of 32 fours too large by 8 times 64.
 #[inline(always)]
-pub(crate) fn looked_up(atoms: &[[u8; 64]; STEP], tables: &[Table; STEP]) -> [i32; BAND] {
-    let mut sums = [0; BAND];
+pub(crate) fn looked_up(atoms: &[[u8; 64]; STEP], tables: &[Table; STEP], sums: &mut [i32; BAND]) {
+    *sums = [0; BAND];
     for (atom, Table(table)) in atoms.iter().zip(tables) {
         for (i, rows) in atom.as_chunks::<4>().0.iter().enumerate() {
             for (m, byte) in rows.iter().enumerate() {
@@ -79,7 +79,6 @@ pub(crate) fn looked_up(atoms: &[[u8; 64]; STEP], tables: &[Table; STEP]) -> [i3
             }
         }
     }
-    sums
 }
 
 /// How many bits of two rows differ, the last atom under `mask`.

@@ -5,7 +5,7 @@
 //! a four of as many rows as a register has bytes:
 //!
 //! ```text
-//! for each 2048 columns
+//! for each 8192 columns
 //!     tables[four][subset] = sum of the activations of the subset    once for all rows
 //!     for each band of 64 rows
 //!         for each 128 columns
@@ -19,6 +19,8 @@
 //! in 16 bits. All of it is exact. Rows are lanes from the start, so nothing is transposed or added across
 //! a register, and the scales of a group are 64 neighbours.
 
+mod tables;
+
 use std::ops::Range;
 
 use half::f16;
@@ -29,6 +31,8 @@ use super::grouped::Scaled;
 use crate::input::I8Rows;
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
+pub(crate) use tables::Table;
+use tables::{CHUNK, Origin, Tables};
 
 /// Rows of a band.
 pub(crate) const BAND: usize = 64;
@@ -41,9 +45,6 @@ pub(crate) const STEP: usize = 16;
 
 const STEP_BYTES: usize = 64 * STEP;
 
-/// Steps whose tables are made at once, 16 KiB of them.
-const CHUNK: usize = 16;
-
 /// The activations of a step.
 type Group = [[i8; 64]; 2];
 
@@ -55,36 +56,6 @@ const STREAMS: usize = 4;
 
 /// What all sums of the 32 fours of a step are too large by: 8 times 64 each.
 pub(crate) const BIAS: i32 = 32 * 8 * 64;
-
-/// The sums of the subsets of an atom's activations: of the first four columns the low 6 bits, then the rest plus 8,
-/// and the same of the last four. Bit `c` of the index is column `c` of the four.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Table(pub(crate) [[u8; 16]; 4]);
-
-impl Table {
-    /// To be filled.
-    const EMPTY: Self = Self([[0; 16]; 4]);
-}
-
-/// Those of some steps.
-struct Tables([[Table; STEP]; CHUNK]);
-
-impl Tables {
-    /// Those of the activations `x`. Meanwhile the beginnings of the streams are asked for.
-    #[inline(always)]
-    fn fill<S: Set>(&mut self, s: S, x: &[Group], streams: [*const u8; STREAMS]) {
-        let tables = self.0.as_flattened_mut().as_chunks_mut().0;
-        for (i, (tables, plane)) in tables.iter_mut().zip(x.as_flattened()).enumerate() {
-            if 64 * i < LEAD {
-                for stream in streams {
-                    s.prefetch(stream.wrapping_add(64 * i));
-                }
-            }
-            s.subset_sums(plane, tables);
-        }
-    }
-}
 
 /// The atoms of some columns of a band, and what is read after them.
 #[derive(Clone, Copy)]
@@ -108,15 +79,15 @@ impl<'a> Piece<'a> {
         Self { atoms, next }
     }
 
-    /// The sums of `bit * x` of step `step`, plus [`BIAS`].
+    /// Puts the sums of `bit * x` of step `step`, plus [`BIAS`], into `sums`.
     #[inline(always)]
-    fn sums<S: Set>(&self, s: S, tables: &Tables, step: usize) -> [i32; BAND] {
+    fn add_up<S: Set>(&self, s: S, tables: &Tables, step: usize, sums: &mut [i32; BAND]) {
         let (at, len) = (STEP_BYTES * step + LEAD, STEP_BYTES * self.atoms.len());
         let ahead = match at < len {
             true => self.atoms.as_ptr().cast::<u8>().wrapping_add(at),
             false => self.next.wrapping_add(at - len),
         };
-        s.looked_up(&self.atoms[step], &tables.0[step], ahead)
+        s.looked_up(&self.atoms[step], &tables.steps[step], ahead, sums);
     }
 }
 
@@ -211,14 +182,18 @@ impl<S: Set> Job<'_, S> {
 pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     let Product { w, rows, x } = job;
     let steps = w.band_bytes() / STEP_BYTES;
-    let mut tables = Tables([[Table::EMPTY; STEP]; CHUNK]);
     for token in 0..x.tokens() {
         let out = out.row(token);
         out.fill(0i32.wrapping_sub(x.sum(token)));
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
             let streams = Job::<S>::streams(w, rows, start);
-            tables.fill(s, &groups_of(x.row(token))[part.clone()], streams);
+            let origin = Origin {
+                input: x.id(),
+                token,
+                steps: part.clone(),
+            };
+            let tables = Tables::of(s, origin, x.row(token), streams);
             let job = Job {
                 s,
                 w,
@@ -227,6 +202,7 @@ pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
                 tables: &tables,
             };
             job.cover(&Sums(&job), out);
+            tables.keep();
         }
     }
 }
@@ -242,9 +218,10 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
         for r in 0..R {
             pieces[r] = Piece::of(job.w, bands[r], job.part.clone(), next[r]);
         }
+        let mut sums = [0; BAND];
         for step in 0..job.part.len() {
             for r in 0..R {
-                let sums = pieces[r].sums(job.s, job.tables, step);
+                pieces[r].add_up(job.s, job.tables, step, &mut sums);
                 for i in 0..BAND {
                     acc[r][i] = acc[r][i].wrapping_add(sums[i] - BIAS);
                 }
@@ -264,13 +241,16 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
 pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
     let Product { w, rows, x } = job;
     let steps = w.band_bytes() / STEP_BYTES;
-    let mut tables = Tables([[Table::EMPTY; STEP]; CHUNK]);
     for token in 0..x.tokens() {
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
             let streams = Job::<S>::streams(w, rows, start);
-            tables.fill(s, &groups_of(x.codes(token))[part.clone()], streams);
-            let factors = Factors::of(s, x, token, part.clone());
+            let origin = Origin {
+                input: x.id(),
+                token,
+                steps: part.clone(),
+            };
+            let tables = Tables::of(s, origin, x.codes(token), streams);
             let last = part.end == steps;
             let job = Job {
                 s,
@@ -281,44 +261,25 @@ pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut T
             };
             let groups = Groups {
                 job: &job,
-                factors,
+                x,
+                token,
                 factor: if last { x.factor(token) } else { 1.0 },
             };
             job.cover(&groups, out.row(token));
+            tables.keep();
         }
     }
 }
 
-/// Of some groups of a token, what goes off the sums and what the rest is multiplied with.
-struct Factors {
-    offsets: [i32; CHUNK],
-    multipliers: [f32; CHUNK],
-}
-
-impl Factors {
-    #[inline(always)]
-    fn of<S: Set, X: Scaled>(s: S, x: &X, token: usize, part: Range<usize>) -> Self {
-        let mut factors = Self {
-            offsets: [0; CHUNK],
-            multipliers: [0.0; CHUNK],
-        };
-        for (i, g) in part.enumerate() {
-            let sum = s.group_sum(&groups_of(x.codes(token))[g]);
-            factors.offsets[i] = sum + 2 * BIAS;
-            factors.multipliers[i] = x.multiplier(token, g);
-        }
-        factors
-    }
-}
-
-struct Groups<'a, S> {
+struct Groups<'a, S, X> {
     job: &'a Job<'a, S>,
-    factors: Factors,
+    x: &'a X,
+    token: usize,
     /// What the results are multiplied with: 1 unless these groups are the last.
     factor: f32,
 }
 
-impl<S: Set> Block<f32> for Groups<'_, S> {
+impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
     #[inline(always)]
     fn run<const R: usize>(&self, bands: [usize; R], next: [*const u8; R], out: &mut [f32]) {
         let Job { s, w, part, .. } = self.job;
@@ -338,32 +299,43 @@ impl<S: Set> Block<f32> for Groups<'_, S> {
                 }
             }
         }
+        let mut sums = [0; BAND];
         for step in 0..part.len() {
             let group = part.start + step;
-            let multiplier = s.splat(self.factors.multipliers[step]);
+            let multiplier = s.splat(self.x.multiplier(self.token, group));
+            let offset = self.job.tables.sums[step] + 2 * BIAS;
             for r in 0..R {
-                let sums = pieces[r].sums(s, self.job.tables, step);
+                pieces[r].add_up(s, self.job.tables, step, &mut sums);
                 scales[r].request(s, group);
                 for m in 0..BAND / 16 {
                     let mut dots = [0.0; 16];
                     for (dot, sum) in dots.iter_mut().zip(&sums[16 * m..]) {
-                        *dot = (2 * sum - self.factors.offsets[step]) as f32;
+                        *dot = (2 * sum - offset) as f32;
                     }
                     let scale = scales[r].load(s, group, m) * multiplier;
                     acc[r][m] = acc[r][m] + s.load(&dots) * scale;
                 }
             }
         }
+        let factor = s.splat(self.factor);
         for r in 0..R {
-            let mut y = [0.0; BAND];
-            for m in 0..BAND / 16 {
-                acc[r][m].store(&mut y.as_chunks_mut().0[m]);
-            }
             let (out, skip) = in_band(self.job.rows, bands[r], out);
-            for (out, y) in out.iter_mut().zip(&y[skip..]) {
-                *out = *y * self.factor;
+            match <&mut [f32; BAND]>::try_from(&mut *out) {
+                Ok(band) => store_scaled(acc[r], factor, band),
+                Err(_) => {
+                    let mut y = [0.0; BAND];
+                    store_scaled(acc[r], factor, &mut y);
+                    out.copy_from_slice(&y[skip..][..out.len()]);
+                }
             }
         }
+    }
+}
+
+#[inline(always)]
+fn store_scaled<F: Vector>(acc: [F; BAND / 16], factor: F, out: &mut [f32; BAND]) {
+    for m in 0..BAND / 16 {
+        (acc[m] * factor).store(&mut out.as_chunks_mut().0[m]);
     }
 }
 
