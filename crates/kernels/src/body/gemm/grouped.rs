@@ -5,7 +5,7 @@
 //!     for each 512 columns                               groups of 128 or 64
 //!         panel = codes, scales = those of the panel's groups, transposed
 //!         for each 48 tokens
-//!             offsets = sums of the activations of each group
+//!             offsets = sums of the activations of each group, added up once per thread
 //!             for each tile
 //!                 acc = out
 //!                 for each group: acc += float(panel * x - offset) * (scale * multiplier)
@@ -15,9 +15,10 @@
 use onebit_format::{Layout, MatrixRef};
 
 use super::panel::{
-    COLS, GROUPS, Groups, I4, MAX_UNITS, Panel, PanelScales, Panels, ROWS, UNIT, Unit, Unpack,
-    per_tile, unpack,
+    COLS, GROUPS, Groups, I4, MAX_TOKENS, MAX_UNITS, Panel, PanelScales, Panels, ROWS, Tile, UNIT,
+    Unit, Unpack, per_tile, unpack,
 };
+use super::sums::Sums;
 use super::{few, rows64};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
@@ -88,6 +89,7 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
     let mut scales: PanelScales = [[[0.0; UNIT]; ROWS / UNIT]; GROUPS];
     let (atoms, step) = (w.row_bytes() / 64, COLS / (64 * P));
     let groups = w.cols().div_ceil(64 * Geometry::<BITS>::GROUP_PLANES);
+    let sums = Sums::of(s, x, groups, Geometry::<BITS>::GROUP_PLANES);
     for start in rows.clone().step_by(ROWS) {
         let chunk = start..rows.end.min(start + ROWS);
         let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
@@ -102,6 +104,7 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
                 planes: part.start * P..part.end * P,
                 group_planes: Geometry::<BITS>::GROUP_PLANES,
                 groups: first_group..groups.min(part.end * Geometry::<BITS>::GROUPS),
+                sums: &sums,
                 scales: &scales,
                 last: part.end == atoms,
                 layout: std::marker::PhantomData,
@@ -109,6 +112,7 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
             add.run(s, &mut out);
         }
     }
+    sums.keep();
 }
 
 /// Puts the scales of `rows` rows for the groups from `first` on beside each other.
@@ -140,6 +144,7 @@ pub(super) struct Add<'a, X, L, const P: usize> {
     pub(super) group_planes: usize,
     /// Which groups; the panel may end in padding that belongs to none.
     pub(super) groups: std::ops::Range<usize>,
+    pub(super) sums: &'a Sums,
     pub(super) scales: &'a PanelScales,
     /// Whether these are the last columns.
     pub(super) last: bool,
@@ -160,30 +165,30 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
             offsets: [[0; GROUPS]; TOKENS],
             multipliers: [[0.0; GROUPS]; TOKENS],
         };
+        let mut acc = [[[0.0; UNIT]; MAX_UNITS]; MAX_TOKENS];
         for first in (0..self.x.tokens()).step_by(TOKENS) {
             let tokens = first..self.x.tokens().min(first + TOKENS);
             for token in tokens.clone() {
-                self.prepare(s, token, token - first, &mut activations);
+                self.prepare(token, token - first, &mut activations);
             }
             for start in (0..out.width()).step_by(tile_rows) {
                 let panel = &self.panel[start / UNIT * fours..][..S::UNITS * fours];
                 let mut out = out.columns(start..out.width().min(start + tile_rows));
                 per_tile!(S, token in tokens.clone(), T => {
                     let groups = self.groups_of::<T>(&activations, token - first, start / UNIT);
-                    self.tile::<S, T>(s, panel, token, groups, &mut out)
+                    let acc = acc.first_chunk_mut().expect("T is at most MAX_TOKENS");
+                    self.tile::<S, T>(s, panel, token, groups, acc, &mut out)
                 });
             }
         }
     }
 
-    /// Adds up a token's activations by group.
     #[inline(always)]
-    fn prepare<S: Panels>(&self, s: S, token: usize, t: usize, activations: &mut Activations) {
-        let planes = &self.x.codes(token).as_chunks::<64>().0[self.planes.clone()];
-        for (i, g) in self.groups.clone().enumerate() {
-            let sum = s.group_sum(&planes[i * self.group_planes..][..self.group_planes]);
+    fn prepare(&self, token: usize, t: usize, activations: &mut Activations) {
+        let sums = &self.sums.token(token)[self.groups.clone()];
+        for (i, sum) in sums.iter().enumerate() {
             activations.offsets[t][i] = L::OFFSET * sum;
-            activations.multipliers[t][i] = self.x.multiplier(token, g);
+            activations.multipliers[t][i] = self.x.multiplier(token, self.groups.start + i);
         }
     }
 
@@ -198,6 +203,7 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         Groups {
             count: self.groups.len(),
             fours: self.group_planes * 16,
+            first: self.groups.start == 0,
             scales: self.scales,
             unit,
             offsets: std::array::from_fn(|i| &activations.offsets[t + i]),
@@ -212,29 +218,54 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         panel: &[Unit],
         token: usize,
         groups: Groups<'_, T>,
+        acc: &mut Tile<f32, T>,
         out: &mut TileMut<'_, f32>,
     ) {
-        let mut acc = [[[0.0; UNIT]; MAX_UNITS]; T];
         let mut x: [&[[i8; 4]]; T] = [&[]; T];
         for t in 0..T {
             let planes = &self.x.codes(token + t).as_chunks::<64>().0[self.planes.clone()];
             x[t] = planes.as_flattened().as_chunks().0;
             if self.groups.start > 0 {
-                let out = out.row(token + t);
-                acc[t].as_flattened_mut()[..out.len()].copy_from_slice(out);
+                fetch(out.row(token + t), &mut acc[t]);
             }
         }
-        s.grouped_tile::<T>(L::MAX, panel, x, groups, &mut acc);
+        s.grouped_tile::<T>(L::MAX, panel, x, groups, acc);
         for t in 0..T {
             let factor = if self.last {
                 self.x.factor(token + t)
             } else {
                 1.0
             };
-            let out = out.row(token + t);
-            for (out, y) in out.iter_mut().zip(acc[t].as_flattened()) {
-                *out = *y * factor;
-            }
+            put(&acc[t], factor, out.row(token + t));
+        }
+    }
+}
+
+/// Outputs of a token to where a whole tile has them. There may be fewer in the last tile. Whole units are a loop of their own,
+/// because the compiler knows how long that is.
+#[inline(always)]
+fn fetch(out: &[f32], acc: &mut [[f32; UNIT]; MAX_UNITS]) {
+    let (units, rest) = out.as_chunks::<UNIT>();
+    for (acc, unit) in acc.iter_mut().zip(units) {
+        *acc = *unit;
+    }
+    if !rest.is_empty() {
+        acc[units.len()][..rest.len()].copy_from_slice(rest);
+    }
+}
+
+/// The way back, multiplied by `factor`.
+#[inline(always)]
+fn put(acc: &[[f32; UNIT]; MAX_UNITS], factor: f32, out: &mut [f32]) {
+    let (units, rest) = out.as_chunks_mut::<UNIT>();
+    for (unit, acc) in units.iter_mut().zip(acc) {
+        for i in 0..UNIT {
+            unit[i] = acc[i] * factor;
+        }
+    }
+    if !rest.is_empty() {
+        for (out, acc) in rest.iter_mut().zip(&acc[units.len()]) {
+            *out = acc * factor;
         }
     }
 }

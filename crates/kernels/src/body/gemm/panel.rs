@@ -46,6 +46,8 @@ pub(crate) struct Groups<'a, const T: usize> {
     pub(crate) count: usize,
     pub(crate) fours: usize,
     pub(crate) scales: &'a PanelScales,
+    /// Whether they are the first: what stands in the outputs is overwritten.
+    pub(crate) first: bool,
     /// The tile's first unit.
     pub(crate) unit: usize,
     /// Of each token, what is taken off the sums of `code * x` of a group, and what the rest is
@@ -102,7 +104,8 @@ pub(crate) trait Panels: Set {
         sums: &mut Tile<i32, T>,
     );
 
-    /// Adds to `acc`, group after group, `(sum of code * x - offset) * (scale * multiplier)`.
+    /// Adds to `acc`, or to zero for the first groups, one after the other `(sum of code * x - offset) * (scale *
+    /// multiplier)`.
     fn grouped_tile<const T: usize>(
         self,
         max: u8,

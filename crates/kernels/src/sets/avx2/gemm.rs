@@ -213,9 +213,11 @@ macro_rules! tiles {
                 // SAFETY: this function has the features; half a unit's numbers are 32 bytes.
                 unsafe {
                     let mut y = [[_mm256_setzero_ps(); 2]; T];
-                    for t in 0..T {
-                        let acc = acc[t][0].as_ptr();
-                        y[t] = [_mm256_loadu_ps(acc), _mm256_loadu_ps(acc.add(8))];
+                    if !groups.first {
+                        for t in 0..T {
+                            let acc = acc[t][0].as_ptr();
+                            y[t] = [_mm256_loadu_ps(acc), _mm256_loadu_ps(acc.add(8))];
+                        }
                     }
                     for g in 0..groups.count.min(GROUPS) {
                         let (start, len) = (g * groups.fours, groups.fours);
@@ -266,7 +268,10 @@ unsafe fn dots<const T: usize>(
     mut acc: Acc<T>,
 ) -> Acc<T> {
     let steps = i16::MAX as usize / (2 * 128 * usize::from(max));
-    let x = x.map(|x| &x[..panel.len()]);
+    let mut x = x;
+    for t in 0..T {
+        x[t] = &x[t][..panel.len()];
+    }
     let mut start = 0;
     while start < panel.len() {
         let end = panel.len().min(start + steps);
@@ -306,7 +311,10 @@ unsafe fn dots_vnni<const T: usize>(
     x: [&[[i8; 4]]; T],
     mut acc: Acc<T>,
 ) -> Acc<T> {
-    let x = x.map(|x| &x[..panel.len()]);
+    let mut x = x;
+    for t in 0..T {
+        x[t] = &x[t][..panel.len()];
+    }
     for (k, unit) in panel.iter().enumerate() {
         // SAFETY: the caller vouches for the instructions.
         unsafe {

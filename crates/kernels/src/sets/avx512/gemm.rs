@@ -125,7 +125,10 @@ unsafe fn dots<const T: usize>(
     x: [&[[i8; 4]]; T],
     mut acc: [[__m512i; MAX_UNITS]; T],
 ) -> [[__m512i; MAX_UNITS]; T] {
-    let x = x.map(|x| &x[..panel.len()]);
+    let mut x = x;
+    for t in 0..T {
+        x[t] = &x[t][..panel.len()];
+    }
     for (k, units) in panel.iter().enumerate() {
         // SAFETY: the caller vouches for the instructions.
         unsafe {
@@ -175,8 +178,10 @@ unsafe fn grouped_tile<const T: usize>(
     // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
     unsafe {
         let mut y = [[_mm512_setzero_ps(); MAX_UNITS]; T];
-        for (y, acc) in y.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
-            *y = _mm512_loadu_ps(acc.as_ptr());
+        if !groups.first {
+            for (y, acc) in y.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+                *y = _mm512_loadu_ps(acc.as_ptr());
+            }
         }
         for g in 0..groups.count.min(GROUPS) {
             let (start, len) = (g * groups.fours, groups.fours);
