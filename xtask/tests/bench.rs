@@ -209,6 +209,9 @@ fn loading_and_threads_have_a_row_for_each_case() {
             String::from_utf8_lossy(&output.stderr)
         );
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_states_machine(&json);
+        assert_eq!(json["file"]["name"], "demo.onebit");
+        assert_eq!(json["file"]["sha256"].as_str().unwrap().len(), 64);
         let rows = json["rows"].as_array().unwrap().iter();
         rows.map(|row| {
             let figures = row["figures"].as_object().unwrap();
@@ -228,6 +231,17 @@ fn loading_and_threads_have_a_row_for_each_case() {
     let pinned = rows(&["threads", "--most", "1"], &pinning);
     assert_eq!(pinned.len(), 2);
     assert!(pinned[1].starts_with("1 threads on "), "{pinned:?}");
+}
+
+/// That a report says where it was measured, and beside what.
+fn assert_states_machine(report: &Value) {
+    let machine = &report["machine"];
+    assert!(machine["cpus"].as_u64() >= Some(1), "{report}");
+    let seen = machine["seen"]["other_load_cpus"].as_f64();
+    assert!(!cfg!(target_os = "linux") || seen.is_some(), "{report}");
+    for key in ["cpu", "governor", "commit"] {
+        assert!(machine.get(key).is_some(), "{key}: {report}");
+    }
 }
 
 /// Ends a program with each signal in turn; `begun` waits until it is at work and gives what must have ended with it.
@@ -278,9 +292,12 @@ fn memory_shows_phases_and_what_heads_and_window_spare() {
     };
     let (right, table) = run(900_000_000, &[]);
     assert!(right && table.contains("| 3.0 MB |"), "{table}");
+    assert!(table.contains("load by others"), "{table}");
     let (right, text) = run(990_000_000, &["--json"]);
     assert!(!right, "a plan that is 10 % too large");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_states_machine(&json);
+    assert_eq!(json["files"][0]["name"], "demo.onebit");
     let row = &json["rows"][0];
     assert_eq!(row["phases"]["open"], 3_000_000);
     let bytes = |key: &str| row[key].as_u64().unwrap();
@@ -355,10 +372,18 @@ fn a_soak_is_measured_by_a_child_and_reported() {
         (&20.into(), &2.into())
     );
     assert!(report["first"].as_u64().unwrap() > 1 << 20);
+    assert_states_machine(&report);
     let text = soak(&[]).stdout;
     let text = String::from_utf8_lossy(&text);
     assert!(
-        text.contains("20 of 2 tokens") && text.contains("resident at last"),
+        [
+            "20 of 2 tokens",
+            "resident at last",
+            "load by others",
+            "kernels "
+        ]
+        .iter()
+        .all(|words| text.contains(words)),
         "{text}"
     );
     // What the child says of its arguments, and its exit code, are given on.

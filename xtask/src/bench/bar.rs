@@ -12,8 +12,9 @@ pub(super) struct Bar {
 impl Bar {
     /// A bar of so many steps.
     pub(super) fn new(what: &'static str, steps: u64) -> Self {
-        let style =
-            ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {elapsed} {wide_msg}");
+        let style = ProgressStyle::with_template(
+            "{prefix} {bar:30} {pos}/{len} {elapsed_precise} {wide_msg}",
+        );
         let bar = ProgressBar::new(steps)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_prefix(what);

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::bar::Bar;
 use super::cases::{BATCHES, Case, DECODE, PREFILL};
+use super::machine;
 use super::series::Series;
+use super::system::Monitor;
 use super::work::{Weights, Work};
 
 #[derive(Debug, Args)]
@@ -74,6 +76,7 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         "no kernel has this in its name"
     );
     let mut bar = Bar::new("rounds", args.rounds as u64 + 1);
+    let monitor = Monitor::start();
     for round in 0..=args.rounds {
         bar.next("");
         for row in &mut rows {
@@ -89,9 +92,15 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         }
     }
     bar.finish();
+    let machine = machine::watched(monitor, None);
     match args.json {
-        true => print_json(kernels, &pool, &limits, &rows),
-        false => print_table(kernels, &pool, &limits, &rows),
+        true => print_json(kernels, &pool, &limits, &rows, machine),
+        false => {
+            print_table(kernels, &pool, &limits, &rows);
+            println!();
+            let ran = format!("kernels {}, {} threads", kernels.name(), pool.threads());
+            machine::print(&machine, &ran)?;
+        }
     }
     Ok(())
 }
@@ -224,7 +233,13 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
     }
 }
 
-fn print_json(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<'_>]) {
+fn print_json(
+    kernels: &Kernels,
+    pool: &Pool,
+    limits: &[Limit; 3],
+    rows: &[Row<'_>],
+    machine: serde_json::Value,
+) {
     let [memory, ternary, int8] = limits;
     let peak = ternary.rate().max(int8.rate());
     let rows: Vec<_> = rows
@@ -246,6 +261,7 @@ fn print_json(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<'
         })
         .collect();
     let report = json!({
+        "machine": machine,
         "kernels": kernels.name(),
         "threads": pool.threads(),
         "weights": "random",

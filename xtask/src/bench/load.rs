@@ -2,8 +2,10 @@
 
 use super::bar::Bar;
 use super::figure::{Figures, add, median};
+use super::machine;
 use super::measure::measure_quietly;
 use super::models::{file_or_standard, program};
+use super::system::Monitor;
 use super::text::{Cells, short};
 use crate::guard;
 use anyhow::Context;
@@ -48,6 +50,9 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         |(cold, load): (bool, &str)| format!("{} {load}", if cold { "cold" } else { "warm" });
     let mut bar = Bar::new("measuring", u64::from(args.repeat) * CASES.len() as u64);
     let mut figures: [Figures; 4] = Default::default();
+    let mut ran = String::new();
+    let about = machine::file(&file);
+    let monitor = Monitor::start();
     for _ in 0..args.repeat {
         for ((cold, load), figures) in CASES.into_iter().zip(&mut figures) {
             bar.next(&title((cold, load)));
@@ -55,10 +60,11 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
                 true => forget(&file)?,
                 false => read_through(&file)?,
             }
-            measure(&onebit, &file, load, args.threads, figures)?;
+            ran = measure(&onebit, &file, load, args.threads, figures)?;
         }
     }
     bar.finish();
+    let machine = machine::watched(monitor, Some(&onebit));
     if args.json {
         let rows = CASES.into_iter().zip(&figures).map(|(case, figures)| {
             let figures: serde_json::Map<String, Value> = figures
@@ -67,7 +73,9 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
                 .collect();
             json!({"name": title(case), "figures": figures})
         });
-        stdout::json(&json!({"bench": 1, "rows": rows.collect::<Vec<_>>()}))?;
+        stdout::json(&json!({
+            "bench": 1, "machine": machine, "file": about, "ran": ran, "rows": rows.collect::<Vec<_>>(),
+        }))?;
         return Ok(());
     }
     stdout::line(&format!(
@@ -102,16 +110,17 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
         ]);
     }
     stdout::print(&cells.aligned())?;
-    Ok(())
+    machine::print(&machine, &ran)
 }
 
+/// One run; gives the kernels and threads that it used.
 fn measure(
     onebit: &Path,
     file: &Path,
     load: &str,
     threads: Option<usize>,
     figures: &mut Figures,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let mut command = guard::command(onebit)?;
     command
         .arg("run")
@@ -141,7 +150,7 @@ fn measure(
     if let Some(faults) = faults {
         add(figures, "major_faults", faults as f64);
     }
-    Ok(())
+    Ok(machine::ran(&json))
 }
 
 /// Drops the file's pages from the page cache.

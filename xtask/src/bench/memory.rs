@@ -1,7 +1,9 @@
 //! `cargo xtask bench memory`: planned and measured memory of real runs that fill their context.
 
 use super::bar::Bar;
+use super::machine;
 use super::measure::measure;
+use super::system::Monitor;
 use crate::guard;
 use anyhow::Context;
 use clap::Args;
@@ -70,6 +72,9 @@ pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
     let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
     let mut bar = Bar::new("memory", args.runs());
     let mut rows = Vec::new();
+    let mut kernels = String::new();
+    let files: Vec<Value> = args.models.iter().map(|path| machine::file(path)).collect();
+    let monitor = Monitor::start();
     if !args.json {
         stdout::line(&line(&TITLES.map(str::to_owned)))?;
         stdout::line(&line(&TITLES.map(|_| "---".to_owned())))?;
@@ -91,6 +96,7 @@ pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
                         };
                         bar.next(&format!("{} -c {context} --kv {kv}", case.name()));
                         let seen = case.run(&args.onebit)?;
+                        kernels.clone_from(&seen.kernels);
                         if !args.json {
                             bar.suspend(|| stdout::line(&line(&case.cells(&seen))))?;
                         }
@@ -101,10 +107,16 @@ pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
         }
     }
     bar.finish();
+    let machine = machine::watched(monitor, Some(&args.onebit));
     let wrong = rows.iter().filter(|(_, right)| !right).count();
     if args.json {
         let rows: Vec<Value> = rows.into_iter().map(|(row, _)| row).collect();
-        stdout::json(&json!({"bench": 1, "rows": rows}))?;
+        stdout::json(&json!({
+            "bench": 1, "machine": machine, "files": files, "kernels": kernels, "rows": rows,
+        }))?;
+    } else {
+        stdout::line("")?;
+        machine::print(&machine, &format!("kernels {kernels}"))?;
     }
     anyhow::ensure!(wrong == 0, "{wrong} plans are too far off");
     Ok(())
@@ -131,6 +143,7 @@ struct Seen {
     anon: u64,
     file: u64,
     wall: f64,
+    kernels: String,
     /// Resident at the end of each phase.
     phases: Vec<(String, u64)>,
     cache: Cache,
@@ -245,6 +258,7 @@ impl Case<'_> {
             anon: number("anon")?,
             file: number("file")?,
             wall: measured.wall.as_secs_f64(),
+            kernels: machine::text(&json["kernels"]),
             phases: phases.map(phase).collect(),
             cache: Cache::of(self)?,
         })

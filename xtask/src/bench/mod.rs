@@ -11,6 +11,7 @@ mod html;
 mod kernels;
 mod kv;
 mod load;
+mod machine;
 mod measure;
 mod memory;
 mod models;

@@ -3,9 +3,10 @@
 /// Size of a plot, and its margins: left, right, top, bottom.
 const SIZE: (f64, f64) = (560.0, 300.0);
 const MARGIN: (f64, f64, f64, f64) = (70.0, 15.0, 30.0, 45.0);
-/// Colours of the series, in turn.
-const COLOURS: [&str; 8] = [
+/// Colours of the series, in turn: more than the standard rows and their limits.
+const COLOURS: [&str; 12] = [
     "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f",
+    "#e377c2", "#bcbd22", "#000000", "#1b5e20",
 ];
 
 /// A plot of several series.

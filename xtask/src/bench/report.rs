@@ -1,14 +1,12 @@
 //! What was measured for the table, and what follows from it.
 
 use super::figure::{Figure, median};
+use super::machine;
 use super::settings::Settings;
-use super::system;
 use super::table::Row;
 use super::text::short;
-use crate::process::root;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Spread of decoding speed, as a share of its median, above which a row is called noisy.
 pub(super) const NOISY_SPREAD: f64 = 0.10;
@@ -38,15 +36,7 @@ impl Report {
         onebit: &Path,
         limits: Value,
     ) -> Self {
-        let machine = json!({
-            "cpu": system::cpu_model(),
-            "cpus": std::thread::available_parallelism().map_or(0, usize::from),
-            "os": system::os(),
-            "governor": system::governors(),
-            "seen": seen,
-            "commit": commit(),
-            "onebit": super::models::sha256(onebit).ok(),
-        });
+        let machine = machine::describe(seen, Some(onebit));
         let settings_json = json!({
             "threads": settings.threads,
             "kernels": settings.kernels,
@@ -92,41 +82,23 @@ impl Report {
     /// How and where, a line each.
     pub(super) fn facts(&self) -> Vec<String> {
         let (machine, settings) = (&self.machine, &self.settings);
-        let text = |value: &Value| match value {
-            Value::Null => "not known".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
         let run = self.rows.iter().find(|row| !row.kernels.is_empty());
-        let range = |key: &str| {
-            let seen = &machine["seen"][key];
-            match (seen["min"].as_f64(), seen["max"].as_f64()) {
-                (Some(min), Some(max)) => format!("{min:.0} to {max:.0}"),
-                _ => "not known".to_owned(),
-            }
-        };
-        let load = machine["seen"]["other_load_cpus"].as_f64();
+        let ran = format!(
+            "kernels {}, {} threads",
+            run.map_or("none", |row| &row.kernels),
+            run.map_or(0, |row| row.threads)
+        );
         vec![
+            machine::line(machine, &ran),
             format!(
-                "{}, {} CPUs, {}; kernels {}, {} threads; governor {}; MHz {}; degrees Celsius {}",
-                text(&machine["cpu"]),
-                machine["cpus"],
-                text(&machine["os"]),
-                run.map_or("none", |row| &row.kernels),
-                run.map_or(0, |row| row.threads),
-                text(&machine["governor"]),
-                range("mhz"),
-                range("celsius"),
-            ),
-            format!(
-                "prompt of {} tokens, {} generated, kv {}; medians of {}, in turn; load by others {}",
+                "prompt of {} tokens, {} generated, kv {}; medians of {}, in turn; {}",
                 settings["prompt"],
                 settings["tokens"],
-                text(&settings["kv"]),
+                machine::text(&settings["kv"]),
                 settings["repeat"],
-                load.map_or("not known".into(), |load| format!("{load:.2} CPUs")),
+                machine::load(machine),
             ),
-            format!("commit {}", text(&machine["commit"])),
+            machine::revision(machine),
         ]
     }
 
@@ -217,21 +189,4 @@ impl Report {
     pub(super) fn reduction(&self, row: &Row) -> Option<f64> {
         Some(self.fp16(row)?.0 / median(&row.figures, "peak_rss")?)
     }
-}
-
-/// The commit that is checked out, and whether it was changed; `None` outside a repository.
-fn commit() -> Option<String> {
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        command.args(args).current_dir(root()).stderr(Stdio::null());
-        let output = command.output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        output.status.success().then_some(text)
-    };
-    let hash = git(&["rev-parse", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(match changed.is_empty() {
-        true => hash,
-        false => format!("{hash}, changed"),
-    })
 }

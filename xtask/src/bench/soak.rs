@@ -1,11 +1,14 @@
 //! `cargo xtask bench soak`: whether memory grows with the number of generations.
 
 use super::bar::Bar;
+use super::machine;
+use super::system::Monitor;
 use super::text::{Cells, short};
 use clap::Args;
 use onebit::soak::{self, SoakReport};
 use onebit::stdout;
-use onebit_runtime::format_size;
+use onebit_kernels::Kernels;
+use onebit_runtime::{default_threads, format_size};
 
 /// Flags of `cargo xtask bench soak`.
 #[derive(Debug, Args)]
@@ -29,6 +32,7 @@ pub(super) fn run(args: &SoakArgs) -> anyhow::Result<()> {
     let generations = args.generations as usize;
     let mut bar = Bar::new("generations", STEPS as u64);
     let mut shown = 0;
+    let monitor = Monitor::start();
     let report = soak::run(generations, args.tokens as usize, &mut |done| {
         let step = done * STEPS / generations;
         while shown < step {
@@ -37,9 +41,20 @@ pub(super) fn run(args: &SoakArgs) -> anyhow::Result<()> {
         }
     })?;
     bar.finish();
+    let machine = machine::watched(monitor, None);
+    let (kernels, threads) = (Kernels::best().name(), default_threads());
     match args.json {
-        true => stdout::json(&report)?,
-        false => stdout::print(&cells(&report).aligned())?,
+        true => {
+            let mut json = serde_json::to_value(&report)?;
+            json["machine"] = machine;
+            json["kernels"] = kernels.into();
+            json["threads"] = threads.into();
+            stdout::json(&json)?;
+        }
+        false => {
+            stdout::print(&cells(&report).aligned())?;
+            machine::print(&machine, &format!("kernels {kernels}, {threads} threads"))?;
+        }
     }
     anyhow::ensure!(
         !report.grew(),

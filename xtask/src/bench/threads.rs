@@ -2,8 +2,10 @@
 
 use super::bar::Bar;
 use super::figure::{Figure, Figures, add, median};
+use super::machine;
 use super::measure::measure_quietly;
 use super::models::{file_or_standard, program};
+use super::system::Monitor;
 use super::text::{Cells, short};
 use crate::guard;
 use anyhow::Context;
@@ -79,22 +81,28 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
         }
     }
     let mut bar = Bar::new("measuring", (cases.len() * args.repeat as usize) as u64);
+    let mut kernels = String::new();
+    let about = machine::file(&file);
+    let monitor = Monitor::start();
     for _ in 0..args.repeat {
         for case in &mut cases {
             bar.next(&case.name());
             let noise = Noise::make(case.noise)?;
-            measure(&onebit, &file, case)?;
+            kernels = measure(&onebit, &file, case)?;
             drop(noise);
         }
     }
     bar.finish();
+    let machine = machine::watched(monitor, Some(&onebit));
     if args.json {
         let rows = cases.iter().map(|case| {
             let figures = case.figures.iter().map(|(name, figure)| (name.clone(), figure.json()));
             let figures: serde_json::Map<String, Value> = figures.collect();
             json!({"name": case.name(), "threads": case.threads, "cpus": case.cpus, "noise": case.noise, "figures": figures})
         });
-        stdout::json(&json!({"bench": 1, "rows": rows.collect::<Vec<_>>()}))?;
+        stdout::json(&json!({
+            "bench": 1, "machine": machine, "file": about, "kernels": kernels, "rows": rows.collect::<Vec<_>>(),
+        }))?;
         return Ok(());
     }
     stdout::line(&format!(
@@ -133,7 +141,7 @@ pub(super) fn run(args: &ThreadsArgs) -> anyhow::Result<()> {
         ]);
     }
     stdout::print(&cells.aligned())?;
-    Ok(())
+    machine::print(&machine, &format!("kernels {kernels}"))
 }
 
 /// Processes that compute without end, until this is dropped.
@@ -161,7 +169,8 @@ impl Drop for Noise {
     }
 }
 
-fn measure(onebit: &Path, file: &Path, case: &mut Case) -> anyhow::Result<()> {
+/// One run; gives the kernels that it used.
+fn measure(onebit: &Path, file: &Path, case: &mut Case) -> anyhow::Result<String> {
     let ids: Vec<String> = (0..64).map(|i| (100 + i).to_string()).collect();
     let mut command = guard::command(onebit)?;
     command.arg("run").arg(file).args(["--ids", &ids.join(",")]);
@@ -195,7 +204,7 @@ fn measure(onebit: &Path, file: &Path, case: &mut Case) -> anyhow::Result<()> {
             value.with_context(|| format!("no {key}"))?,
         );
     }
-    Ok(())
+    Ok(machine::text(&json["kernels"]))
 }
 
 /// Whether the program knows `--cpus`.
