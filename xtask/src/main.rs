@@ -29,8 +29,10 @@ enum Command {
     Synth(synth::SynthArgs),
     /// Measure on this machine, beside what its hardware allows.
     Bench(Box<bench::BenchArgs>),
-    /// Everything a change must pass: fmt, clippy, docs, tests, a short fuzz run.
+    /// Everything a change must pass: fmt, clippy, docs, tests, AddressSanitizer, a short fuzz run.
     Check(check::CheckArgs),
+    /// Tests of kernels and formats under AddressSanitizer, with a nightly toolchain.
+    Asan(check::AsanArgs),
     /// Build for 64-bit Arm and run tests on several emulated CPUs, with a toolchain from Debian packages.
     Arm(arm::ArmArgs),
     /// Check that each library crate can be packaged on its own.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Synth(args) => synth::run(&args).map(|()| Code::Success),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args).map(|()| Code::Success),
+        Command::Asan(args) => check::run_asan(&args).map(|()| Code::Success),
         Command::Arm(args) => arm::run_all(&args).map(|()| Code::Success),
         Command::Package => package::run_all().map(|()| Code::Success),
         Command::Guard(args) => guard::run(&args),

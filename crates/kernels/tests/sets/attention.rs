@@ -1,12 +1,13 @@
 //! Attention: all sets agree to the bit, and come close to an exact softmax.
 
 use onebit_kernels::{
-    AlignedVec, Attend, KV_BLOCK, KV_GROUP, KV_SPAN, Kernels, KvSide, KvType, KvView, KvViewMut,
-    TileMut, oracle,
+    Attend, KV_BLOCK, KV_GROUP, KV_SPAN, Kernels, KvSide, KvType, KvView, KvViewMut, TileMut,
+    oracle,
 };
 use proptest::prelude::*;
 
 use crate::common::{Random, agreed, assert_same, sets};
+use crate::memory::{Bytes, assert_exact};
 
 #[derive(Clone)]
 struct Case {
@@ -63,12 +64,12 @@ impl Case {
     }
 
     /// Room for rows, all bytes 0xff: NaN, or a code with a scale of NaN.
-    fn room(&self, kind: KvType, slots: usize) -> AlignedVec<u8> {
-        AlignedVec::from_slice(&vec![0xff; slots * kind.row_bytes(self.head_dim)])
+    fn room(&self, kind: KvType, slots: usize) -> Bytes {
+        Bytes::filled(slots * kind.row_bytes(self.head_dim), 0xff)
     }
 
     /// A ring of rows of one kind, filled at the positions attended to.
-    fn ring(&self, set: &Kernels, kind: KvType, which: u64) -> AlignedVec<u8> {
+    fn ring(&self, set: &Kernels, kind: KvType, which: u64) -> Bytes {
         let mut data = self.room(kind, self.slots);
         let mut view = KvViewMut::new(kind, &mut data, self.slots, self.head_dim);
         if self.sinks > 0 {
@@ -81,7 +82,7 @@ impl Case {
     }
 
     /// The first and the last rows as int8, as many as are read.
-    fn exact_rings(&self, set: &Kernels, which: u64) -> Option<[AlignedVec<u8>; 2]> {
+    fn exact_rings(&self, set: &Kernels, which: u64) -> Option<[Bytes; 2]> {
         let (first, reach) = self.exact?;
         let mut rooms = [first.max(4), self.slots].map(|slots| self.room(KvType::Q8, slots));
         let [a, b] = &mut rooms;
@@ -105,8 +106,9 @@ impl Case {
         let kinds = [self.kinds.0, self.kinds.1];
         let rings = [0, 1].map(|i| self.ring(set, kinds[i], i as u64));
         let exact = [0, 1].map(|i| self.exact_rings(set, i));
-        let q = self.queries();
+        let q = self.exact_queries();
         let side = |i: usize| -> KvSide<'_> {
+            assert_exact(&rings[i]);
             let mut view = KvView::new(kinds[i], &rings[i], self.slots, self.head_dim);
             if self.sinks > 0 {
                 view = view.pinned();
@@ -139,6 +141,14 @@ impl Case {
         let row = |t| Random(!((self.position + t) as u64)).floats(self.width() + 3);
         let rows = (0..self.tokens).flat_map(row);
         rows.map(|q| q * self.sharpness).collect()
+    }
+
+    /// The queries, with nothing after the last.
+    fn exact_queries(&self) -> Box<[f32]> {
+        let len = (self.tokens - 1) * (self.width() + 3) + self.width();
+        let queries = Box::<[f32]>::from(&self.queries()[..len]);
+        assert_exact(&queries);
+        queries
     }
 
     fn attend(&self, set: &Kernels) -> Vec<f32> {
@@ -416,7 +426,7 @@ fn scores_that_are_not_finite_show() {
     for &kind in KvType::ALL {
         for set in sets() {
             let rings = [(); 2].map(|()| {
-                let mut data = AlignedVec::zeroed(KV_BLOCK * kind.row_bytes(16));
+                let mut data = Bytes::zeroed(KV_BLOCK * kind.row_bytes(16));
                 let mut view = KvViewMut::new(kind, &mut data, KV_BLOCK, 16);
                 set.store_kv(&mut view, 0, &[1.0; 16]);
                 data
@@ -525,7 +535,7 @@ fn odd_rows_are_stored_as_by_the_oracle() {
     for row in rows {
         for kind in [KvType::Q4, KvType::Q2, KvType::B1] {
             let bits = agreed("store", |set| {
-                let mut data = AlignedVec::zeroed(KV_BLOCK * kind.row_bytes(row.len()));
+                let mut data = Bytes::zeroed(KV_BLOCK * kind.row_bytes(row.len()));
                 let mut view = KvViewMut::new(kind, &mut data, KV_BLOCK, row.len());
                 set.store_kv(&mut view, 3, &row);
                 data.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>()

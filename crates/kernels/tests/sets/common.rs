@@ -5,7 +5,9 @@ use std::sync::Once;
 
 use half::f16;
 use onebit_format::{Layout, MatrixRef, Scales, pack};
-use onebit_kernels::{AlignedVec, Kernels};
+use onebit_kernels::Kernels;
+
+use crate::memory::{Bytes, assert_exact};
 
 /// The sets to test: all this machine has. Those it lacks are named on standard error, once and past
 /// the test harness, and are a failure when listed in `ONEBIT_REQUIRE_KERNELS`.
@@ -60,7 +62,7 @@ pub(crate) struct Matrix {
     pub(crate) layout: Layout,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    pub(crate) bytes: AlignedVec<u8>,
+    pub(crate) bytes: Bytes,
     row_scales: Vec<f32>,
     group_scales: Vec<f16>,
     group: Option<usize>,
@@ -70,7 +72,7 @@ impl Matrix {
     /// Random weights. Integer layouts get random bytes, invalid codes and padding included.
     pub(crate) fn random(layout: Layout, rows: usize, cols: usize, random: &mut Random) -> Self {
         let row_bytes = layout.band_bytes(cols).unwrap();
-        let mut bytes = AlignedVec::zeroed(layout.byte_len(rows, cols).unwrap());
+        let mut bytes = Bytes::zeroed(layout.byte_len(rows, cols).unwrap());
         for row in bytes.chunks_exact_mut(row_bytes) {
             match layout {
                 Layout::F16 => pack::f16_row(&random.floats(cols), row).unwrap(),
@@ -118,6 +120,9 @@ impl Matrix {
             (layout, None) if layout.is_ternary() || layout.is_binary() => Scales::Tensor(0.75),
             _ => Scales::None,
         };
+        assert_exact(&self.bytes);
+        assert_exact(&self.row_scales);
+        assert_exact(&self.group_scales);
         MatrixRef::new(self.layout, self.rows, self.cols, &self.bytes, scales).unwrap()
     }
 }

@@ -1,10 +1,11 @@
 //! Quantization, norms, activations, rotation, cache rows, and the exponential.
 
 use half::f16;
-use onebit_kernels::{Activation, AlignedVec, KV_BLOCK, Kernels, KvType, KvViewMut, oracle};
+use onebit_kernels::{Activation, KV_BLOCK, Kernels, KvType, KvViewMut, oracle};
 use proptest::prelude::*;
 
 use crate::common::{Random, agreed, assert_same, sets};
+use crate::memory::{Bytes, assert_exact};
 
 const LENGTHS: &[usize] = &[1, 15, 16, 17, 31, 32, 33, 100, 2560];
 
@@ -25,9 +26,11 @@ fn all_sizes(n: usize, random: &mut Random) -> Vec<f32> {
 
 fn check_quantize(x: &[f32]) {
     let (expected, quant) = oracle::quantize_i8(x);
+    let exact = Box::<[f32]>::from(x);
+    assert_exact(&exact);
     for set in sets() {
         let mut q = vec![99; x.len() + 37];
-        let found = set.quantize_i8(x, &mut q);
+        let found = set.quantize_i8(&exact, &mut q);
         assert_eq!(
             found.scale.to_bits(),
             quant.scale.to_bits(),
@@ -119,9 +122,11 @@ fn add() {
 }
 
 fn gate(activation: Activation, x: &[f32], up: &[f32]) -> Vec<f32> {
+    let up = Box::<[f32]>::from(up);
+    assert_exact(&up);
     agreed("gate", |set| {
         let mut out = x.to_vec();
-        set.gate(activation, &mut out, up);
+        set.gate(activation, &mut out, &up);
         out
     })
 }
@@ -245,8 +250,10 @@ fn int8_cache_rows() {
 }
 
 /// A cache of one block whose first row is `x`.
-fn stored(set: &Kernels, kind: KvType, x: &[f32]) -> AlignedVec<u8> {
-    let mut data = AlignedVec::zeroed(KV_BLOCK * kind.row_bytes(x.len()));
+fn stored(set: &Kernels, kind: KvType, x: &[f32]) -> Bytes {
+    let x: &[f32] = &Box::<[f32]>::from(x);
+    assert_exact(x);
+    let mut data = Bytes::zeroed(KV_BLOCK * kind.row_bytes(x.len()));
     set.store_kv(
         &mut KvViewMut::new(kind, &mut data, KV_BLOCK, x.len()),
         0,

@@ -5,6 +5,7 @@ use onebit_kernels::{F32Rows, Input, TileMut, oracle};
 use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
+use crate::memory::Skewed;
 
 const TOKENS: usize = 9;
 
@@ -13,17 +14,13 @@ const TOKENS: usize = 9;
 fn check(matrix: &Matrix, skew: usize, random: &mut Random) {
     let w = matrix.view();
     let stride = w.padded_cols() + skew % 3;
-    let mut data = vec![0.0; skew + TOKENS * stride];
-    for row in data[skew..].chunks_exact_mut(stride) {
+    let mut data = vec![0.0; TOKENS * stride];
+    for row in data.chunks_exact_mut(stride) {
         row[..w.cols()].copy_from_slice(&random.floats(w.cols()));
     }
-    let x = |tokens: usize| {
-        Input::F32(F32Rows::new(
-            &data[skew..][..tokens * stride],
-            stride,
-            tokens,
-        ))
-    };
+    let first = |tokens: usize| Skewed::new(skew, &data[..tokens * stride]);
+    let firsts: Vec<_> = (1..=TOKENS).map(first).collect();
+    let x = |tokens: usize| Input::F32(F32Rows::new(&firsts[tokens - 1], stride, tokens));
     let all = oracle::matmul(&w, 0..w.rows(), x(TOKENS));
     for set in sets() {
         for tokens in 1..=TOKENS {

@@ -5,6 +5,7 @@ use onebit_kernels::{I8Rows, Input, TileMut, oracle, padded_stride};
 use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
+use crate::memory::{Skewed, assert_exact};
 
 /// Around every tile edge of every layout and set.
 const COLS: &[usize] = &[
@@ -15,19 +16,19 @@ const TOKENS: usize = 9;
 
 /// Activations of several tokens, starting `skew` bytes into their buffer, of exact length.
 struct Activations {
-    data: Vec<i8>,
+    data: Skewed<i8>,
     skew: usize,
     stride: usize,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
+    scales: Box<[f32]>,
+    sums: Box<[i32]>,
 }
 
 impl Activations {
     fn new(cols: usize, stride: usize, skew: usize, mut code: impl FnMut(usize) -> i8) -> Self {
-        let mut data = vec![0; skew + TOKENS * stride];
-        let mut sums = vec![];
+        let mut data = vec![0; TOKENS * stride];
+        let mut sums: Vec<i32> = vec![];
         for t in 0..TOKENS {
-            let row = &mut data[skew + t * stride..][..cols];
+            let row = &mut data[t * stride..][..cols];
             row.iter_mut()
                 .enumerate()
                 .for_each(|(k, x)| *x = code(k + t));
@@ -35,22 +36,29 @@ impl Activations {
         }
         let scales = (0..TOKENS).map(|t| 0.3 + t as f32).collect();
         Self {
-            data,
+            data: Skewed::new(skew, &data),
             skew,
             stride,
             scales,
-            sums,
+            sums: sums.into(),
         }
     }
 
-    fn rows(&self, tokens: usize) -> I8Rows<'_> {
-        let data = &self.data[self.skew..][..tokens * self.stride];
-        I8Rows::new(
-            data,
-            self.stride,
-            &self.scales[..tokens],
-            &self.sums[..tokens],
-        )
+    /// The first tokens, with memory of their own.
+    fn first(&self, tokens: usize) -> Self {
+        Self {
+            data: Skewed::new(self.skew, &self.data[..tokens * self.stride]),
+            skew: self.skew,
+            stride: self.stride,
+            scales: self.scales[..tokens].into(),
+            sums: self.sums[..tokens].into(),
+        }
+    }
+
+    fn rows(&self) -> I8Rows<'_> {
+        assert_exact(&self.scales);
+        assert_exact(&self.sums);
+        I8Rows::new(&self.data, self.stride, &self.scales, &self.sums)
     }
 }
 
@@ -64,9 +72,10 @@ fn ranges(rows: usize) -> Vec<std::ops::Range<usize>> {
 /// Checks every set, every number of tokens and many ranges of rows against the reference.
 fn check(matrix: &Matrix, x: &Activations) {
     let w = matrix.view();
-    let all = oracle::matmul(&w, 0..w.rows(), Input::I8(x.rows(TOKENS)));
+    let all = oracle::matmul(&w, 0..w.rows(), Input::I8(x.rows()));
+    let firsts: Vec<Activations> = (1..=TOKENS).map(|tokens| x.first(tokens)).collect();
     for set in sets() {
-        for tokens in 1..=TOKENS {
+        for (x, tokens) in firsts.iter().zip(1..) {
             for rows in ranges(w.rows()) {
                 let what = format!(
                     "{} {} rows {rows:?} cols {} x {tokens}",
@@ -76,7 +85,7 @@ fn check(matrix: &Matrix, x: &Activations) {
                 );
                 let mut out = vec![f32::NAN; tokens * rows.len()];
                 let mut tile = TileMut::whole(&mut out, tokens, rows.len());
-                set.matmul(&w, rows.clone(), Input::I8(x.rows(tokens)), &mut tile);
+                set.matmul(&w, rows.clone(), Input::I8(x.rows()), &mut tile);
                 let expected: Vec<f32> = (0..tokens)
                     .flat_map(|t| all[t * w.rows()..][rows.clone()].iter().copied())
                     .collect();
@@ -95,10 +104,10 @@ fn check_sums(set: &onebit_kernels::Kernels, matrix: &Matrix, x: &Activations) {
     }
     let mut out = vec![0; TOKENS * w.rows()];
     let mut tile = TileMut::whole(&mut out, TOKENS, w.rows());
-    set.sums(&w, 0..w.rows(), x.rows(TOKENS), &mut tile);
+    set.sums(&w, 0..w.rows(), x.rows(), &mut tile);
     for t in 0..TOKENS {
         for r in 0..w.rows() {
-            let expected = oracle::sum(&w, r, x.rows(TOKENS).row(t));
+            let expected = oracle::sum(&w, r, x.rows().row(t));
             let found = i64::from(out[t * w.rows() + r]);
             assert_eq!(found, expected, "{} {} ({r}, {t})", set.name(), w.layout());
         }

@@ -7,6 +7,7 @@ mod elementwise;
 mod floats;
 mod integers;
 mod many;
+mod memory;
 mod misuse;
 mod prefill;
 mod signs;

@@ -5,14 +5,14 @@ use onebit_kernels::{I8GroupRows, I8Rows, Input, TileMut, oracle};
 use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
+use crate::memory::{Skewed, assert_exact};
 
 /// Activations in buffers of exact length that start `skew` bytes in.
 struct Activations {
-    data: Vec<i8>,
-    skew: usize,
+    data: Skewed<i8>,
     stride: usize,
     scales: Vec<f32>,
-    sums: Vec<i32>,
+    sums: Box<[i32]>,
     multipliers: Vec<f32>,
     groups: usize,
 }
@@ -20,9 +20,9 @@ struct Activations {
 impl Activations {
     fn new(matrix: &Matrix, tokens: usize, skew: usize, mut code: impl FnMut(usize) -> i8) -> Self {
         let (cols, stride) = (matrix.cols, matrix.layout.padded_cols(matrix.cols).unwrap());
-        let mut data = vec![0; skew + tokens * stride];
-        let mut sums = vec![];
-        for row in data[skew..].chunks_exact_mut(stride) {
+        let mut data = vec![0; tokens * stride];
+        let mut sums: Vec<i32> = vec![];
+        for row in data.chunks_exact_mut(stride) {
             row[..cols]
                 .iter_mut()
                 .enumerate()
@@ -32,24 +32,29 @@ impl Activations {
         let groups = cols.div_ceil(SIGN_GROUP);
         let multiplier = |i| 0.01 + (i * 7 % 23) as f32 / 64.0;
         Self {
-            data,
-            skew,
+            data: Skewed::new(skew, &data),
             stride,
             scales: (0..tokens).map(|t| 0.3 + t as f32).collect(),
-            sums,
+            sums: sums.into(),
             multipliers: (0..tokens * groups).map(multiplier).collect(),
             groups,
         }
     }
 
     fn by_token(&self) -> Input<'_> {
-        let data = &self.data[self.skew..];
-        Input::I8(I8Rows::new(data, self.stride, &self.scales, &self.sums))
+        assert_exact(&self.scales);
+        assert_exact(&self.sums);
+        Input::I8(I8Rows::new(
+            &self.data,
+            self.stride,
+            &self.scales,
+            &self.sums,
+        ))
     }
 
     fn by_group(&self) -> Input<'_> {
-        let data = &self.data[self.skew..];
-        let x = I8GroupRows::new(data, self.stride, &self.multipliers, self.groups);
+        assert_exact(&self.multipliers);
+        let x = I8GroupRows::new(&self.data, self.stride, &self.multipliers, self.groups);
         Input::I8Groups(x)
     }
 }

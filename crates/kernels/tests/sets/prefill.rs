@@ -7,6 +7,7 @@ use onebit_format::Layout;
 use onebit_kernels::{I8Rows, TileMut, oracle};
 
 use crate::common::{Matrix, Random, sets};
+use crate::memory::{Skewed, assert_exact};
 
 const LAYOUTS: [Layout; 6] = [
     Layout::T2,
@@ -22,16 +23,18 @@ const LAYOUTS: [Layout; 6] = [
 fn check(matrix: &Matrix, rows: Range<usize>, tokens: usize, skew: usize, code: impl Fn() -> i8) {
     let w = matrix.view();
     let stride = w.padded_cols();
-    let mut data = vec![0; skew + tokens * stride];
-    for row in data[skew..].chunks_mut(stride) {
+    let mut data = vec![0; tokens * stride];
+    for row in data.chunks_mut(stride) {
         row[..w.cols()].fill_with(&code);
     }
-    let row = |t: usize| &data[skew + t * stride..][..stride];
+    let data = Skewed::new(skew, &data);
+    let row = |t: usize| &data[t * stride..][..stride];
     let scales = vec![1.0; tokens];
     let sums: Vec<i32> = (0..tokens)
         .map(|t| row(t).iter().map(|&x| i32::from(x)).sum())
         .collect();
-    let x = I8Rows::new(&data[skew..], stride, &scales, &sums);
+    assert_exact(&sums);
+    let x = I8Rows::new(&data, stride, &scales, &sums);
 
     // The output lies in a wider matrix, of which nothing else may be written.
     let width = rows.len() + 5;

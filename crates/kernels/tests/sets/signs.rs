@@ -5,6 +5,7 @@ use onebit_kernels::{BitRows, I8GroupRows, I8Rows, Input, Kernels, TileMut, orac
 use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
+use crate::memory::{Skewed, assert_exact};
 
 const LENGTHS: &[usize] = &[
     1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 512, 513, 700, 2560,
@@ -34,13 +35,14 @@ fn check<'a>(matrix: &Matrix, what: &str, x: impl Fn(usize) -> Input<'a>) {
 
 /// Signs of several tokens, as bits and as codes, starting `skew` bytes into their buffers.
 struct Signs {
-    bits: Vec<u8>,
+    /// Those of the first token, of the first two, and so on.
+    bits: Vec<Skewed<u8>>,
     bit_stride: usize,
     codes: Vec<i8>,
     stride: usize,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
-    skew: usize,
+    /// The first, the first two, and so on.
+    scales: Vec<Box<[f32]>>,
+    sums: Box<[i32]>,
 }
 
 impl Signs {
@@ -48,30 +50,34 @@ impl Signs {
     fn new(cols: usize, skew: usize, random: &mut Random) -> Self {
         let stride = Layout::B1.padded_cols(cols).unwrap();
         let bit_stride = stride / 8 + skew % 5;
-        let mut signs = Self {
-            bits: random.bytes(skew + TOKENS * bit_stride),
-            bit_stride,
-            codes: vec![0; TOKENS * stride],
-            stride,
-            scales: (0..TOKENS).map(|t| 0.3 + t as f32).collect(),
-            sums: vec![],
-            skew,
-        };
-        for t in 0..TOKENS {
-            let codes = oracle::signs(&signs.bits[skew + t * bit_stride..], cols);
-            signs.sums.push(codes.iter().map(|&q| i32::from(q)).sum());
-            signs.codes[t * stride..][..cols].copy_from_slice(&codes);
+        let bits = random.bytes(TOKENS * bit_stride);
+        let mut codes = vec![0; TOKENS * stride];
+        let mut sums: Vec<i32> = vec![];
+        for (row, bits) in codes.chunks_mut(stride).zip(bits.chunks(bit_stride)) {
+            row[..cols].copy_from_slice(&oracle::signs(bits, cols));
+            sums.push(row.iter().map(|&q| i32::from(q)).sum());
         }
-        signs
+        let first = |tokens: usize| Skewed::new(skew, &bits[..tokens * bit_stride]);
+        let scales = |tokens: usize| (0..tokens).map(|t| 0.3 + t as f32).collect();
+        Self {
+            bits: (1..=TOKENS).map(first).collect(),
+            bit_stride,
+            codes,
+            stride,
+            scales: (1..=TOKENS).map(scales).collect(),
+            sums: sums.into(),
+        }
     }
 
     fn bits(&self, tokens: usize) -> Input<'_> {
-        let bits = &self.bits[self.skew..][..tokens * self.bit_stride];
-        Input::Bits(BitRows::new(bits, self.bit_stride, &self.scales[..tokens]))
+        let (bits, scales) = (&self.bits[tokens - 1], &self.scales[tokens - 1]);
+        assert_exact(scales);
+        Input::Bits(BitRows::new(bits, self.bit_stride, scales))
     }
 
     fn codes(&self) -> Input<'_> {
-        let (scales, sums) = (&self.scales, &self.sums);
+        let (scales, sums) = (&self.scales[TOKENS - 1], &self.sums);
+        assert_exact(&self.codes);
         Input::I8(I8Rows::new(&self.codes, self.stride, scales, sums))
     }
 }
@@ -109,9 +115,14 @@ fn check_groups(matrix: &Matrix, extra: usize, mut code: impl FnMut(usize) -> i8
     let multipliers: Vec<f32> = (0..TOKENS * groups)
         .map(|i| 0.01 + (i * 7 % 23) as f32 / 64.0)
         .collect();
+    let first = |tokens: usize| {
+        let multipliers = Box::<[f32]>::from(&multipliers[..tokens * groups]);
+        (Skewed::new(extra, &data[..tokens * stride]), multipliers)
+    };
+    let firsts: Vec<_> = (1..=TOKENS).map(first).collect();
     check(matrix, "groups", |tokens| {
-        let multipliers = &multipliers[..tokens * groups];
-        let data = &data[..tokens * stride];
+        let (data, multipliers) = &firsts[tokens - 1];
+        assert_exact(multipliers);
         Input::I8Groups(I8GroupRows::new(data, stride, multipliers, groups))
     });
 }
@@ -147,6 +158,7 @@ fn all_bits_equal_or_different() {
             let mut matrix = Matrix::random(Layout::B1, 5, cols, &mut random);
             matrix.bytes.fill(byte);
             let bits = vec![0xff; cols.next_multiple_of(512) / 8];
+            assert_exact(&bits);
             let x = Input::Bits(BitRows::new(&bits, bits.len(), &[1.0]));
             for set in sets() {
                 let mut out = vec![0.0; 5];
@@ -199,6 +211,7 @@ fn values(n: usize, random: &mut Random) -> Vec<f32> {
 fn check_quantizers(set: &Kernels, x: &[f32]) {
     let n = x.len();
     let name = set.name();
+    assert_exact(x);
     let (expected, quant) = oracle::quantize_sign(x);
     let mut q = vec![7; n + 33];
     let found = set.quantize_sign(x, &mut q);

@@ -1,20 +1,21 @@
 //! Products that leave out what is multiplied by zero: listed rows, and transposed matrices.
 
 use onebit_format::{Layout, MatrixRef, Scales, pack};
-use onebit_kernels::{AlignedVec, I8Rows, Input, TileMut, padded_stride};
+use onebit_kernels::{I8Rows, Input, TileMut, padded_stride};
 use proptest::prelude::*;
 
 use crate::common::{Matrix, Random, assert_same, sets};
+use crate::memory::{Bytes, assert_exact};
 
 /// Enough for panels.
 const TOKENS: usize = 33;
 
 /// Activations of several tokens with a share of zeros.
 struct Activations {
-    codes: Vec<i8>,
+    codes: Box<[i8]>,
     stride: usize,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
+    scales: Box<[f32]>,
+    sums: Box<[i32]>,
 }
 
 impl Activations {
@@ -22,7 +23,7 @@ impl Activations {
     fn new(cols: usize, one_in: u64, random: &mut Random) -> Self {
         let stride = padded_stride(cols);
         let mut codes = vec![0; TOKENS * stride];
-        let mut sums = vec![];
+        let mut sums: Vec<i32> = vec![];
         for row in codes.chunks_exact_mut(stride) {
             for x in &mut row[..cols] {
                 if random.next().is_multiple_of(one_in) {
@@ -33,20 +34,28 @@ impl Activations {
         }
         let scales = (0..TOKENS).map(|t| 0.3 + t as f32).collect();
         Self {
-            codes,
+            codes: codes.into(),
             stride,
             scales,
-            sums,
+            sums: sums.into(),
+        }
+    }
+
+    /// The first tokens, with memory of their own.
+    fn first(&self, tokens: usize) -> Self {
+        Self {
+            codes: self.codes[..tokens * self.stride].into(),
+            stride: self.stride,
+            scales: self.scales[..tokens].into(),
+            sums: self.sums[..tokens].into(),
         }
     }
 
     fn rows(&self) -> I8Rows<'_> {
-        self.first(TOKENS)
-    }
-
-    fn first(&self, tokens: usize) -> I8Rows<'_> {
-        let (scales, sums) = (&self.scales[..tokens], &self.sums[..tokens]);
-        I8Rows::new(&self.codes, self.stride, scales, sums)
+        assert_exact(&self.codes);
+        assert_exact(&self.scales);
+        assert_exact(&self.sums);
+        I8Rows::new(&self.codes, self.stride, &self.scales, &self.sums)
     }
 }
 
@@ -59,7 +68,7 @@ fn by_rows(set: &onebit_kernels::Kernels, w: &MatrixRef<'_>, x: I8Rows<'_>) -> V
 }
 
 /// A ternary matrix and its transpose.
-fn both_ways(rows: usize, cols: usize, random: &mut Random) -> [AlignedVec<u8>; 2] {
+fn both_ways(rows: usize, cols: usize, random: &mut Random) -> [Bytes; 2] {
     let codes: Vec<i8> = (0..rows * cols)
         .map(|_| (random.next() % 3) as i8 - 1)
         .collect();
@@ -68,7 +77,7 @@ fn both_ways(rows: usize, cols: usize, random: &mut Random) -> [AlignedVec<u8>; 
         .collect();
     [(codes, cols), (turned, rows)].map(|(codes, cols)| {
         let row_bytes = Layout::T2.row_bytes(cols).unwrap();
-        let mut bytes = AlignedVec::zeroed(codes.len() / cols * row_bytes);
+        let mut bytes = Bytes::zeroed(codes.len() / cols * row_bytes);
         for (codes, out) in codes.chunks(cols).zip(bytes.chunks_exact_mut(row_bytes)) {
             pack::ternary_row(codes, out);
         }
@@ -83,6 +92,7 @@ fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) 
     let straight = MatrixRef::new(Layout::T2, rows, cols, &straight, scale).unwrap();
     let turned = MatrixRef::new(Layout::T2, cols, rows, &turned, scale).unwrap();
     let x = Activations::new(cols, one_in, random);
+    let two = x.first(2);
     for set in sets() {
         let expected = by_rows(set, &straight, x.rows());
         let middle = rows / 2;
@@ -93,10 +103,10 @@ fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) 
             rows - 1..rows,
             middle..middle,
         ] {
-            for tokens in [2, TOKENS] {
+            for (tokens, x) in [(2, &two), (TOKENS, &x)] {
                 let mut out = vec![f32::NAN; tokens * outputs.len()];
                 let mut tile = TileMut::whole(&mut out, tokens, outputs.len());
-                set.matmul_transposed(&turned, outputs.clone(), x.first(tokens), &mut tile);
+                set.matmul_transposed(&turned, outputs.clone(), x.rows(), &mut tile);
                 let expected: Vec<f32> = expected
                     .chunks(rows)
                     .take(tokens)
@@ -133,7 +143,7 @@ fn transposed_matrices_with_any_share_of_zeros() {
 fn invalid_codes_of_a_transposed_matrix_are_harmless_and_the_same_everywhere() {
     let mut random = Random(13);
     let (rows, cols) = (300, 700);
-    let mut bytes = AlignedVec::<u8>::zeroed(cols * Layout::T2.row_bytes(rows).unwrap());
+    let mut bytes = Bytes::zeroed(cols * Layout::T2.row_bytes(rows).unwrap());
     bytes.fill(0xff);
     let w = MatrixRef::new(Layout::T2, cols, rows, &bytes, Scales::Tensor(1.0)).unwrap();
     let mut x = Activations::new(cols, 1, &mut random);
@@ -157,6 +167,8 @@ fn invalid_codes_of_a_transposed_matrix_are_harmless_and_the_same_everywhere() {
 /// Listed rows give what all rows give.
 fn check_listed(matrix: &Matrix, list: &[u32], x: &Activations) {
     let w = matrix.view();
+    let list: &[u32] = &Box::<[u32]>::from(list);
+    assert_exact(list);
     for set in sets() {
         let all = by_rows(set, &w, x.rows());
         let mut out = vec![f32::NAN; TOKENS * list.len()];

@@ -3,15 +3,16 @@
 use std::ops::Range;
 
 use onebit_format::{Layout, MatrixRef, Scales, pack};
-use onebit_kernels::{AlignedVec, F32Rows, I8Rows, Input, TileMut, padded_stride};
+use onebit_kernels::{F32Rows, I8Rows, Input, TileMut, padded_stride};
 use proptest::prelude::*;
 
 use crate::common::{Random, assert_same, sets};
+use crate::memory::{Bytes, assert_exact};
 
 /// The codes of `rows` rows, packed.
-fn packed(layout: Layout, codes: &[i8], rows: usize) -> AlignedVec<u8> {
+fn packed(layout: Layout, codes: &[i8], rows: usize) -> Bytes {
     let cols = codes.len() / rows;
-    let mut bytes = AlignedVec::zeroed(layout.byte_len(rows, cols).unwrap());
+    let mut bytes = Bytes::zeroed(layout.byte_len(rows, cols).unwrap());
     match layout {
         Layout::T5R5 => pack::dense_bands(codes, cols, &mut bytes),
         _ => {
@@ -42,6 +43,9 @@ fn check(size: [usize; 2], rows: Range<usize>, tokens: usize, random: &mut Rando
     let sums: Vec<i32> = x.chunks(stride).map(row_sum).collect();
     let scales: Vec<f32> = (0..tokens).map(|t| 0.7 + t as f32).collect();
     let floats = random.floats(tokens * stride);
+    assert_exact(&x);
+    assert_exact(&sums);
+    assert_exact(&floats);
     let inputs = [
         Input::I8(I8Rows::new(&x, stride, &scales, &sums)),
         Input::F32(F32Rows::new(&floats, stride, tokens)),
@@ -50,6 +54,7 @@ fn check(size: [usize; 2], rows: Range<usize>, tokens: usize, random: &mut Rando
         let mut expected: Option<Vec<f32>> = None;
         for layout in [Layout::T2, Layout::T5, Layout::T5R5] {
             let bytes = packed(layout, &codes, count);
+            assert_exact(&bytes);
             let w = MatrixRef::new(layout, count, cols, &bytes, Scales::Tensor(0.37)).unwrap();
             for set in sets() {
                 let mut out = vec![f32::NAN; tokens * rows.len()];

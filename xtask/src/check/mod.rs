@@ -1,5 +1,9 @@
 //! `cargo xtask check`: everything a change must pass.
 
+mod asan;
+
+pub(crate) use asan::{AsanArgs, run_all as run_asan};
+
 use crate::process::{self, cargo, root, works};
 use clap::Args;
 use std::process::Command;
@@ -63,6 +67,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
             "--quiet",
         ]))
     })?;
+    address_sanitizer()?;
     fuzz(args.fuzz_seconds)
 }
 
@@ -70,6 +75,15 @@ fn step(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result
     let start = Instant::now();
     work()?;
     eprintln!("{name}: ok in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs tests with AddressSanitizer where the tools are there.
+fn address_sanitizer() -> anyhow::Result<()> {
+    match asan::missing()? {
+        Some(why) => eprintln!("address sanitizer: skipped, {why}"),
+        None => step("address sanitizer", || asan::test(true, &[]))?,
+    }
     Ok(())
 }
 
