@@ -5,7 +5,7 @@
 //!     for each 512 columns                               groups of 128 or 64
 //!         panel = codes, scales = those of the panel's groups, transposed
 //!         for each 48 tokens
-//!             offsets = sums of the activations of each group, added up once per thread
+//!             offsets = sums of the activations of each group
 //!             for each tile
 //!                 acc = out
 //!                 for each group: acc += float(panel * x - offset) * (scale * multiplier)
@@ -18,7 +18,6 @@ use super::panel::{
     COLS, GROUPS, Groups, I4, MAX_TOKENS, MAX_UNITS, Panel, PanelScales, Panels, ROWS, Tile, UNIT,
     Unit, Unpack, per_tile, unpack,
 };
-use super::sums::Sums;
 use super::{few, rows64};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
@@ -89,7 +88,6 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
     let mut scales: PanelScales = [[[0.0; UNIT]; ROWS / UNIT]; GROUPS];
     let (atoms, step) = (w.row_bytes() / 64, COLS / (64 * P));
     let groups = w.cols().div_ceil(64 * Geometry::<BITS>::GROUP_PLANES);
-    let sums = Sums::of(s, x, groups, Geometry::<BITS>::GROUP_PLANES);
     for start in rows.clone().step_by(ROWS) {
         let chunk = start..rows.end.min(start + ROWS);
         let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
@@ -104,7 +102,6 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
                 planes: part.start * P..part.end * P,
                 group_planes: Geometry::<BITS>::GROUP_PLANES,
                 groups: first_group..groups.min(part.end * Geometry::<BITS>::GROUPS),
-                sums: &sums,
                 scales: &scales,
                 last: part.end == atoms,
                 layout: std::marker::PhantomData,
@@ -112,7 +109,6 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
             add.run(s, &mut out);
         }
     }
-    sums.keep();
 }
 
 /// Puts the scales of `rows` rows for the groups from `first` on beside each other.
@@ -144,7 +140,6 @@ pub(super) struct Add<'a, X, L, const P: usize> {
     pub(super) group_planes: usize,
     /// Which groups; the panel may end in padding that belongs to none.
     pub(super) groups: std::ops::Range<usize>,
-    pub(super) sums: &'a Sums,
     pub(super) scales: &'a PanelScales,
     /// Whether these are the last columns.
     pub(super) last: bool,
@@ -169,7 +164,7 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         for first in (0..self.x.tokens()).step_by(TOKENS) {
             let tokens = first..self.x.tokens().min(first + TOKENS);
             for token in tokens.clone() {
-                self.prepare(token, token - first, &mut activations);
+                self.prepare(s, token, token - first, &mut activations);
             }
             for start in (0..out.width()).step_by(tile_rows) {
                 let panel = &self.panel[start / UNIT * fours..][..S::UNITS * fours];
@@ -183,12 +178,14 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         }
     }
 
+    /// Adds up a token's activations by group.
     #[inline(always)]
-    fn prepare(&self, token: usize, t: usize, activations: &mut Activations) {
-        let sums = &self.sums.token(token)[self.groups.clone()];
-        for (i, sum) in sums.iter().enumerate() {
+    fn prepare<S: Panels>(&self, s: S, token: usize, t: usize, activations: &mut Activations) {
+        let planes = &self.x.codes(token).as_chunks::<64>().0[self.planes.clone()];
+        for (i, g) in self.groups.clone().enumerate() {
+            let sum = s.group_sum(&planes[i * self.group_planes..][..self.group_planes]);
             activations.offsets[t][i] = L::OFFSET * sum;
-            activations.multipliers[t][i] = self.x.multiplier(token, self.groups.start + i);
+            activations.multipliers[t][i] = self.x.multiplier(token, g);
         }
     }
 

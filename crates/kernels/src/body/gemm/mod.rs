@@ -27,7 +27,6 @@ pub(crate) mod few;
 pub(crate) mod grouped;
 pub(crate) mod panel;
 mod rows64;
-mod sums;
 
 pub(crate) use bands::t5r5;
 use panel::{

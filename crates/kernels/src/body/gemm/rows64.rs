@@ -7,7 +7,6 @@ use onebit_format::MatrixRef;
 
 use super::grouped::Add as GroupedAdd;
 use super::panel::{COLS, GROUPS, Panel, PanelScales, Panels, ROWS, UNIT, Unit};
-use super::sums::Sums;
 use super::{Add, Product, Unpack};
 use crate::body::grouped::Scaled;
 use crate::body::int;
@@ -77,7 +76,6 @@ pub(super) fn grouped<S: Panels, X: Scaled>(
     let mut panel = Panel::EMPTY;
     let mut scales: PanelScales = [[[0.0; UNIT]; ROWS / UNIT]; GROUPS];
     let planes = w.padded_cols() / 64;
-    let sums = Sums::of(s, x, planes / GROUP_PLANES, GROUP_PLANES);
     for start in rows.clone().step_by(ROWS) {
         let chunk = start..rows.end.min(start + ROWS);
         let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
@@ -92,7 +90,6 @@ pub(super) fn grouped<S: Panels, X: Scaled>(
                 planes: part.clone(),
                 group_planes: GROUP_PLANES,
                 groups,
-                sums: &sums,
                 scales: &scales,
                 last: part.end == planes,
                 layout: std::marker::PhantomData,
@@ -100,7 +97,6 @@ pub(super) fn grouped<S: Panels, X: Scaled>(
             add.run(s, &mut out);
         }
     }
-    sums.keep();
 }
 
 /// Unpacks some planes of up to [`ROWS`] rows, the first of which begins a band, as [`super::panel::unpack`] does.

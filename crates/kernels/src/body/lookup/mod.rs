@@ -87,7 +87,7 @@ impl<'a> Piece<'a> {
             true => self.atoms.as_ptr().cast::<u8>().wrapping_add(at),
             false => self.next.wrapping_add(at - len),
         };
-        s.looked_up(&self.atoms[step], &tables.steps[step], ahead, sums);
+        s.looked_up(&self.atoms[step], tables.step(step).0, ahead, sums);
     }
 }
 
@@ -202,7 +202,6 @@ pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
                 tables: &tables,
             };
             job.cover(&Sums(&job), out);
-            tables.keep();
         }
     }
 }
@@ -266,7 +265,6 @@ pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut T
                 factor: if last { x.factor(token) } else { 1.0 },
             };
             job.cover(&groups, out.row(token));
-            tables.keep();
         }
     }
 }
@@ -303,7 +301,7 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
         for step in 0..part.len() {
             let group = part.start + step;
             let multiplier = s.splat(self.x.multiplier(self.token, group));
-            let offset = self.job.tables.sums[step] + 2 * BIAS;
+            let offset = self.job.tables.step(step).1 + 2 * BIAS;
             for r in 0..R {
                 pieces[r].add_up(s, self.job.tables, step, &mut sums);
                 scales[r].request(s, group);

@@ -1,6 +1,6 @@
 //! The sums of all subsets of a token's activations, made once per thread for all parts of a product.
 
-use std::cell::Cell;
+use std::cell::{RefCell, RefMut};
 use std::ops::Range;
 
 use super::{Group, LEAD, STEP, STREAMS, groups_of};
@@ -25,46 +25,58 @@ pub(super) struct Origin {
 }
 
 /// Those of some steps of a token.
-#[derive(Default)]
 pub(super) struct Tables {
     of: Option<Origin>,
-    pub(super) steps: Vec<[Table; STEP]>,
+    steps: [[Table; STEP]; CHUNK],
     /// The sums of the activations of each step.
-    pub(super) sums: Vec<i32>,
+    sums: [i32; CHUNK],
 }
 
 thread_local! {
-    /// What this thread made last: most parts of a product are parts of the one before.
-    static LAST: Cell<Option<Box<Tables>>> = const { Cell::new(None) };
+    /// What this thread made last: most parts of a product are parts of the one before. Pages of it that are not written take
+    /// no memory.
+    static LAST: RefCell<Tables> = const {
+        RefCell::new(Tables {
+            of: None,
+            steps: [[Table([[0; 16]; 4]); STEP]; CHUNK],
+            sums: [0; CHUNK],
+        })
+    };
 }
 
 impl Tables {
-    /// The tables of some of the activations `x`, to be [kept](Self::keep) when they have been used. While they are made,
-    /// the beginnings of the streams are asked for.
+    /// The tables of some of the activations `x`. While they are made, the beginnings of the streams are asked for.
+    ///
+    /// # Panics
+    /// When this thread holds others.
     #[inline(always)]
     pub(super) fn of<S: Set>(
         s: S,
         origin: Origin,
         x: &[i8],
         streams: [*const u8; STREAMS],
-    ) -> Box<Self> {
-        let mut tables = LAST.take().unwrap_or_default();
+    ) -> RefMut<'static, Self> {
+        let last = LAST.with(std::ptr::from_ref);
+        // SAFETY: what is local to a thread and has no destructor lives as long as the thread, which neither this reference
+        // nor what it lends can leave.
+        let mut tables = unsafe { &*last }.borrow_mut();
         if tables.of.as_ref() != Some(&origin) {
             let x = &groups_of(x)[origin.steps.clone()];
-            tables.of = Some(origin);
+            tables.of = None;
             tables.make(s, x, streams);
+            tables.of = Some(origin);
         }
         tables
     }
 
-    /// Leaves the tables to this thread's next product.
-    pub(super) fn keep(self: Box<Self>) {
-        LAST.set(Some(self));
+    /// Those of a step, counted from the first, and the sum of its activations.
+    #[inline(always)]
+    pub(super) fn step(&self, step: usize) -> (&[Table; STEP], i32) {
+        (&self.steps[step], self.sums[step])
     }
 
     #[inline(always)]
     fn make<S: Set>(&mut self, s: S, x: &[Group], streams: [*const u8; STREAMS]) {
-        self.steps.resize(x.len(), [Table([[0; 16]; 4]); STEP]);
         let tables = self.steps.as_flattened_mut().as_chunks_mut().0;
         for (i, (tables, plane)) in tables.iter_mut().zip(x.as_flattened()).enumerate() {
             if 64 * i < LEAD {
@@ -75,7 +87,6 @@ impl Tables {
             s.subset_sums(plane, tables);
         }
         // A loop, not an iterator: a closure would not have the set's instructions.
-        self.sums.resize(x.len(), 0);
         for (sum, group) in self.sums.iter_mut().zip(x) {
             *sum = s.group_sum(group);
         }
@@ -99,9 +110,8 @@ mod tests {
                 steps,
             };
             let tables = Tables::of(s, origin, x, [std::ptr::null(); STREAMS]);
-            let (sum, first) = (tables.sums[0], tables.steps[0][0].0[0][1]);
-            tables.keep();
-            (sum, first)
+            let (tables, sum) = tables.step(0);
+            (sum, tables[0].0[0][1])
         };
         let (ones, twos) = ([1; 128], [2; 128]);
         let input = Id::new();
