@@ -21,6 +21,7 @@
 
 mod tables;
 
+use std::cell::RefMut;
 use std::ops::Range;
 
 use half::f16;
@@ -177,6 +178,24 @@ impl<S: Set> Job<'_, S> {
     }
 }
 
+/// The tables of some steps of a token's activations.
+#[inline(always)]
+fn tables_of<S: Set, X: Scaled>(
+    s: S,
+    job: &Product<'_, X>,
+    token: usize,
+    steps: Range<usize>,
+) -> RefMut<'static, Tables> {
+    let Product { w, rows, x } = job;
+    let streams = Job::<S>::streams(w, rows, steps.start);
+    let origin = Origin {
+        input: x.id(),
+        token,
+        steps,
+    };
+    Tables::of(s, origin, x.codes(token), streams)
+}
+
 /// Sums of a binary matrix of bands.
 #[inline(always)]
 pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
@@ -187,13 +206,7 @@ pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
         out.fill(0i32.wrapping_sub(x.sum(token)));
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
-            let streams = Job::<S>::streams(w, rows, start);
-            let origin = Origin {
-                input: x.id(),
-                token,
-                steps: part.clone(),
-            };
-            let tables = Tables::of(s, origin, x.row(token), streams);
+            let tables = tables_of(s, job, token, part.clone());
             let job = Job {
                 s,
                 w,
@@ -243,13 +256,7 @@ pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut T
     for token in 0..x.tokens() {
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
-            let streams = Job::<S>::streams(w, rows, start);
-            let origin = Origin {
-                input: x.id(),
-                token,
-                steps: part.clone(),
-            };
-            let tables = Tables::of(s, origin, x.codes(token), streams);
+            let tables = tables_of(s, job, token, part.clone());
             let last = part.end == steps;
             let job = Job {
                 s,
