@@ -367,17 +367,19 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
-    fn looked_up(
+    fn looked_up<const R: usize>(
         self,
-        atoms: &[[u8; 64]; STEP],
+        atoms: [&[[u8; 64]; STEP]; R],
         tables: &[Table; STEP],
-        ahead: *const u8,
-        sums: &mut [i32; BAND],
+        ahead: [*const u8; R],
+        sums: &mut [[i32; BAND]; R],
     ) {
-        // SAFETY: the token proves the features.
-        unsafe {
-            lookup::looked_up::<0>(atoms, tables, ahead, sums);
-            lookup::looked_up::<1>(atoms, tables, ahead, sums);
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                lookup::looked_up::<0>(atoms[r], tables, ahead[r], &mut sums[r]);
+                lookup::looked_up::<1>(atoms[r], tables, ahead[r], &mut sums[r]);
+            }
         }
     }
 

@@ -263,15 +263,19 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn looked_up(
+    fn looked_up<const R: usize>(
         self,
-        atoms: &[[u8; 64]; STEP],
+        atoms: [&[[u8; 64]; STEP]; R],
         tables: &[Table; STEP],
-        ahead: *const u8,
-        sums: &mut [i32; BAND],
+        ahead: [*const u8; R],
+        sums: &mut [[i32; BAND]; R],
     ) {
+        let mut all: [&[[u8; 64]]; R] = [&[]; R];
+        for r in 0..R {
+            all[r] = atoms[r];
+        }
         // SAFETY: the token proves the features.
-        unsafe { lookup::looked_up(atoms, tables, ahead, sums) }
+        unsafe { lookup::looked_up(all, tables, ahead, sums) }
     }
 
     #[inline(always)]

@@ -156,18 +156,20 @@ pub(crate) trait Set: Copy {
         portable::subset_sums(x, tables);
     }
 
-    /// Puts the sums of `bit * x` over the atoms of a step plus [`lookup::BIAS`] into `sums`, row after row. Asks for as
-    /// many lines from `ahead` on, which may be any address.
+    /// Puts the sums of `bit * x` over the atoms of a step of each of `R` bands plus [`lookup::BIAS`] into `sums`, row after row. Asks
+    /// for as many lines from each of `ahead` on, which may be any addresses.
     #[inline(always)]
-    fn looked_up(
+    fn looked_up<const R: usize>(
         self,
-        atoms: &[[u8; 64]; lookup::STEP],
+        atoms: [&[[u8; 64]; lookup::STEP]; R],
         tables: &[Table; lookup::STEP],
-        ahead: *const u8,
-        sums: &mut [i32; lookup::BAND],
+        ahead: [*const u8; R],
+        sums: &mut [[i32; lookup::BAND]; R],
     ) {
-        (0..lookup::STEP).for_each(|a| self.prefetch(ahead.wrapping_add(64 * a)));
-        portable::looked_up(atoms, tables, sums);
+        for r in 0..R {
+            (0..lookup::STEP).for_each(|a| self.prefetch(ahead[r].wrapping_add(64 * a)));
+            portable::looked_up(atoms[r], tables, &mut sums[r]);
+        }
     }
 
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of

@@ -165,15 +165,20 @@ macro_rules! shared {
         }
 
         #[inline(always)]
-        fn looked_up(
+        fn looked_up<const R: usize>(
             self,
-            atoms: &[[u8; 64]; $crate::body::lookup::STEP],
+            atoms: [&[[u8; 64]; $crate::body::lookup::STEP]; R],
             tables: &[$crate::body::lookup::Table; $crate::body::lookup::STEP],
-            ahead: *const u8,
-            sums: &mut [i32; $crate::body::lookup::BAND],
+            ahead: [*const u8; R],
+            sums: &mut [[i32; $crate::body::lookup::BAND]; R],
         ) {
-            // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::lookup::looked_up(atoms, tables, ahead, sums) }
+            for r in 0..R {
+                let sums = &mut sums[r];
+                // SAFETY: the token proves the features.
+                unsafe {
+                    $crate::sets::neon::lookup::looked_up(atoms[r], tables, ahead[r], sums);
+                }
+            }
         }
 
         #[inline(always)]

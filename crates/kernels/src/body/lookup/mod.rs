@@ -80,15 +80,32 @@ impl<'a> Piece<'a> {
         Self { atoms, next }
     }
 
-    /// Puts the sums of `bit * x` of step `step`, plus [`BIAS`], into `sums`.
+    /// What is asked for while step `step` is looked up.
     #[inline(always)]
-    fn add_up<S: Set>(&self, s: S, tables: &Tables, step: usize, sums: &mut [i32; BAND]) {
+    fn ahead(&self, step: usize) -> *const u8 {
         let (at, len) = (STEP_BYTES * step + LEAD, STEP_BYTES * self.atoms.len());
-        let ahead = match at < len {
+        match at < len {
             true => self.atoms.as_ptr().cast::<u8>().wrapping_add(at),
             false => self.next.wrapping_add(at - len),
-        };
-        s.looked_up(&self.atoms[step], tables.step(step).0, ahead, sums);
+        }
+    }
+
+    /// Puts the sums of `bit * x` of step `step` of some bands, plus [`BIAS`], into `sums`.
+    #[inline(always)]
+    fn add_up<S: Set, const R: usize>(
+        pieces: &[Self; R],
+        s: S,
+        tables: &Tables,
+        step: usize,
+        sums: &mut [[i32; BAND]; R],
+    ) {
+        let mut atoms = [&[[0; 64]; STEP]; R];
+        let mut ahead = [std::ptr::null(); R];
+        for r in 0..R {
+            atoms[r] = &pieces[r].atoms[step];
+            ahead[r] = pieces[r].ahead(step);
+        }
+        s.looked_up(atoms, tables.step(step).0, ahead, sums);
     }
 }
 
@@ -230,12 +247,12 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
         for r in 0..R {
             pieces[r] = Piece::of(job.w, bands[r], job.part.clone(), next[r]);
         }
-        let mut sums = [0; BAND];
+        let mut sums = [[0; BAND]; R];
         for step in 0..job.part.len() {
+            Piece::add_up(&pieces, job.s, job.tables, step, &mut sums);
             for r in 0..R {
-                pieces[r].add_up(job.s, job.tables, step, &mut sums);
                 for i in 0..BAND {
-                    acc[r][i] = acc[r][i].wrapping_add(sums[i] - BIAS);
+                    acc[r][i] = acc[r][i].wrapping_add(sums[r][i] - BIAS);
                 }
             }
         }
@@ -304,17 +321,17 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
                 }
             }
         }
-        let mut sums = [0; BAND];
+        let mut sums = [[0; BAND]; R];
         for step in 0..part.len() {
             let group = part.start + step;
             let multiplier = s.splat(self.x.multiplier(self.token, group));
             let offset = self.job.tables.step(step).1 + 2 * BIAS;
+            Piece::add_up(&pieces, s, self.job.tables, step, &mut sums);
             for r in 0..R {
-                pieces[r].add_up(s, self.job.tables, step, &mut sums);
                 scales[r].request(s, group);
                 for m in 0..BAND / 16 {
                     let mut dots = [0.0; 16];
-                    for (dot, sum) in dots.iter_mut().zip(&sums[16 * m..]) {
+                    for (dot, sum) in dots.iter_mut().zip(&sums[r][16 * m..]) {
                         *dot = (2 * sum - offset) as f32;
                     }
                     let scale = scales[r].load(s, group, m) * multiplier;

@@ -38,46 +38,63 @@ impl Pairs {
     }
 }
 
-/// [`Set::looked_up`](crate::sets::Set::looked_up). A function of its own: inlined into a loop over bands, the tables of a step would all be loaded before
-/// the loop, into more registers than there are.
-/// For the same reason it is not told how many atoms there are: it would ask for all lines at once, at the end.
+/// [`Set::looked_up`](crate::sets::Set::looked_up), for bands that take turns with each table. A function of its own, which is not
+/// told how many atoms there are: unrolled by the compiler, it would load many tables, or ask for many lines, at once.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn looked_up(
-    atoms: &[[u8; 64]],
+pub(super) unsafe fn looked_up<const R: usize>(
+    atoms: [&[[u8; 64]]; R],
     tables: &[Table],
-    ahead: *const u8,
-    sums: &mut [i32; BAND],
+    ahead: [*const u8; R],
+    sums: &mut [[i32; BAND]; R],
 ) {
-    // SAFETY: the caller vouches for the instructions; a prefetch takes any address; 16 sums are 64 bytes.
+    // SAFETY: the caller vouches for the instructions; a prefetch takes any address.
     unsafe {
         let zero = _mm512_setzero_si512();
         let none = Pairs {
             all: zero,
             odd: zero,
         };
-        let (mut low, mut high) = (none, none);
-        let quads = atoms
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .zip(tables.as_chunks::<4>().0);
-        for (i, (atoms, tables)) in quads.enumerate() {
-            let mut rest = zero;
-            for j in [0, 2] {
-                let line = ahead.wrapping_add(256 * i + 64 * j);
-                _mm_prefetch::<_MM_HINT_T0>(line.cast());
-                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64).cast());
-                let a = atom(&atoms[j], &tables[j]);
-                let b = atom(&atoms[j + 1], &tables[j + 1]);
-                low.add(_mm512_add_epi8(a[0], b[0]));
-                rest = _mm512_add_epi8(rest, _mm512_add_epi8(a[1], b[1]));
+        let (mut low, mut high, mut rest) = ([none; R], [none; R], [zero; R]);
+        for (i, tables) in tables.as_chunks::<2>().0.iter().enumerate() {
+            let mut small = [zero; R];
+            for (j, table) in tables.iter().enumerate() {
+                let table = Looked::new(table);
+                for r in 0..R {
+                    let line = ahead[r].wrapping_add(128 * i + 64 * j);
+                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                    let found = table.atom(&atoms[r][2 * i + j]);
+                    small[r] = _mm512_add_epi8(small[r], found[0]);
+                    rest[r] = _mm512_add_epi8(rest[r], found[1]);
+                }
             }
-            high.add(rest);
+            for r in 0..R {
+                low[r].add(small[r]);
+            }
+            if i % 4 == 3 {
+                for r in 0..R {
+                    high[r].add(rest[r]);
+                    rest[r] = zero;
+                }
+            }
         }
+        for r in 0..R {
+            put(low[r], high[r], &mut sums[r]);
+        }
+    }
+}
+
+/// Puts `low + 64 high` where the rows are.
+///
+/// # Safety
+/// The CPU must have AVX-512 F and BW.
+#[inline(always)]
+unsafe fn put(low: Pairs, high: Pairs, sums: &mut [i32; BAND]) {
+    // SAFETY: the caller vouches for the instructions; 16 sums are 64 bytes.
+    unsafe {
         let even = _mm512_add_epi16(low.even(), _mm512_slli_epi16::<6>(high.even()));
         let odd = _mm512_add_epi16(low.odd, _mm512_slli_epi16::<6>(high.odd));
         // Byte m of a lane is row 16 m and after.
@@ -93,29 +110,44 @@ pub(super) unsafe fn looked_up(
     }
 }
 
-/// What an atom adds to each row: low 6 bits, and the rest.
-///
-/// # Safety
-/// The CPU must have AVX-512 F and BW.
-#[inline(always)]
-unsafe fn atom(atom: &[u8; 64], Table(table): &Table) -> [__m512i; 2] {
-    // SAFETY: the caller vouches for the instructions; each part of a table is 16 bytes.
-    unsafe {
-        let bits = load(atom);
-        let four = _mm512_set1_epi8(15);
-        let first = _mm512_and_si512(bits, four);
-        let last = _mm512_and_si512(_mm512_srli_epi16::<4>(bits), four);
-        let mut found = [[bits; 2]; 2];
-        for (i, fours) in [first, last].into_iter().enumerate() {
-            for j in 0..2 {
-                let part = _mm_loadu_si128(table[2 * i + j].as_ptr().cast());
-                found[i][j] = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(part), fours);
+/// A table in registers, as often as it takes to look up 64 rows.
+struct Looked([__m512i; 4]);
+
+impl Looked {
+    /// # Safety
+    /// The CPU must have AVX-512F.
+    #[inline(always)]
+    unsafe fn new(Table(table): &Table) -> Self {
+        // SAFETY: the caller vouches for the instructions; each part of a table is 16 bytes.
+        unsafe {
+            let mut all = [_mm512_setzero_si512(); 4];
+            for i in 0..4 {
+                all[i] = _mm512_broadcast_i32x4(_mm_loadu_si128(table[i].as_ptr().cast()));
             }
+            Self(all)
         }
-        [
-            _mm512_add_epi8(found[0][0], found[1][0]),
-            _mm512_add_epi8(found[0][1], found[1][1]),
-        ]
+    }
+
+    /// What an atom adds to each row: low 6 bits, and the rest.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 F and BW.
+    #[inline(always)]
+    unsafe fn atom(&self, atom: &[u8; 64]) -> [__m512i; 2] {
+        let Self(table) = self;
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let bits = load(atom);
+            let four = _mm512_set1_epi8(15);
+            let first = _mm512_and_si512(bits, four);
+            let last = _mm512_and_si512(_mm512_srli_epi16::<4>(bits), four);
+            let low = _mm512_shuffle_epi8(table[0], first);
+            let rest = _mm512_shuffle_epi8(table[1], first);
+            [
+                _mm512_add_epi8(low, _mm512_shuffle_epi8(table[2], last)),
+                _mm512_add_epi8(rest, _mm512_shuffle_epi8(table[3], last)),
+            ]
+        }
     }
 }
 
