@@ -300,6 +300,7 @@ fn memory_shows_phases_and_what_heads_and_window_spare() {
     assert_eq!(json["files"][0]["name"], "demo.onebit");
     let row = &json["rows"][0];
     assert_eq!(row["phases"]["open"], 3_000_000);
+    assert_eq!(row["peaks"]["n"], 3);
     let bytes = |key: &str| row[key].as_u64().unwrap();
     assert!(bytes("cache") < bytes("cache_without_window"));
     assert!(bytes("cache") < bytes("cache_without_gqa"));

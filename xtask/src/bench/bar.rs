@@ -33,11 +33,6 @@ impl Bar {
         self.bar.tick();
     }
 
-    /// Does something that writes to the terminal, without the bar.
-    pub(super) fn suspend<T>(&self, what: impl FnOnce() -> T) -> T {
-        self.bar.suspend(what)
-    }
-
     /// All steps are done.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();

@@ -1,6 +1,7 @@
 //! `cargo xtask bench memory`: planned and measured memory of real runs that fill their context.
 
 use super::bar::Bar;
+use super::figure::Figure;
 use super::machine;
 use super::measure::measure;
 use super::system::Monitor;
@@ -12,6 +13,7 @@ use onebit::{exit, stdout};
 use onebit_model::{KvCache, KvOptions, Model, ModelSpec};
 use onebit_runtime::format_size;
 use serde_json::{Map, Value, json};
+use std::num::NonZero;
 use std::path::PathBuf;
 
 /// Flags of `cargo xtask bench memory`.
@@ -38,6 +40,9 @@ pub(crate) struct MemoryArgs {
     /// Positions that a query sees, as `onebit run --window`
     #[arg(long, value_name = "W")]
     window: Option<usize>,
+    /// Runs of each, all in turn; the figures are those of the one with the middle peak
+    #[arg(long, value_name = "N", default_value_t = NonZero::new(3).unwrap())]
+    repeat: NonZero<usize>,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -49,7 +54,7 @@ const GENERATED: usize = 4;
 const TOLERANCE: (f64, f64) = (0.03, 8e6);
 
 /// Columns of the table.
-const TITLES: [&str; 15] = [
+const TITLES: [&str; 16] = [
     "model",
     "context",
     "batch",
@@ -57,6 +62,7 @@ const TITLES: [&str; 15] = [
     "kv",
     "planned",
     "peak",
+    "spread",
     "difference",
     "own",
     "file",
@@ -70,51 +76,42 @@ const TITLES: [&str; 15] = [
 /// Measures every combination, and fails where the plan was wrong.
 pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
     let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
-    let mut bar = Bar::new("memory", args.runs());
-    let mut rows = Vec::new();
-    let mut kernels = String::new();
+    let specs = args.specs()?;
+    let cases = args.cases(&specs);
+    let mut bar = Bar::new("memory", (cases.len() * args.repeat.get()) as u64);
     let files: Vec<Value> = args.models.iter().map(|path| machine::file(path)).collect();
     let monitor = Monitor::start();
-    if !args.json {
-        stdout::line(&line(&TITLES.map(str::to_owned)))?;
-        stdout::line(&line(&TITLES.map(|_| "---".to_owned())))?;
-    }
-    for model in &args.models {
-        let opened = Model::open(model).with_context(|| model.display().to_string())?;
-        for &context in &args.ctx_size {
-            for &batch in &args.batch_size {
-                for &threads in &args.threads {
-                    for kv in &args.kv {
-                        let case = Case {
-                            model,
-                            spec: opened.spec(),
-                            context,
-                            batch,
-                            threads,
-                            kv,
-                            window: args.window,
-                        };
-                        bar.next(&format!("{} -c {context} --kv {kv}", case.name()));
-                        let seen = case.run(&args.onebit)?;
-                        kernels.clone_from(&seen.kernels);
-                        if !args.json {
-                            bar.suspend(|| stdout::line(&line(&case.cells(&seen))))?;
-                        }
-                        rows.push((case.json(&seen), seen.is_right()));
-                    }
-                }
-            }
+    let mut runs: Vec<Vec<Seen>> = cases.iter().map(|_| Vec::new()).collect();
+    for _ in 0..args.repeat.get() {
+        for (case, runs) in cases.iter().zip(&mut runs) {
+            bar.next(&format!(
+                "{} -c {} --kv {}",
+                case.name(),
+                case.context,
+                case.kv
+            ));
+            runs.push(case.run(&args.onebit)?);
         }
     }
     bar.finish();
     let machine = machine::watched(monitor, Some(&args.onebit));
-    let wrong = rows.iter().filter(|(_, right)| !right).count();
+    let kernels = runs[0][0].kernels.clone();
+    let wrong = runs.iter().flatten().filter(|seen| !seen.is_right());
+    let wrong = wrong.count();
+    let rows = cases.iter().zip(runs.into_iter().map(Seen::middle));
     if args.json {
-        let rows: Vec<Value> = rows.into_iter().map(|(row, _)| row).collect();
+        let rows: Vec<Value> = rows
+            .map(|(case, (seen, peaks))| case.json(&seen, &peaks))
+            .collect();
         stdout::json(&json!({
             "bench": 1, "machine": machine, "files": files, "kernels": kernels, "rows": rows,
         }))?;
     } else {
+        stdout::line(&line(&TITLES.map(str::to_owned)))?;
+        stdout::line(&line(&TITLES.map(|_| "---".to_owned())))?;
+        for (case, (seen, peaks)) in rows {
+            stdout::line(&line(&case.cells(&seen, &peaks)))?;
+        }
         stdout::line("")?;
         machine::print(&machine, &format!("kernels {kernels}"))?;
     }
@@ -123,16 +120,36 @@ pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<()> {
 }
 
 impl MemoryArgs {
-    /// How many runs are asked for.
-    fn runs(&self) -> u64 {
-        let lists = [
-            self.models.len(),
-            self.ctx_size.len(),
-            self.batch_size.len(),
-            self.threads.len(),
-            self.kv.len(),
-        ];
-        lists.iter().product::<usize>() as u64
+    fn specs(&self) -> anyhow::Result<Vec<ModelSpec>> {
+        let spec = |path: &PathBuf| {
+            let model = Model::open(path).with_context(|| path.display().to_string())?;
+            Ok(model.spec().clone())
+        };
+        self.models.iter().map(spec).collect()
+    }
+
+    /// Every combination that is asked for.
+    fn cases<'a>(&'a self, specs: &'a [ModelSpec]) -> Vec<Case<'a>> {
+        let mut cases = Vec::new();
+        for (model, spec) in self.models.iter().zip(specs) {
+            for &context in &self.ctx_size {
+                for &batch in &self.batch_size {
+                    for &threads in &self.threads {
+                        let case = |kv| Case {
+                            model,
+                            spec,
+                            context,
+                            batch,
+                            threads,
+                            kv,
+                            window: self.window,
+                        };
+                        cases.extend(self.kv.iter().map(|kv| case(kv)));
+                    }
+                }
+            }
+        }
+        cases
     }
 }
 
@@ -150,6 +167,14 @@ struct Seen {
 }
 
 impl Seen {
+    /// The run with the middle peak, and all peaks.
+    fn middle(mut runs: Vec<Self>) -> (Self, Figure) {
+        let mut peaks = Figure::default();
+        runs.iter().for_each(|seen| peaks.push(seen.peak as f64));
+        runs.sort_by_key(|seen| seen.peak);
+        (runs.swap_remove(runs.len() / 2), peaks)
+    }
+
     /// By how much the plan was too large.
     fn difference(&self) -> f64 {
         self.planned as f64 - self.peak as f64
@@ -265,7 +290,7 @@ impl Case<'_> {
     }
 
     /// A line of the table.
-    fn cells(&self, seen: &Seen) -> [String; TITLES.len()] {
+    fn cells(&self, seen: &Seen, peaks: &Figure) -> [String; TITLES.len()] {
         let phases: Vec<String> = seen.phases.iter().map(|(_, n)| format_size(*n)).collect();
         let difference = seen.difference();
         [
@@ -276,6 +301,7 @@ impl Case<'_> {
             self.kv.to_owned(),
             format_size(seen.planned),
             format_size(seen.peak),
+            format!("{:.1} %", 100.0 * peaks.spread()),
             format!(
                 "{:+.1} MB, {:+.1} %",
                 difference / 1e6,
@@ -291,7 +317,7 @@ impl Case<'_> {
         ]
     }
 
-    fn json(&self, seen: &Seen) -> Value {
+    fn json(&self, seen: &Seen, peaks: &Figure) -> Value {
         let phases: Map<String, Value> = seen
             .phases
             .iter()
@@ -299,7 +325,7 @@ impl Case<'_> {
             .collect();
         json!({
             "name": self.name(), "ctx": self.context, "batch": self.batch, "threads": self.threads,
-            "kv": self.kv, "window": self.window, "planned": seen.planned, "peak": seen.peak,
+            "kv": self.kv, "window": self.window, "planned": seen.planned, "peak": seen.peak, "peaks": peaks.json(),
             "anon": seen.anon, "file": seen.file, "wall_s": seen.wall, "phases": phases,
             "cache": seen.cache.asked, "cache_without_gqa": seen.cache.no_gqa,
             "cache_without_window": seen.cache.no_window,

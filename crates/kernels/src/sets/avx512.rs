@@ -117,6 +117,7 @@ impl Set for Avx512 {
     type I = Sums;
     const I8_BIAS: i32 = 128;
     const MANY_REGISTERS: bool = true;
+    const LOOKUP_LEAD: usize = lookup::LEAD;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {

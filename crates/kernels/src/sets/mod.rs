@@ -63,6 +63,8 @@ pub(crate) trait Set: Copy {
     const MANY_REGISTERS: bool;
     /// The same of `F`.
     const MANY_FLOATS: bool = Self::MANY_REGISTERS;
+    /// How far ahead of the weights in use [`looked_up`](Set::looked_up) asks for the next ones, in bytes: whole steps.
+    const LOOKUP_LEAD: usize = lookup::LEAD;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; 16]) -> Self::F;

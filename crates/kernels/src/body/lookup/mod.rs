@@ -49,8 +49,8 @@ const STEP_BYTES: usize = 64 * STEP;
 /// The activations of a step.
 type Group = [[i8; 64]; 2];
 
-/// How far ahead of the weights in use the next ones are asked for, in bytes.
-const LEAD: usize = 2048;
+/// How far ahead of the weights in use the next ones are asked for, in bytes, where a set does not say.
+pub(crate) const LEAD: usize = 2048;
 
 /// Bands that are multiplied at a time, each a stream through memory.
 const STREAMS: usize = 4;
@@ -82,8 +82,11 @@ impl<'a> Piece<'a> {
 
     /// What is asked for while step `step` is looked up.
     #[inline(always)]
-    fn ahead(&self, step: usize) -> *const u8 {
-        let (at, len) = (STEP_BYTES * step + LEAD, STEP_BYTES * self.atoms.len());
+    fn ahead<S: Set>(&self, step: usize) -> *const u8 {
+        let (at, len) = (
+            STEP_BYTES * step + S::LOOKUP_LEAD,
+            STEP_BYTES * self.atoms.len(),
+        );
         match at < len {
             true => self.atoms.as_ptr().cast::<u8>().wrapping_add(at),
             false => self.next.wrapping_add(at - len),
@@ -103,7 +106,7 @@ impl<'a> Piece<'a> {
         let mut ahead = [std::ptr::null(); R];
         for r in 0..R {
             atoms[r] = &pieces[r].atoms[step];
-            ahead[r] = pieces[r].ahead(step);
+            ahead[r] = pieces[r].ahead::<S>(step);
         }
         s.looked_up(atoms, tables.step(step).0, ahead, sums);
     }

@@ -3,7 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::ops::Range;
 
-use super::{Group, LEAD, STEP, STREAMS, groups_of};
+use super::{Group, STEP, STREAMS, groups_of};
 use crate::input::Id;
 use crate::sets::Set;
 
@@ -79,7 +79,7 @@ impl Tables {
     fn make<S: Set>(&mut self, s: S, x: &[Group], streams: [*const u8; STREAMS]) {
         let tables = self.steps.as_flattened_mut().as_chunks_mut().0;
         for (i, (tables, plane)) in tables.iter_mut().zip(x.as_flattened()).enumerate() {
-            if 64 * i < LEAD {
+            if 64 * i < S::LOOKUP_LEAD {
                 for stream in streams {
                     s.prefetch(stream.wrapping_add(64 * i));
                 }

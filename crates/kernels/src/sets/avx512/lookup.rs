@@ -6,6 +6,13 @@ use std::arch::x86_64::*;
 use super::load;
 use crate::body::lookup::{BAND, Table};
 
+/// How far ahead of the weights in use the next ones are asked for, in bytes: few, since they go to the first level, which has room
+/// for few requests.
+pub(super) const LEAD: usize = 1024;
+
+/// How much further ahead they are asked for into the second level. At the ends of streams that is for nothing.
+const EARLIER: usize = 2048;
+
 /// 16-bit sums of the bytes of 64 rows: of all, each with 256 times its odd neighbour, and of the odd ones.
 #[derive(Clone, Copy)]
 struct Pairs {
@@ -66,6 +73,7 @@ pub(super) unsafe fn looked_up<const R: usize>(
                 for r in 0..R {
                     let line = ahead[r].wrapping_add(128 * i + 64 * j);
                     _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                    _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(EARLIER).cast());
                     let found = table.atom(&atoms[r][2 * i + j]);
                     small[r] = _mm512_add_epi8(small[r], found[0]);
                     rest[r] = _mm512_add_epi8(rest[r], found[1]);
