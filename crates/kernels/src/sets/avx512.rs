@@ -271,12 +271,8 @@ impl Set for Avx512 {
         ahead: [*const u8; R],
         sums: &mut [[i32; BAND]; R],
     ) {
-        let mut all: [&[[u8; 64]]; R] = [&[]; R];
-        for r in 0..R {
-            all[r] = atoms[r];
-        }
         // SAFETY: the token proves the features.
-        unsafe { lookup::looked_up(all, tables, ahead, sums) }
+        unsafe { lookup::looked_up(atoms, tables, ahead, sums) }
     }
 
     #[inline(always)]

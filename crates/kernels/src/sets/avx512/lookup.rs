@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::load;
-use crate::body::lookup::{BAND, Table};
+use crate::body::lookup::{BAND, STEP, Table};
 
 /// How far ahead of the weights in use the next ones are asked for, in bytes: few, since they go to the first level, which has room
 /// for few requests.
@@ -46,14 +46,14 @@ impl Pairs {
 }
 
 /// [`Set::looked_up`](crate::sets::Set::looked_up), for bands that take turns with each table. A function of its own, which is not
-/// told how many atoms there are: unrolled by the compiler, it would load many tables, or ask for many lines, at once.
+/// told how many tables there are: unrolled by the compiler, it would load many tables, or ask for many lines, at once.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn looked_up<const R: usize>(
-    atoms: [&[[u8; 64]]; R],
+    atoms: [&[[u8; 64]; STEP]; R],
     tables: &[Table],
     ahead: [*const u8; R],
     sums: &mut [[i32; BAND]; R],
