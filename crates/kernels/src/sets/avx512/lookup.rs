@@ -47,6 +47,7 @@ impl Pairs {
 
 /// [`Set::looked_up`](crate::sets::Set::looked_up), for bands that take turns with each table. A function of its own, which is not
 /// told how many tables there are: unrolled by the compiler, it would load many tables, or ask for many lines, at once.
+/// There are [`STEP`] of them.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
