@@ -35,7 +35,7 @@ pub(super) fn bounded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
 ) -> Result<T, RuntimeError> {
     let (sender, receiver) = channel();
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name("chat template".into())
         .stack_size(STACK)
         .spawn(move || {
@@ -48,10 +48,12 @@ pub(super) fn bounded<T: Send + 'static>(
             drop(sender.send(done.unwrap_or_else(failed)));
         })
         .map_err(RuntimeError::Threads)?;
-    let late = || RuntimeError::TemplateLimit("it takes too long".into());
-    receiver
-        .recv_timeout(DEADLINE)
-        .unwrap_or_else(|_| Err(late()))
+    let Ok(done) = receiver.recv_timeout(DEADLINE) else {
+        return Err(RuntimeError::TemplateLimit("it takes too long".into()));
+    };
+    // All it has left to do is end: its stack is given back, and no phase counts it.
+    drop(thread.join());
+    done
 }
 
 /// Refuses a source that is longer than any template.
