@@ -15,6 +15,11 @@ use crate::tiles::TileMut;
 mod attention;
 mod limits;
 
+/// Tokens from which sums are scaled some rows at a time, and how many: whole bands, and the rows that are unpacked at
+/// once.
+const MANY: usize = 32;
+const ROWS: usize = 128;
+
 /// A kernel set was asked for by a name that cannot be served.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -319,13 +324,30 @@ impl Kernels {
         let grouped = match (job.w.layout(), job.w.scales()) {
             (Layout::I4, _) => self.i4,
             (_, Scales::Groups { .. }) => self.grouped,
-            _ => {
-                self.exact_sums(&job, &mut out.as_sums());
-                return scale_sums(job.w, job.rows.clone(), |t| job.x.scale(t), out);
-            }
+            _ => return self.scaled_sums(&job, out),
         };
         // SAFETY: the registry offers this set only on a CPU that has its features.
         unsafe { grouped(&job, out) }
+    }
+
+    /// The sums of one row after the other, scaled; those of many tokens while they are still in a cache.
+    fn scaled_sums(&self, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+        let Product { w, rows, x } = job;
+        let step = match x.tokens() {
+            ..MANY => rows.len().max(1),
+            _ => ROWS,
+        };
+        for start in rows.clone().step_by(step) {
+            let some = start..rows.end.min(start + step);
+            let out = &mut out.columns(some.start - rows.start..some.end - rows.start);
+            let job = Product {
+                w,
+                rows: some.clone(),
+                x: *x,
+            };
+            self.exact_sums(&job, &mut out.as_sums());
+            scale_sums(w, some, |t| x.scale(t), out);
+        }
     }
 
     fn matmul_f32(&self, job: &Product<'_, F32Rows<'_>>, out: &mut TileMut<'_, f32>) {

@@ -282,6 +282,33 @@ impl<'a, T> TileMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.width) }
     }
 
+    /// `N` rows from row `first` on.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn rows_from<const N: usize>(&mut self, first: usize) -> [&mut [T]; N] {
+        assert!(
+            first + N <= self.rows,
+            "rows {first} to {} of {}",
+            first + N,
+            self.rows
+        );
+        std::array::from_fn(|i| {
+            // SAFETY: as in `row`; rows do not overlap, because `width` is at most `stride`, and each is made once.
+            unsafe {
+                std::slice::from_raw_parts_mut(self.data.add((first + i) * self.stride), self.width)
+            }
+        })
+    }
+
+    /// Where row `i` begins, to ask for its lines before it is needed. There need be no such row: nothing may be read
+    /// or written through the pointer.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn address(&self, i: usize) -> *const T {
+        self.data.wrapping_add(i * self.stride)
+    }
+
     /// Some columns, for a shorter time.
     ///
     /// # Panics

@@ -15,8 +15,8 @@
 use onebit_format::{Layout, MatrixRef};
 
 use super::panel::{
-    COLS, GROUPS, Groups, I4, MAX_TOKENS, MAX_UNITS, Panel, PanelScales, Panels, ROWS, Tile, UNIT,
-    Unit, Unpack, per_tile, unpack,
+    COLS, Edge, GROUPS, Groups, I4, Panel, PanelScales, Panels, ROWS, UNIT, Unit, Unpack,
+    ask_ahead, outputs, per_tile, unpack,
 };
 use super::{few, rows64};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
@@ -160,7 +160,6 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
             offsets: [[0; GROUPS]; TOKENS],
             multipliers: [[0.0; GROUPS]; TOKENS],
         };
-        let mut acc = [[[0.0; UNIT]; MAX_UNITS]; MAX_TOKENS];
         for first in (0..self.x.tokens()).step_by(TOKENS) {
             let tokens = first..self.x.tokens().min(first + TOKENS);
             for token in tokens.clone() {
@@ -170,9 +169,8 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
                 let panel = &self.panel[start / UNIT * fours..][..S::UNITS * fours];
                 let mut out = out.columns(start..out.width().min(start + tile_rows));
                 per_tile!(S, token in tokens.clone(), T => {
-                    let groups = self.groups_of::<T>(&activations, token - first, start / UNIT);
-                    let acc = acc.first_chunk_mut().expect("T is at most MAX_TOKENS");
-                    self.tile::<S, T>(s, panel, token, groups, acc, &mut out)
+                    let groups = self.groups_of::<T>(&activations, token, token - first, start / UNIT);
+                    self.tile::<S, T>(s, panel, token, groups, &mut out)
                 });
             }
         }
@@ -189,15 +187,23 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         }
     }
 
-    /// The factors of `T` tokens, from place `t` on, and of the units from `unit` on.
+    /// The factors of `T` tokens, from `token` on, which are in place `t`, and of the units from `unit` on.
     #[inline(always)]
     fn groups_of<'a, const T: usize>(
         &'a self,
         activations: &'a Activations,
+        token: usize,
         t: usize,
         unit: usize,
     ) -> Groups<'a, T> {
+        let mut factors = [1.0; T];
+        if self.last {
+            for (i, factor) in factors.iter_mut().enumerate() {
+                *factor = self.x.factor(token + i);
+            }
+        }
         Groups {
+            factors,
             count: self.groups.len(),
             fours: self.group_planes * 16,
             first: self.groups.start == 0,
@@ -215,54 +221,19 @@ impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
         panel: &[Unit],
         token: usize,
         groups: Groups<'_, T>,
-        acc: &mut Tile<f32, T>,
         out: &mut TileMut<'_, f32>,
     ) {
         let mut x: [&[[i8; 4]]; T] = [&[]; T];
         for t in 0..T {
             let planes = &self.x.codes(token + t).as_chunks::<64>().0[self.planes.clone()];
             x[t] = planes.as_flattened().as_chunks().0;
-            if self.groups.start > 0 {
-                fetch(out.row(token + t), &mut acc[t]);
-            }
         }
-        s.grouped_tile::<T>(L::MAX, panel, x, groups, acc);
-        for t in 0..T {
-            let factor = if self.last {
-                self.x.factor(token + t)
-            } else {
-                1.0
-            };
-            put(&acc[t], factor, out.row(token + t));
+        ask_ahead::<S, _, T>(s, out, token);
+        if out.width() == S::UNITS * UNIT {
+            return s.grouped_tile::<T>(L::MAX, panel, x, groups, outputs(out, token));
         }
-    }
-}
-
-/// Outputs of a token to where a whole tile has them. There may be fewer in the last tile. Whole units are a loop of their own,
-/// because the compiler knows how long that is.
-#[inline(always)]
-fn fetch(out: &[f32], acc: &mut [[f32; UNIT]; MAX_UNITS]) {
-    let (units, rest) = out.as_chunks::<UNIT>();
-    for (acc, unit) in acc.iter_mut().zip(units) {
-        *acc = *unit;
-    }
-    if !rest.is_empty() {
-        acc[units.len()][..rest.len()].copy_from_slice(rest);
-    }
-}
-
-/// The way back, multiplied by `factor`.
-#[inline(always)]
-fn put(acc: &[[f32; UNIT]; MAX_UNITS], factor: f32, out: &mut [f32]) {
-    let (units, rest) = out.as_chunks_mut::<UNIT>();
-    for (unit, acc) in units.iter_mut().zip(acc) {
-        for i in 0..UNIT {
-            unit[i] = acc[i] * factor;
-        }
-    }
-    if !rest.is_empty() {
-        for (out, acc) in rest.iter_mut().zip(&acc[units.len()]) {
-            *out = acc * factor;
-        }
+        let mut edge = Edge::of(out, token, 0);
+        s.grouped_tile::<T>(L::MAX, panel, x, groups, edge.outputs());
+        edge.put(out, token);
     }
 }

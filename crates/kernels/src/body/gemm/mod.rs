@@ -30,7 +30,7 @@ mod rows64;
 
 pub(crate) use bands::t5r5;
 use panel::{
-    COLS, MAX_TOKENS, MAX_UNITS, Panel, Panels, ROWS, Tile, UNIT, Unit, Unpack, per_tile, unpack,
+    COLS, Edge, Panel, Panels, ROWS, UNIT, Unit, Unpack, ask_ahead, outputs, per_tile, unpack,
 };
 pub(crate) use rows64::b1r64;
 
@@ -117,7 +117,6 @@ impl Add<'_> {
     fn run<S: Panels>(&self, s: S, out: &mut TileMut<'_, i32>) {
         let (tokens, end) = (self.x.tokens(), self.skip + out.width());
         let tile_rows = S::UNITS * UNIT;
-        let mut sums = [[[0; UNIT]; MAX_UNITS]; MAX_TOKENS];
         for start in (self.skip / tile_rows * tile_rows..end).step_by(tile_rows) {
             let panel = &self.panel[start / UNIT * self.fours.len()..];
             let panel = &panel[..S::UNITS * self.fours.len()];
@@ -125,8 +124,7 @@ impl Add<'_> {
             let mut out = out.columns(rows.start - self.skip..rows.end - self.skip);
             let before = rows.start - start;
             per_tile!(S, token in 0..tokens, T => {
-                let sums = sums.first_chunk_mut().expect("T is at most MAX_TOKENS");
-                self.tile::<S, T>(s, panel, token, before, sums, &mut out)
+                self.tile::<S, T>(s, panel, token, before, &mut out)
             });
         }
     }
@@ -139,40 +137,21 @@ impl Add<'_> {
         panel: &[Unit],
         token: usize,
         before: usize,
-        sums: &mut Tile<i32, T>,
         out: &mut TileMut<'_, i32>,
     ) {
         let mut x: [&[[i8; 4]]; T] = [&[]; T];
-        for (t, x) in x.iter_mut().enumerate() {
-            *x = &self.x.row(token + t).as_chunks().0[self.fours.clone()];
+        let mut offsets = [0; T];
+        for t in 0..T {
+            x[t] = &self.x.row(token + t).as_chunks().0[self.fours.clone()];
+            offsets[t] = self.offset.wrapping_mul(self.x.sum(token + t));
         }
-        s.tile::<T>(self.max, panel, x, sums);
-        for (t, sums) in sums.iter().enumerate() {
-            let out = out.row(token + t);
-            let sums = &sums.as_flattened()[before..][..out.len()];
-            // Whole units are a loop of their own, because the compiler knows how long that is.
-            let ((units, rest), (sums, rest_sums)) = (out.as_chunks_mut(), sums.as_chunks());
-            let offset = match self.fours.start {
-                0 => Some(self.offset.wrapping_mul(self.x.sum(token + t))),
-                _ => None,
-            };
-            for (out, sums) in units.iter_mut().zip(sums) {
-                put::<UNIT>(out, sums, offset);
-            }
-            for (out, sum) in rest.iter_mut().zip(rest_sums) {
-                put(std::array::from_mut(out), &[*sum], offset);
-            }
+        let offsets = (self.fours.start == 0).then_some(offsets);
+        ask_ahead::<S, _, T>(s, out, token);
+        if out.width() == S::UNITS * UNIT {
+            return s.tile::<T>(self.max, panel, x, offsets, outputs(out, token));
         }
-    }
-}
-
-/// Sums to outputs: less the offset where they are the first, added to what stands there where there is none.
-#[inline(always)]
-fn put<const N: usize>(out: &mut [i32; N], sums: &[i32; N], offset: Option<i32>) {
-    for i in 0..N {
-        out[i] = match offset {
-            Some(offset) => sums[i].wrapping_sub(offset),
-            None => out[i].wrapping_add(sums[i]),
-        };
+        let mut edge = Edge::of(out, token, before);
+        s.tile::<T>(self.max, panel, x, offsets, edge.outputs());
+        edge.put(out, token);
     }
 }

@@ -11,6 +11,7 @@ use onebit_format::MatrixRef;
 use super::few::Few;
 use crate::body::{atoms_of, int};
 use crate::sets::Set;
+use crate::tiles::TileMut;
 
 /// Rows of a unit: the 32-bit lanes of 64 bytes.
 pub(crate) const UNIT: usize = 16;
@@ -27,11 +28,14 @@ pub(crate) const MAX_UNITS: usize = 4;
 /// Most tokens in a tile, whatever the set.
 pub(crate) const MAX_TOKENS: usize = 6;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Four columns of 16 rows.
 pub(crate) type Unit = [u8; 64];
 
-/// Something of every output of a tile: `[token][unit][row]`.
-pub(crate) type Tile<X, const T: usize> = [[[X; UNIT]; MAX_UNITS]; T];
+/// The outputs of a tile: of each token, so many units as the set takes.
+pub(crate) type Outputs<'a, X, const T: usize> = [&'a mut [[X; UNIT]]; T];
 
 /// Most groups of columns in a panel.
 pub(crate) const GROUPS: usize = COLS / 64;
@@ -54,6 +58,8 @@ pub(crate) struct Groups<'a, const T: usize> {
     /// multiplied with.
     pub(crate) offsets: [&'a [i32; GROUPS]; T],
     pub(crate) multipliers: [&'a [f32; GROUPS]; T],
+    /// What the outputs of each token are multiplied with at the end.
+    pub(crate) factors: [f32; T],
 }
 
 /// A set that multiplies panels.
@@ -94,17 +100,19 @@ pub(crate) trait Panels: Set {
     fn spread(self, atom: &[u8; 64], m: usize, n: usize) -> Self::Unit;
     fn store(self, unit: Self::Unit, out: &mut Unit);
 
-    /// Writes the sums of `code * x` over the columns of a panel of [`UNITS`](Panels::UNITS) units, with
-    /// codes up to `max`, for `T` tokens.
+    /// Adds to the outputs the sums of `code * x` over the columns of a panel of [`UNITS`](Panels::UNITS) units, with
+    /// codes up to `max`, for `T` tokens. With `offsets`, of each token what its sums are too large by, what stands in
+    /// the outputs is overwritten.
     fn tile<const T: usize>(
         self,
         max: u8,
         panel: &[Unit],
         x: [&[[i8; 4]]; T],
-        sums: &mut Tile<i32, T>,
+        offsets: Option<[i32; T]>,
+        out: Outputs<'_, i32, T>,
     );
 
-    /// Adds to `acc`, or to zero for the first groups, one after the other `(sum of code * x - offset) * (scale *
+    /// Adds to the outputs, or to zero for the first groups, one after the other `(sum of code * x - offset) * (scale *
     /// multiplier)`.
     fn grouped_tile<const T: usize>(
         self,
@@ -112,7 +120,7 @@ pub(crate) trait Panels: Set {
         panel: &[Unit],
         x: [&[[i8; 4]]; T],
         groups: Groups<'_, T>,
-        acc: &mut Tile<f32, T>,
+        out: Outputs<'_, f32, T>,
     );
 
     /// For each token and row the sum, group after group, of `(sum of STEP * code * x - offset) * (scale *
@@ -238,6 +246,59 @@ pub(super) fn unpack<S: Panels, L: Unpack<P>, const P: usize>(
                     );
                 }
             }
+        }
+    }
+}
+
+/// Asks for the outputs of the next tile, `T` tokens further on. They are a row of the matrix apart, so the CPU does not
+/// see them coming.
+#[inline(always)]
+pub(super) fn ask_ahead<S: Panels, X, const T: usize>(s: S, out: &TileMut<'_, X>, token: usize) {
+    for t in 0..T {
+        let next = out.address(token + T + t).cast::<u8>();
+        for line in 0..(out.width() * size_of::<X>()).div_ceil(LINE) {
+            s.prefetch(next.wrapping_add(LINE * line));
+        }
+    }
+}
+
+/// The outputs of a whole tile, from row `token` on, where they stand.
+#[inline(always)]
+pub(super) fn outputs<'a, X, const T: usize>(
+    out: &'a mut TileMut<'_, X>,
+    token: usize,
+) -> Outputs<'a, X, T> {
+    out.rows_from(token).map(|row| row.as_chunks_mut().0)
+}
+
+/// The outputs of a tile at an edge of the matrix, of which some are not there: a copy to be multiplied in.
+pub(super) struct Edge<X, const T: usize> {
+    units: [[[X; UNIT]; MAX_UNITS]; T],
+    /// Rows of the tile before that of the first output.
+    before: usize,
+}
+
+impl<X: Copy + Default, const T: usize> Edge<X, T> {
+    /// What stands in the rows of `out` from `token` on.
+    pub(super) fn of(out: &mut TileMut<'_, X>, token: usize, before: usize) -> Self {
+        let mut units = [[[X::default(); UNIT]; MAX_UNITS]; T];
+        for (t, units) in units.iter_mut().enumerate() {
+            let out = out.row(token + t);
+            units.as_flattened_mut()[before..][..out.len()].copy_from_slice(out);
+        }
+        Self { units, before }
+    }
+
+    #[inline(always)]
+    pub(super) fn outputs(&mut self) -> Outputs<'_, X, T> {
+        self.units.each_mut().map(|units| units.as_mut_slice())
+    }
+
+    /// The way back.
+    pub(super) fn put(&self, out: &mut TileMut<'_, X>, token: usize) {
+        for (t, units) in self.units.iter().enumerate() {
+            let out = out.row(token + t);
+            out.copy_from_slice(&units.as_flattened()[self.before..][..out.len()]);
         }
     }
 }

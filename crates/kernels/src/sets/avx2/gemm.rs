@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{Avx2, half};
-use crate::body::gemm::panel::{GROUPS, Groups, Panels, Tile, UNIT, Unit};
+use crate::body::gemm::panel::{GROUPS, Groups, Outputs, Panels, UNIT, Unit};
 
 impl Panels for Avx2 {
     type Unit = [__m256i; 2];
@@ -137,14 +137,15 @@ impl Panels for Avx2 {
         max: u8,
         panel: &[Unit],
         x: [&[[i8; 4]]; T],
-        sums: &mut Tile<i32, T>,
+        offsets: Option<[i32; T]>,
+        out: Outputs<'_, i32, T>,
     ) {
         if is_x86_feature_detected!("avxvnni") {
             // SAFETY: the token proves the set's features, the line above the one more.
-            unsafe { vnni::tile(max, panel, x, sums) }
+            unsafe { vnni::tile(max, panel, x, offsets, out) }
         } else {
             // SAFETY: the token proves the features.
-            unsafe { plain::tile(max, panel, x, sums) }
+            unsafe { plain::tile(max, panel, x, offsets, out) }
         }
     }
 
@@ -155,14 +156,14 @@ impl Panels for Avx2 {
         panel: &[Unit],
         x: [&[[i8; 4]]; T],
         groups: Groups<'_, T>,
-        acc: &mut Tile<f32, T>,
+        out: Outputs<'_, f32, T>,
     ) {
         if is_x86_feature_detected!("avxvnni") {
             // SAFETY: the token proves the set's features, the line above the one more.
-            unsafe { vnni::grouped_tile(max, panel, x, groups, acc) }
+            unsafe { vnni::grouped_tile(max, panel, x, groups, out) }
         } else {
             // SAFETY: the token proves the features.
-            unsafe { plain::grouped_tile(max, panel, x, groups, acc) }
+            unsafe { plain::grouped_tile(max, panel, x, groups, out) }
         }
     }
 }
@@ -185,15 +186,28 @@ macro_rules! tiles {
                 max: u8,
                 panel: &[Unit],
                 x: [&[[i8; 4]]; T],
-                sums: &mut Tile<i32, T>,
+                offsets: Option<[i32; T]>,
+                out: Outputs<'_, i32, T>,
             ) {
                 // SAFETY: this function has the features; half a unit's sums are 32 bytes.
                 unsafe {
-                    let acc = $dots(max, panel, x, [[_mm256_setzero_si256(); 2]; T]);
+                    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+                    if let Some(offsets) = offsets {
+                        for t in 0..T {
+                            sums[t] = [_mm256_set1_epi32(offsets[t].wrapping_neg()); 2];
+                        }
+                    }
+                    let mut sums = $dots(max, panel, x, sums);
                     for t in 0..T {
-                        let out = sums[t][0].as_mut_ptr().cast::<__m256i>();
-                        _mm256_storeu_si256(out, acc[t][0]);
-                        _mm256_storeu_si256(out.add(1), acc[t][1]);
+                        let out = out[t][0].as_mut_ptr().cast::<__m256i>();
+                        for h in 0..2 {
+                            // Added last: nothing but the store waits for what comes from further away.
+                            if offsets.is_none() {
+                                let before = _mm256_loadu_si256(out.add(h));
+                                sums[t][h] = _mm256_add_epi32(sums[t][h], before);
+                            }
+                            _mm256_storeu_si256(out.add(h), sums[t][h]);
+                        }
                     }
                 }
             }
@@ -208,15 +222,15 @@ macro_rules! tiles {
                 panel: &[Unit],
                 x: [&[[i8; 4]]; T],
                 groups: Groups<'_, T>,
-                acc: &mut Tile<f32, T>,
+                out: Outputs<'_, f32, T>,
             ) {
                 // SAFETY: this function has the features; half a unit's numbers are 32 bytes.
                 unsafe {
                     let mut y = [[_mm256_setzero_ps(); 2]; T];
                     if !groups.first {
                         for t in 0..T {
-                            let acc = acc[t][0].as_ptr();
-                            y[t] = [_mm256_loadu_ps(acc), _mm256_loadu_ps(acc.add(8))];
+                            let out = out[t][0].as_ptr();
+                            y[t] = [_mm256_loadu_ps(out), _mm256_loadu_ps(out.add(8))];
                         }
                     }
                     for g in 0..groups.count.min(GROUPS) {
@@ -242,9 +256,10 @@ macro_rules! tiles {
                         }
                     }
                     for t in 0..T {
-                        let acc = acc[t][0].as_mut_ptr();
-                        _mm256_storeu_ps(acc, y[t][0]);
-                        _mm256_storeu_ps(acc.add(8), y[t][1]);
+                        let factor = _mm256_set1_ps(groups.factors[t]);
+                        let out = out[t][0].as_mut_ptr();
+                        _mm256_storeu_ps(out, _mm256_mul_ps(y[t][0], factor));
+                        _mm256_storeu_ps(out.add(8), _mm256_mul_ps(y[t][1], factor));
                     }
                 }
             }

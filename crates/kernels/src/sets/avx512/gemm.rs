@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::shuffles::{in_order, transposed};
 use super::{Avx512, load, load_rows};
 use crate::body::gemm::few::Few;
-use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Panels, Tile, UNIT, Unit};
+use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Outputs, Panels, UNIT, Unit};
 
 impl Panels for Avx512 {
     type Unit = __m512i;
@@ -89,10 +89,11 @@ impl Panels for Avx512 {
         _max: u8,
         panel: &[Unit],
         x: [&[[i8; 4]]; T],
-        sums: &mut Tile<i32, T>,
+        offsets: Option<[i32; T]>,
+        out: Outputs<'_, i32, T>,
     ) {
         // SAFETY: the token proves the features.
-        unsafe { tile(panel, x, sums) }
+        unsafe { tile(panel, x, offsets, out) }
     }
 
     #[inline(always)]
@@ -102,10 +103,10 @@ impl Panels for Avx512 {
         panel: &[Unit],
         x: [&[[i8; 4]]; T],
         groups: Groups<'_, T>,
-        acc: &mut Tile<f32, T>,
+        out: Outputs<'_, f32, T>,
     ) {
         // SAFETY: the token proves the features.
-        unsafe { grouped_tile(panel, x, groups, acc) }
+        unsafe { grouped_tile(panel, x, groups, out) }
     }
 
     #[inline(always)]
@@ -152,13 +153,30 @@ unsafe fn dots<const T: usize>(
 /// # Safety
 /// The CPU must have this set's features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<const T: usize>(panel: &[Unit], x: [&[[i8; 4]]; T], sums: &mut Tile<i32, T>) {
-    let zero = [[_mm512_setzero_si512(); MAX_UNITS]; T];
-    // SAFETY: this function has the features; sums of a unit are 64 bytes.
+unsafe fn tile<const T: usize>(
+    panel: &[Unit],
+    x: [&[[i8; 4]]; T],
+    offsets: Option<[i32; T]>,
+    out: Outputs<'_, i32, T>,
+) {
+    // SAFETY: this function has the features; outputs of a unit are 64 bytes.
     unsafe {
-        let acc = dots(panel.as_chunks().0, x, zero);
-        for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
-            _mm512_storeu_si512(sums.as_mut_ptr().cast(), *acc);
+        let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
+        if let Some(offsets) = offsets {
+            for t in 0..T {
+                sums[t] = [_mm512_set1_epi32(offsets[t].wrapping_neg()); MAX_UNITS];
+            }
+        }
+        let sums = dots(panel.as_chunks().0, x, sums);
+        for t in 0..T {
+            for (out, mut sums) in out[t].iter_mut().zip(sums[t]) {
+                let out = out.as_mut_ptr().cast();
+                // Added last: nothing but the store waits for what comes from further away.
+                if offsets.is_none() {
+                    sums = _mm512_add_epi32(sums, _mm512_loadu_si512(out));
+                }
+                _mm512_storeu_si512(out, sums);
+            }
         }
     }
 }
@@ -172,15 +190,17 @@ unsafe fn grouped_tile<const T: usize>(
     panel: &[Unit],
     x: [&[[i8; 4]]; T],
     groups: Groups<'_, T>,
-    acc: &mut Tile<f32, T>,
+    out: Outputs<'_, f32, T>,
 ) {
     let panel = panel.as_chunks::<MAX_UNITS>().0;
     // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
     unsafe {
         let mut y = [[_mm512_setzero_ps(); MAX_UNITS]; T];
         if !groups.first {
-            for (y, acc) in y.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
-                *y = _mm512_loadu_ps(acc.as_ptr());
+            for t in 0..T {
+                for (y, out) in y[t].iter_mut().zip(out[t].iter()) {
+                    *y = _mm512_loadu_ps(out.as_ptr());
+                }
             }
         }
         for g in 0..groups.count.min(GROUPS) {
@@ -204,8 +224,11 @@ unsafe fn grouped_tile<const T: usize>(
                 }
             }
         }
-        for (y, acc) in y.as_flattened().iter().zip(acc.as_flattened_mut()) {
-            _mm512_storeu_ps(acc.as_mut_ptr(), *y);
+        for t in 0..T {
+            let factor = _mm512_set1_ps(groups.factors[t]);
+            for (out, y) in out[t].iter_mut().zip(y[t]) {
+                _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(y, factor));
+            }
         }
     }
 }
