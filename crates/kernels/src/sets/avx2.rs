@@ -13,7 +13,7 @@ use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
-use crate::body::lookup::{BAND, STEP, Table};
+use crate::body::lookup::{BAND, STEP, Step, Table};
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -369,16 +369,16 @@ impl Set for Avx2 {
     #[inline(always)]
     fn looked_up<const R: usize>(
         self,
-        atoms: [&[[u8; 64]; STEP]; R],
-        tables: &[Table; STEP],
+        steps: [&[Step]; R],
+        tables: &[[Table; STEP]],
         ahead: [*const u8; R],
         sums: &mut [[i32; BAND]; R],
     ) {
         for r in 0..R {
             // SAFETY: the token proves the features.
             unsafe {
-                lookup::looked_up::<0>(atoms[r], tables, ahead[r], &mut sums[r]);
-                lookup::looked_up::<1>(atoms[r], tables, ahead[r], &mut sums[r]);
+                lookup::looked_up::<0>(&steps[r][0], &tables[0], ahead[r], &mut sums[r]);
+                lookup::looked_up::<1>(&steps[r][0], &tables[0], ahead[r], &mut sums[r]);
             }
         }
     }

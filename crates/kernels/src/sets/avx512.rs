@@ -12,7 +12,7 @@ use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
-use crate::body::lookup::{BAND, STEP, Table};
+use crate::body::lookup::{BAND, STEP, Step, Table};
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -118,6 +118,7 @@ impl Set for Avx512 {
     const I8_BIAS: i32 = 128;
     const MANY_REGISTERS: bool = true;
     const LOOKUP_LEAD: usize = lookup::LEAD;
+    const LOOKED_UP: usize = lookup::MOST;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
@@ -266,13 +267,13 @@ impl Set for Avx512 {
     #[inline(always)]
     fn looked_up<const R: usize>(
         self,
-        atoms: [&[[u8; 64]; STEP]; R],
-        tables: &[Table; STEP],
+        steps: [&[Step]; R],
+        tables: &[[Table; STEP]],
         ahead: [*const u8; R],
         sums: &mut [[i32; BAND]; R],
     ) {
         // SAFETY: the token proves the features.
-        unsafe { lookup::looked_up(atoms, tables, ahead, sums) }
+        unsafe { lookup::looked_up(steps, tables, ahead, sums) }
     }
 
     #[inline(always)]

@@ -65,6 +65,8 @@ pub(crate) trait Set: Copy {
     const MANY_FLOATS: bool = Self::MANY_REGISTERS;
     /// How far ahead of the weights in use [`looked_up`](Set::looked_up) asks for the next ones, in bytes: whole steps.
     const LOOKUP_LEAD: usize = lookup::LEAD;
+    /// Most steps that [`looked_up`](Set::looked_up) takes.
+    const LOOKED_UP: usize = 1;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; 16]) -> Self::F;
@@ -158,19 +160,20 @@ pub(crate) trait Set: Copy {
         portable::subset_sums(x, tables);
     }
 
-    /// Puts the sums of `bit * x` over the atoms of a step of each of `R` bands plus [`lookup::BIAS`] into `sums`, row after row. Asks
-    /// for as many lines from each of `ahead` on, which may be any addresses.
+    /// Puts the sums of `bit * x` over some steps of each of `R` bands, each plus [`lookup::BIAS`], into `sums`, row after row. There
+    /// is one step, or up to [`LOOKED_UP`](Set::LOOKED_UP). Asks for as many lines from each of `ahead` on, which may be any
+    /// addresses.
     #[inline(always)]
     fn looked_up<const R: usize>(
         self,
-        atoms: [&[[u8; 64]; lookup::STEP]; R],
-        tables: &[Table; lookup::STEP],
+        steps: [&[lookup::Step]; R],
+        tables: &[[Table; lookup::STEP]],
         ahead: [*const u8; R],
         sums: &mut [[i32; lookup::BAND]; R],
     ) {
         for r in 0..R {
             (0..lookup::STEP).for_each(|a| self.prefetch(ahead[r].wrapping_add(64 * a)));
-            portable::looked_up(atoms[r], tables, &mut sums[r]);
+            portable::looked_up(steps[r], tables, &mut sums[r]);
         }
     }
 

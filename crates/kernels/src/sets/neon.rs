@@ -167,8 +167,8 @@ macro_rules! shared {
         #[inline(always)]
         fn looked_up<const R: usize>(
             self,
-            atoms: [&[[u8; 64]; $crate::body::lookup::STEP]; R],
-            tables: &[$crate::body::lookup::Table; $crate::body::lookup::STEP],
+            steps: [&[$crate::body::lookup::Step]; R],
+            tables: &[[$crate::body::lookup::Table; $crate::body::lookup::STEP]],
             ahead: [*const u8; R],
             sums: &mut [[i32; $crate::body::lookup::BAND]; R],
         ) {
@@ -176,7 +176,7 @@ macro_rules! shared {
                 let sums = &mut sums[r];
                 // SAFETY: the token proves the features.
                 unsafe {
-                    $crate::sets::neon::lookup::looked_up(atoms[r], tables, ahead[r], sums);
+                    $crate::sets::neon::lookup::looked_up(&steps[r][0], &tables[0], ahead[r], sums);
                 }
             }
         }

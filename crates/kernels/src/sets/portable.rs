@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
-use crate::body::lookup::{BAND, STEP, Table};
+use crate::body::lookup::{BAND, STEP, Step, Table};
 use crate::kv::KV_BLOCK;
 
 /// The codes, 0 to 2, of an atom with five to a byte, plane by plane.
@@ -65,11 +65,12 @@ pub(crate) fn subset_sums(x: &[i8; 64], tables: &mut [Table; 8]) {
     }
 }
 
-/// The sums of `bit * x` over some atoms of 64 rows, each of 32 fours too large by 8 times 64.
+/// The sums of `bit * x` over some steps of 64 rows, each of 32 fours too large by 8 times 64.
 #[inline(always)]
-pub(crate) fn looked_up(atoms: &[[u8; 64]; STEP], tables: &[Table; STEP], sums: &mut [i32; BAND]) {
+pub(crate) fn looked_up(steps: &[Step], tables: &[[Table; STEP]], sums: &mut [i32; BAND]) {
     *sums = [0; BAND];
-    for (atom, Table(table)) in atoms.iter().zip(tables) {
+    let atoms = steps.as_flattened().iter();
+    for (atom, Table(table)) in atoms.zip(tables.as_flattened()) {
         for (i, rows) in atom.as_chunks::<4>().0.iter().enumerate() {
             for (m, byte) in rows.iter().enumerate() {
                 let (first, last) = (usize::from(byte & 15), usize::from(byte >> 4));

@@ -39,12 +39,16 @@ use tables::{CHUNK, Origin, Tables};
 pub(crate) const BAND: usize = 64;
 
 /// Columns of an atom.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const COLS: usize = 8;
 
 /// Atoms that are added up in 16 bits: 128 columns, a group.
 pub(crate) const STEP: usize = 16;
 
 const STEP_BYTES: usize = 64 * STEP;
+
+/// The atoms of a step.
+pub(crate) type Step = [[u8; 64]; STEP];
 
 /// The activations of a step.
 type Group = [[i8; 64]; 2];
@@ -61,14 +65,13 @@ pub(crate) const BIAS: i32 = 32 * 8 * 64;
 /// The atoms of some columns of a band, and what is read after them.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
-    /// By steps.
-    atoms: &'a [[[u8; 64]; STEP]],
+    steps: &'a [Step],
     next: *const u8,
 }
 
 impl<'a> Piece<'a> {
     const EMPTY: Self = Self {
-        atoms: &[],
+        steps: &[],
         next: std::ptr::null(),
     };
 
@@ -76,8 +79,8 @@ impl<'a> Piece<'a> {
     #[inline(always)]
     fn of(w: &MatrixRef<'a>, band: usize, steps: Range<usize>, next: *const u8) -> Self {
         let atoms = w.band_bytes_of(band).as_chunks::<64>().0;
-        let atoms = &atoms.as_chunks().0[steps];
-        Self { atoms, next }
+        let steps = &atoms.as_chunks().0[steps];
+        Self { steps, next }
     }
 
     /// What is asked for while step `step` is looked up.
@@ -85,30 +88,40 @@ impl<'a> Piece<'a> {
     fn ahead<S: Set>(&self, step: usize) -> *const u8 {
         let (at, len) = (
             STEP_BYTES * step + S::LOOKUP_LEAD,
-            STEP_BYTES * self.atoms.len(),
+            STEP_BYTES * self.steps.len(),
         );
         match at < len {
-            true => self.atoms.as_ptr().cast::<u8>().wrapping_add(at),
+            true => self.steps.as_ptr().cast::<u8>().wrapping_add(at),
             false => self.next.wrapping_add(at - len),
         }
     }
 
-    /// Puts the sums of `bit * x` of step `step` of some bands, plus [`BIAS`], into `sums`.
+    /// The most steps from `step` on that are added up at once, with what is asked for meanwhile in one run of
+    /// addresses.
+    #[inline(always)]
+    fn together<S: Set>(&self, step: usize) -> Range<usize> {
+        let len = self.steps.len();
+        let turn = len.saturating_sub(S::LOOKUP_LEAD.div_ceil(STEP_BYTES));
+        let end = if step < turn { turn } else { len };
+        step..end.min(step + S::LOOKED_UP)
+    }
+
+    /// Puts the sums of `bit * x` of some steps of some bands, each plus [`BIAS`], into `sums`.
     #[inline(always)]
     fn add_up<S: Set, const R: usize>(
         pieces: &[Self; R],
         s: S,
         tables: &Tables,
-        step: usize,
+        steps: Range<usize>,
         sums: &mut [[i32; BAND]; R],
     ) {
-        let mut atoms = [&[[0; 64]; STEP]; R];
+        let mut atoms: [&[Step]; R] = [&[]; R];
         let mut ahead = [std::ptr::null(); R];
         for r in 0..R {
-            atoms[r] = &pieces[r].atoms[step];
-            ahead[r] = pieces[r].ahead::<S>(step);
+            atoms[r] = &pieces[r].steps[steps.clone()];
+            ahead[r] = pieces[r].ahead::<S>(steps.start);
         }
-        s.looked_up(atoms, tables.step(step).0, ahead, sums);
+        s.looked_up(atoms, tables.steps(steps), ahead, sums);
     }
 }
 
@@ -251,11 +264,15 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
             pieces[r] = Piece::of(job.w, bands[r], job.part.clone(), next[r]);
         }
         let mut sums = [[0; BAND]; R];
-        for step in 0..job.part.len() {
-            Piece::add_up(&pieces, job.s, job.tables, step, &mut sums);
+        let mut step = 0;
+        while step < job.part.len() {
+            let steps = pieces[0].together::<S>(step);
+            let bias = BIAS * steps.len() as i32;
+            step = steps.end;
+            Piece::add_up(&pieces, job.s, job.tables, steps, &mut sums);
             for r in 0..R {
                 for i in 0..BAND {
-                    acc[r][i] = acc[r][i].wrapping_add(sums[r][i] - BIAS);
+                    acc[r][i] = acc[r][i].wrapping_add(sums[r][i] - bias);
                 }
             }
         }
@@ -328,8 +345,8 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
         for step in 0..part.len() {
             let group = part.start + step;
             let multiplier = s.splat(self.x.multiplier(self.token, group));
-            let offset = self.job.tables.step(step).1 + 2 * BIAS;
-            Piece::add_up(&pieces, s, self.job.tables, step, &mut sums);
+            let offset = self.job.tables.sum(step) + 2 * BIAS;
+            Piece::add_up(&pieces, s, self.job.tables, step..step + 1, &mut sums);
             for r in 0..R {
                 scales[r].request(s, group);
                 for m in 0..BAND / 16 {

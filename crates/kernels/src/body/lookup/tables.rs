@@ -69,10 +69,16 @@ impl Tables {
         tables
     }
 
-    /// Those of a step, counted from the first, and the sum of its activations.
+    /// Those of some steps, counted from the first.
     #[inline(always)]
-    pub(super) fn step(&self, step: usize) -> (&[Table; STEP], i32) {
-        (&self.steps[step], self.sums[step])
+    pub(super) fn steps(&self, steps: Range<usize>) -> &[[Table; STEP]] {
+        &self.steps[steps]
+    }
+
+    /// The sum of the activations of a step.
+    #[inline(always)]
+    pub(super) fn sum(&self, step: usize) -> i32 {
+        self.sums[step]
     }
 
     #[inline(always)]
@@ -110,8 +116,7 @@ mod tests {
                 steps,
             };
             let tables = Tables::of(s, origin, x, [std::ptr::null(); STREAMS]);
-            let (tables, sum) = tables.step(0);
-            (sum, tables[0].0[0][1])
+            (tables.sum(0), tables.steps(0..1)[0][0].0[0][1])
         };
         let (ones, twos) = ([1; 128], [2; 128]);
         let input = Id::new();

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::load;
-use crate::body::lookup::{BAND, STEP, Table};
+use crate::body::lookup::{BAND, STEP, Step, Table};
 
 /// How far ahead of the weights in use the next ones are asked for, in bytes: few, since they go to the first level, which has room
 /// for few requests.
@@ -12,6 +12,10 @@ pub(super) const LEAD: usize = 1024;
 
 /// How much further ahead they are asked for into the second level. At the ends of streams that is for nothing.
 const EARLIER: usize = 2048;
+
+/// Steps that are added up before they are widened. The low parts of one come to 32 times 63 at most, so that of 32 would
+/// still fit 16 bits.
+pub(super) const MOST: usize = 16;
 
 /// 16-bit sums of the bytes of 64 rows: of all, each with 256 times its odd neighbour, and of the odd ones.
 #[derive(Clone, Copy)]
@@ -45,20 +49,23 @@ impl Pairs {
     }
 }
 
-/// [`Set::looked_up`](crate::sets::Set::looked_up), for bands that take turns with each table. A function of its own, which is not
-/// told how many tables there are: unrolled by the compiler, it would load many tables, or ask for many lines, at once.
-/// There are [`STEP`] of them.
+/// [`Set::looked_up`](crate::sets::Set::looked_up), for bands that take turns with each table. A function of its own: unrolled by the
+/// compiler, it would load many tables, or ask for many lines, at once.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn looked_up<const R: usize>(
-    atoms: [&[[u8; 64]; STEP]; R],
-    tables: &[Table],
+    steps: [&[Step]; R],
+    tables: &[[Table; STEP]],
     ahead: [*const u8; R],
     sums: &mut [[i32; BAND]; R],
 ) {
+    let mut atoms: [&[[u8; 64]]; R] = [&[]; R];
+    for r in 0..R {
+        atoms[r] = steps[r][..tables.len()].as_flattened();
+    }
     // SAFETY: the caller vouches for the instructions; a prefetch takes any address.
     unsafe {
         let zero = _mm512_setzero_si512();
@@ -67,7 +74,7 @@ pub(super) unsafe fn looked_up<const R: usize>(
             odd: zero,
         };
         let (mut low, mut high, mut rest) = ([none; R], [none; R], [zero; R]);
-        for (i, tables) in tables.as_chunks::<2>().0.iter().enumerate() {
+        for (i, tables) in tables.as_flattened().as_chunks::<2>().0.iter().enumerate() {
             let mut small = [zero; R];
             for (j, table) in tables.iter().enumerate() {
                 let table = Looked::new(table);
@@ -91,12 +98,15 @@ pub(super) unsafe fn looked_up<const R: usize>(
             }
         }
         for r in 0..R {
-            put(low[r], high[r], &mut sums[r]);
+            match tables.len() {
+                1 => put(low[r], high[r], &mut sums[r]),
+                _ => put_wide(low[r], high[r], &mut sums[r]),
+            }
         }
     }
 }
 
-/// Puts `low + 64 high` where the rows are.
+/// Puts `low + 64 high` where the rows are. Those of a step fit 16 bits.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
@@ -113,9 +123,40 @@ unsafe fn put(low: Pairs, high: Pairs, sums: &mut [i32; BAND]) {
             _mm512_srai_epi32::<16>(even),
             _mm512_srai_epi32::<16>(odd),
         ];
-        for (sums, rows) in sums.as_chunks_mut::<16>().0.iter_mut().zip(rows) {
-            _mm512_storeu_si512(sums.as_mut_ptr().cast(), rows);
+        put_rows(rows, sums);
+    }
+}
+
+/// The same of several steps, in 32 bits.
+///
+/// # Safety
+/// The CPU must have AVX-512 F and BW.
+#[inline(always)]
+unsafe fn put_wide(low: Pairs, high: Pairs, sums: &mut [i32; BAND]) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let first = _mm512_set1_epi32(0xffff);
+        let pairs = [(low.even(), high.even()), (low.odd, high.odd)];
+        let mut rows = [first; 4];
+        for (i, (low, high)) in pairs.into_iter().enumerate() {
+            let rest = _mm512_slli_epi32::<6>(_mm512_and_si512(high, first));
+            rows[i] = _mm512_add_epi32(_mm512_and_si512(low, first), rest);
+            let rest = _mm512_slli_epi32::<6>(_mm512_srli_epi32::<16>(high));
+            rows[2 + i] = _mm512_add_epi32(_mm512_srli_epi32::<16>(low), rest);
         }
+        put_rows(rows, sums);
+    }
+}
+
+/// Puts rows in their order.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn put_rows(rows: [__m512i; 4], sums: &mut [i32; BAND]) {
+    for (sums, rows) in sums.as_chunks_mut::<16>().0.iter_mut().zip(rows) {
+        // SAFETY: the caller vouches for the instructions; 16 sums are 64 bytes.
+        unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), rows) }
     }
 }
 
