@@ -15,10 +15,11 @@ use crate::tiles::TileMut;
 mod attention;
 mod limits;
 
-/// Tokens from which sums are scaled some rows at a time, and how many: whole bands, and the rows that are unpacked at
-/// once.
+/// Tokens from which sums are scaled some rows at a time, of how many rows at least, which are whole bands and unpacked at
+/// once, and how many sums that a second-level cache keeps.
 const MANY: usize = 32;
 const ROWS: usize = 128;
+const SUMS: usize = 1 << 16;
 
 /// A kernel set was asked for by a name that cannot be served.
 #[non_exhaustive]
@@ -335,7 +336,7 @@ impl Kernels {
         let Product { w, rows, x } = job;
         let step = match x.tokens() {
             ..MANY => rows.len().max(1),
-            _ => ROWS,
+            tokens => ROWS * (SUMS / (ROWS * tokens)).max(1),
         };
         for start in rows.clone().step_by(step) {
             let some = start..rows.end.min(start + step);

@@ -148,6 +148,12 @@ unsafe fn dots<const T: usize>(
     acc
 }
 
+/// A token's outputs of a tile: as many as the compiler knows of, or it would copy registers that it cannot number.
+#[inline(always)]
+fn whole<'a, X>(out: &'a mut &mut [[X; UNIT]]) -> &'a mut [[X; UNIT]; MAX_UNITS] {
+    out.first_chunk_mut().expect("a whole tile")
+}
+
 /// [`Panels::tile`].
 ///
 /// # Safety
@@ -157,7 +163,7 @@ unsafe fn tile<const T: usize>(
     panel: &[Unit],
     x: [&[[i8; 4]]; T],
     offsets: Option<[i32; T]>,
-    out: Outputs<'_, i32, T>,
+    mut out: Outputs<'_, i32, T>,
 ) {
     // SAFETY: this function has the features; outputs of a unit are 64 bytes.
     unsafe {
@@ -169,12 +175,14 @@ unsafe fn tile<const T: usize>(
         }
         let sums = dots(panel.as_chunks().0, x, sums);
         for t in 0..T {
-            for (out, mut sums) in out[t].iter_mut().zip(sums[t]) {
-                let out = out.as_mut_ptr().cast();
+            let out = whole(&mut out[t]);
+            for u in 0..MAX_UNITS {
+                let out = out[u].as_mut_ptr().cast();
                 // Added last: nothing but the store waits for what comes from further away.
-                if offsets.is_none() {
-                    sums = _mm512_add_epi32(sums, _mm512_loadu_si512(out));
-                }
+                let sums = match offsets {
+                    Some(_) => sums[t][u],
+                    None => _mm512_add_epi32(sums[t][u], _mm512_loadu_si512(out)),
+                };
                 _mm512_storeu_si512(out, sums);
             }
         }
@@ -190,7 +198,7 @@ unsafe fn grouped_tile<const T: usize>(
     panel: &[Unit],
     x: [&[[i8; 4]]; T],
     groups: Groups<'_, T>,
-    out: Outputs<'_, f32, T>,
+    mut out: Outputs<'_, f32, T>,
 ) {
     let panel = panel.as_chunks::<MAX_UNITS>().0;
     // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
@@ -198,8 +206,9 @@ unsafe fn grouped_tile<const T: usize>(
         let mut y = [[_mm512_setzero_ps(); MAX_UNITS]; T];
         if !groups.first {
             for t in 0..T {
-                for (y, out) in y[t].iter_mut().zip(out[t].iter()) {
-                    *y = _mm512_loadu_ps(out.as_ptr());
+                let out = whole(&mut out[t]);
+                for u in 0..MAX_UNITS {
+                    y[t][u] = _mm512_loadu_ps(out[u].as_ptr());
                 }
             }
         }
@@ -226,8 +235,9 @@ unsafe fn grouped_tile<const T: usize>(
         }
         for t in 0..T {
             let factor = _mm512_set1_ps(groups.factors[t]);
-            for (out, y) in out[t].iter_mut().zip(y[t]) {
-                _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(y, factor));
+            let out = whole(&mut out[t]);
+            for u in 0..MAX_UNITS {
+                _mm512_storeu_ps(out[u].as_mut_ptr(), _mm512_mul_ps(y[t][u], factor));
             }
         }
     }
