@@ -15,10 +15,13 @@ use crate::tiles::TileMut;
 mod attention;
 mod limits;
 
-/// Tokens from which sums are scaled some rows at a time, of how many rows at least, which are whole bands and unpacked at
-/// once, and how many sums that a second-level cache keeps.
+/// Tokens from which sums are scaled some rows at a time.
 const MANY: usize = 32;
+
+/// Of these rows a multiple: they are unpacked at once, and whole bands.
 const ROWS: usize = 128;
+
+/// Sums that are computed before they are scaled: a second-level cache keeps them.
 const SUMS: usize = 1 << 16;
 
 /// A kernel set was asked for by a name that cannot be served.
@@ -331,7 +334,7 @@ impl Kernels {
         unsafe { grouped(&job, out) }
     }
 
-    /// The sums of one row after the other, scaled; those of many tokens while they are still in a cache.
+    /// Exact sums, scaled. Those of many tokens some rows at a time, while they are still in a cache.
     fn scaled_sums(&self, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
         let Product { w, rows, x } = job;
         let step = match x.tokens() {

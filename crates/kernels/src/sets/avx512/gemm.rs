@@ -148,7 +148,7 @@ unsafe fn dots<const T: usize>(
     acc
 }
 
-/// A token's outputs of a tile: as many as the compiler knows of, or it would copy registers that it cannot number.
+/// A token's outputs of a tile as an array: over a slice, whose length it does not know, the compiler would put the sums in memory.
 #[inline(always)]
 fn whole<'a, X>(out: &'a mut &mut [[X; UNIT]]) -> &'a mut [[X; UNIT]; MAX_UNITS] {
     out.first_chunk_mut().expect("a whole tile")
