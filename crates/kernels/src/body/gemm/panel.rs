@@ -9,6 +9,7 @@ use std::ops::Range;
 use onebit_format::MatrixRef;
 
 use super::few::Few;
+use crate::aligned::LINE;
 use crate::body::{atoms_of, int};
 use crate::sets::Set;
 use crate::tiles::TileMut;
@@ -27,9 +28,6 @@ pub(crate) const MAX_UNITS: usize = 4;
 
 /// Most tokens in a tile, whatever the set.
 pub(crate) const MAX_TOKENS: usize = 6;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Four columns of 16 rows.
 pub(crate) type Unit = [u8; 64];
