@@ -133,7 +133,7 @@ impl<'a> I8Rows<'a> {
 }
 
 /// Activations quantized per group of [`SIGN_GROUP`](onebit_format::SIGN_GROUP) columns: codes, and
-/// for each token and group the multiplier that [`Kernels::quantize_i8_groups`] wrote.
+/// for each token and group the multiplier and the sum of the codes that [`Kernels::quantize_i8_groups`] wrote.
 ///
 /// A row must be zero from the matrix's last column up to the layout's padded columns;
 /// [`padded_stride`] suits every layout.
@@ -144,22 +144,31 @@ pub struct I8GroupRows<'a> {
     data: &'a [i8],
     stride: usize,
     multipliers: &'a [f32],
+    sums: &'a [i32],
     groups: usize,
     id: Id,
 }
 
 impl<'a> I8GroupRows<'a> {
-    /// `multipliers.len() / groups` tokens, row `t` of the codes starting at `t * stride` and its
-    /// multipliers at `t * groups`.
+    /// `multipliers.len() / groups` tokens, row `t` of the codes starting at `t * stride`, its multipliers and sums at
+    /// `t * groups`.
     ///
     /// # Panics
-    /// When `groups` does not divide the multipliers, or `data` holds too few codes for the tokens.
-    pub fn new(data: &'a [i8], stride: usize, multipliers: &'a [f32], groups: usize) -> Self {
+    /// When `groups` does not divide the multipliers, there is not one sum for each, or `data` holds too few codes for
+    /// the tokens.
+    pub fn new(
+        data: &'a [i8],
+        stride: usize,
+        multipliers: &'a [f32],
+        sums: &'a [i32],
+        groups: usize,
+    ) -> Self {
         assert!(
             groups > 0 && multipliers.len().is_multiple_of(groups),
             "{} multipliers in rows of {groups}",
             multipliers.len()
         );
+        assert_eq!(sums.len(), multipliers.len(), "sums and multipliers");
         let needed = (multipliers.len() / groups)
             .checked_mul(stride)
             .expect("activation size overflows");
@@ -172,6 +181,7 @@ impl<'a> I8GroupRows<'a> {
             data,
             stride,
             multipliers,
+            sums,
             groups,
             id: Id::new(),
         }
@@ -214,6 +224,15 @@ impl<'a> I8GroupRows<'a> {
     #[inline]
     pub fn multipliers(&self, t: usize) -> &'a [f32] {
         &self.multipliers[t * self.groups..][..self.groups]
+    }
+
+    /// The sums of the codes of each group of token `t`.
+    ///
+    /// # Panics
+    /// When `t` is not below [`tokens`](I8GroupRows::tokens).
+    #[inline]
+    pub fn sums(&self, t: usize) -> &'a [i32] {
+        &self.sums[t * self.groups..][..self.groups]
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Kernels {
     pub(crate) f32: FloatFn,
     pub(crate) decoded: FloatFn,
     pub(crate) quantize_i8: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
-    pub(crate) quantize_i8_groups: unsafe fn(&[f32], &mut [i8], &mut [f32]),
+    pub(crate) quantize_i8_groups: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
     pub(crate) quantize_sign: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
     pub(crate) quantize_ternary: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
     pub(crate) quantize_bits: unsafe fn(&[f32], &mut [u8]) -> f32,
@@ -135,18 +135,25 @@ impl Kernels {
     }
 
     /// Quantizes each group of 128 columns of a row as [`quantize_i8`](Kernels::quantize_i8) does a
-    /// whole row, and writes `1 / scale` of each: values are codes times these.
+    /// whole row, and writes `1 / scale` of each, so that values are codes times these, and the sum of its codes.
     ///
     /// A group that holds an infinity or NaN gives all-zero codes and a NaN multiplier.
     ///
     /// # Panics
-    /// When `q` is shorter than `x`, or there is not one multiplier per group.
-    pub fn quantize_i8_groups(&self, x: &[f32], q: &mut [i8], multipliers: &mut [f32]) {
+    /// When `q` is shorter than `x`, or there is not one multiplier and one sum per group.
+    pub fn quantize_i8_groups(
+        &self,
+        x: &[f32],
+        q: &mut [i8],
+        multipliers: &mut [f32],
+        sums: &mut [i32],
+    ) {
         check_room(x.len(), q.len());
         let groups = x.len().div_ceil(SIGN_GROUP);
         assert_eq!(multipliers.len(), groups, "multipliers and groups");
+        assert_eq!(sums.len(), groups, "sums and groups");
         // SAFETY: the registry offers this set only on a CPU that has its features.
-        unsafe { (self.quantize_i8_groups)(x, q, multipliers) }
+        unsafe { (self.quantize_i8_groups)(x, q, multipliers, sums) }
     }
 
     /// The signs of a row as codes -1 and 1, where zeros of either sign are 1. The scale is

@@ -71,6 +71,7 @@ mod par;
     reason = "one index runs through several arrays of registers"
 )]
 mod sets;
+mod thread;
 mod tiles;
 
 pub use activation::Activation;

@@ -302,13 +302,6 @@ impl<'a, T> TileMut<'a, T> {
         })
     }
 
-    /// Where row `i` begins, to ask for its lines before it is needed. There need be no such row: nothing may be read
-    /// or written through the pointer.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn address(&self, i: usize) -> *const T {
-        self.data.wrapping_add(i * self.stride)
-    }
-
     /// Some columns, for a shorter time.
     ///
     /// # Panics

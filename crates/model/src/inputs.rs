@@ -16,9 +16,10 @@ pub(crate) struct InputSlot {
     bits: AlignedVec<u8>,
     /// Of groups of codes.
     multipliers: AlignedVec<f32>,
+    group_sums: AlignedVec<i32>,
     scales: AlignedVec<f32>,
     sums: AlignedVec<i32>,
-    claims: [Claims; 6],
+    claims: [Claims; 7],
     tokens: usize,
     width: usize,
 }
@@ -73,7 +74,7 @@ struct Lengths {
     floats: usize,
     codes: usize,
     bits: usize,
-    multipliers: usize,
+    groups: usize,
     rows: usize,
 }
 
@@ -91,13 +92,13 @@ impl Lengths {
             floats: float_rows * stride,
             codes: rows(forms.codes) * stride,
             bits: rows(forms.bits) * stride / 8,
-            multipliers: rows(forms.groups) * width.div_ceil(SIGN_GROUP),
+            groups: rows(forms.groups) * width.div_ceil(SIGN_GROUP),
             rows: max_rows,
         }
     }
 
     fn bytes(&self) -> usize {
-        4 * (self.floats + self.multipliers) + self.codes + self.bits + 8 * self.rows
+        4 * self.floats + 8 * self.groups + self.codes + self.bits + 8 * self.rows
     }
 }
 
@@ -114,7 +115,8 @@ impl InputSlot {
             floats: AlignedVec::try_zeroed(lengths.floats)?,
             codes: AlignedVec::try_zeroed(lengths.codes)?,
             bits: AlignedVec::try_zeroed(lengths.bits)?,
-            multipliers: AlignedVec::try_zeroed(lengths.multipliers)?,
+            multipliers: AlignedVec::try_zeroed(lengths.groups)?,
+            group_sums: AlignedVec::try_zeroed(lengths.groups)?,
             scales: AlignedVec::try_zeroed(lengths.rows)?,
             sums: AlignedVec::try_zeroed(lengths.rows)?,
             claims: std::array::from_fn(|_| Claims::new(MAX_TOKEN_BLOCKS)),
@@ -135,7 +137,7 @@ impl InputSlot {
         let (stride, groups) = (padded_stride(width), width.div_ceil(SIGN_GROUP));
         (self.tokens, self.width) = (tokens, width);
         let block = ctx.token_block(tokens, width);
-        let [a, b, c, d, e, f] = &mut self.claims;
+        let [a, b, c, d, e, f, g] = &mut self.claims;
         let (float_rows, float_block) = if forms.floats {
             (tokens, block)
         } else {
@@ -153,6 +155,7 @@ impl InputSlot {
             .bits
             .then(|| Tiles::new(&mut self.bits, grid(stride / 8), c));
         let multipliers = has_groups.then(|| Tiles::new(&mut self.multipliers, grid(groups), d));
+        let group_sums = has_groups.then(|| Tiles::new(&mut self.group_sums, grid(groups), g));
         let scales = Tiles::new(&mut self.scales, grid(1), e);
         let sums = Tiles::new(&mut self.sums, grid(1), f);
         ctx.run(tokens.div_ceil(block), row_work(tokens, width), &|part| {
@@ -161,6 +164,7 @@ impl InputSlot {
                 codes: codes.as_ref().map(|codes| codes.claim(part, 0)),
                 bits: bits.as_ref().map(|bits| bits.claim(part, 0)),
                 multipliers: multipliers.as_ref().map(|tiles| tiles.claim(part, 0)),
+                group_sums: group_sums.as_ref().map(|tiles| tiles.claim(part, 0)),
                 scales: scales.claim(part, 0),
                 sums: sums.claim(part, 0),
             };
@@ -208,7 +212,9 @@ impl InputSlot {
             Form::Codes(Codes::I8Groups) => {
                 let groups = self.width.div_ceil(SIGN_GROUP);
                 let multipliers = &self.multipliers[..tokens * groups];
-                Input::I8Groups(I8GroupRows::new(&self.codes, stride, multipliers, groups))
+                let sums = &self.group_sums[..tokens * groups];
+                let rows = I8GroupRows::new(&self.codes, stride, multipliers, sums, groups);
+                Input::I8Groups(rows)
             }
             Form::Codes(_) => {
                 let sums = &self.sums[..tokens];
@@ -223,6 +229,7 @@ struct Quantized<'a> {
     codes: Option<TileMut<'a, i8>>,
     bits: Option<TileMut<'a, u8>>,
     multipliers: Option<TileMut<'a, f32>>,
+    group_sums: Option<TileMut<'a, i32>>,
     scales: TileMut<'a, f32>,
     sums: TileMut<'a, i32>,
 }
@@ -232,9 +239,11 @@ impl Quantized<'_> {
     fn quantize(&mut self, kernels: &Kernels, kind: Option<Codes>, i: usize, x: &[f32]) {
         if let (Some(codes), Some(kind)) = (&mut self.codes, kind) {
             let codes = codes.row(i);
-            let quant = match (kind, &mut self.multipliers) {
-                (Codes::I8Groups, Some(multipliers)) => {
-                    return kernels.quantize_i8_groups(x, codes, multipliers.row(i));
+            let groups = self.multipliers.as_mut().zip(self.group_sums.as_mut());
+            let quant = match (kind, groups) {
+                (Codes::I8Groups, Some((multipliers, sums))) => {
+                    let (multipliers, sums) = (multipliers.row(i), sums.row(i));
+                    return kernels.quantize_i8_groups(x, codes, multipliers, sums);
                 }
                 (Codes::Sign, _) => kernels.quantize_sign(x, codes),
                 (Codes::Ternary, _) => kernels.quantize_ternary(x, codes),

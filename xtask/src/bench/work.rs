@@ -92,6 +92,7 @@ struct Inputs {
     scales: Vec<f32>,
     sums: Vec<i32>,
     multipliers: Vec<f32>,
+    group_sums: Vec<i32>,
     bits: AlignedVec<u8>,
     floats: Vec<f32>,
 }
@@ -109,6 +110,7 @@ impl Inputs {
             scales: vec![0.0; tokens],
             sums: vec![0; tokens],
             multipliers: vec![1.0; tokens * len.div_ceil(128)],
+            group_sums: vec![0; tokens * len.div_ceil(128)],
             bits: AlignedVec::zeroed(tokens * stride),
             floats: Vec::new(),
         };
@@ -125,6 +127,10 @@ impl Inputs {
             let codes = &mut inputs.codes[t * stride..][..stride];
             let quant = kernels.quantize_i8(row, codes);
             (inputs.scales[t], inputs.sums[t]) = (quant.scale, quant.sum);
+            let groups = inputs.group_sums.chunks_mut(len.div_ceil(128)).nth(t);
+            for (sum, group) in groups.into_iter().flatten().zip(codes.chunks(128)) {
+                *sum = group.iter().map(|x| i32::from(*x)).sum();
+            }
             let bits = &mut inputs.bits[t * stride..][..stride];
             kernels.quantize_bits(row, bits);
         }
@@ -145,6 +151,7 @@ impl Inputs {
                     &self.codes,
                     self.stride,
                     &self.multipliers,
+                    &self.group_sums,
                     groups,
                 ))
             }

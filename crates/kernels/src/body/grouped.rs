@@ -37,6 +37,8 @@ pub(crate) trait Scaled: Rows + Copy {
     fn codes(&self, token: usize) -> &[i8];
     /// What the dots of a group are multiplied by.
     fn multiplier(&self, token: usize, group: usize) -> f32;
+    /// The multipliers of all groups, and the sums of their codes, where each has its own.
+    fn groups(&self, token: usize) -> Option<(&[f32], &[i32])>;
     /// What the sum over the groups is multiplied by.
     fn factor(&self, token: usize) -> f32;
 }
@@ -53,6 +55,10 @@ impl Scaled for I8Rows<'_> {
     #[inline(always)]
     fn multiplier(&self, _token: usize, _group: usize) -> f32 {
         1.0
+    }
+    #[inline(always)]
+    fn groups(&self, _token: usize) -> Option<(&[f32], &[i32])> {
+        None
     }
     #[inline(always)]
     fn factor(&self, token: usize) -> f32 {
@@ -72,6 +78,10 @@ impl Scaled for I8GroupRows<'_> {
     #[inline(always)]
     fn multiplier(&self, token: usize, group: usize) -> f32 {
         self.multipliers(token)[group]
+    }
+    #[inline(always)]
+    fn groups(&self, token: usize) -> Option<(&[f32], &[i32])> {
+        Some((self.multipliers(token), self.sums(token)))
     }
     #[inline(always)]
     fn factor(&self, _token: usize) -> f32 {

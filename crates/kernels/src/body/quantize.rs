@@ -32,14 +32,21 @@ pub(crate) fn quantize_i8<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuant {
     RowQuant { scale, sum: sum(q) }
 }
 
-/// Each group of 128 columns as by [`quantize_i8`], with the multiplier that takes codes back.
+/// Each group of 128 columns as by [`quantize_i8`], with the multiplier that takes codes back and their sum.
 #[inline(always)]
-pub(crate) fn quantize_i8_groups<S: Set>(s: S, x: &[f32], q: &mut [i8], multipliers: &mut [f32]) {
+pub(crate) fn quantize_i8_groups<S: Set>(
+    s: S,
+    x: &[f32],
+    q: &mut [i8],
+    multipliers: &mut [f32],
+    sums: &mut [i32],
+) {
     let (q, padding) = q.split_at_mut(x.len());
     padding.fill(0);
     let groups = x.chunks(SIGN_GROUP).zip(q.chunks_mut(SIGN_GROUP));
-    for ((x, q), multiplier) in groups.zip(multipliers) {
-        *multiplier = 1.0 / quantize_i8(s, x, q).scale;
+    for ((x, q), (multiplier, sum)) in groups.zip(multipliers.iter_mut().zip(sums)) {
+        let quant = quantize_i8(s, x, q);
+        (*multiplier, *sum) = (1.0 / quant.scale, quant.sum);
     }
 }
 

@@ -392,7 +392,7 @@ macro_rules! kernel_set {
             fn f32(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => float::f32;
             fn decoded(job: &$crate::body::Product<'_, $crate::F32Rows<'_>>, out: &mut $crate::TileMut<'_, f32>) => decoded::decoded;
             fn quantize_i8(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_i8;
-            fn quantize_i8_groups(x: &[f32], q: &mut [i8], multipliers: &mut [f32]) => quantize::quantize_i8_groups;
+            fn quantize_i8_groups(x: &[f32], q: &mut [i8], multipliers: &mut [f32], sums: &mut [i32]) => quantize::quantize_i8_groups;
             fn quantize_sign(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_sign;
             fn quantize_ternary(x: &[f32], q: &mut [i8]) -> $crate::RowQuant => quantize::quantize_ternary;
             fn quantize_bits(x: &[f32], bits: &mut [u8]) -> f32 => quantize::quantize_bits;

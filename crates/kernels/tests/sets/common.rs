@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Once;
 
 use half::f16;
-use onebit_format::{Layout, MatrixRef, Scales, pack};
+use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales, pack};
 use onebit_kernels::Kernels;
 
 use crate::memory::{Bytes, assert_exact};
@@ -145,4 +145,13 @@ pub(crate) fn agreed(what: &str, f: impl Fn(&Kernels) -> Vec<f32>) -> Vec<f32> {
         assert_same(&f(set), &expected, format!("{what} on {}", set.name()));
     }
     expected
+}
+
+/// The sums of the codes of each group of a row: as many as there are groups, some of which may lie past its end.
+pub(crate) fn sums_of_groups(row: &[i8], groups: usize) -> impl Iterator<Item = i32> {
+    let end = row.len();
+    (0..groups).map(move |g| {
+        let group = end.min(g * SIGN_GROUP)..end.min((g + 1) * SIGN_GROUP);
+        row[group].iter().map(|x| i32::from(*x)).sum()
+    })
 }

@@ -4,7 +4,7 @@ use onebit_format::{Layout, SIGN_GROUP};
 use onebit_kernels::{I8GroupRows, I8Rows, Input, TileMut, oracle};
 use proptest::prelude::*;
 
-use crate::common::{Matrix, Random, assert_same, sets};
+use crate::common::{Matrix, Random, assert_same, sets, sums_of_groups};
 use crate::memory::{Skewed, assert_exact};
 
 /// Activations in buffers of exact length that start `skew` bytes in.
@@ -14,6 +14,7 @@ struct Activations {
     scales: Vec<f32>,
     sums: Box<[i32]>,
     multipliers: Vec<f32>,
+    group_sums: Box<[i32]>,
     groups: usize,
 }
 
@@ -30,6 +31,8 @@ impl Activations {
             sums.push(row.iter().map(|x| i32::from(*x)).sum());
         }
         let groups = cols.div_ceil(SIGN_GROUP);
+        let rows = data.chunks_exact(stride);
+        let group_sums = rows.flat_map(|row| sums_of_groups(row, groups)).collect();
         let multiplier = |i| 0.01 + (i * 7 % 23) as f32 / 64.0;
         Self {
             data: Skewed::new(skew, &data),
@@ -37,6 +40,7 @@ impl Activations {
             scales: (0..tokens).map(|t| 0.3 + t as f32).collect(),
             sums: sums.into(),
             multipliers: (0..tokens * groups).map(multiplier).collect(),
+            group_sums,
             groups,
         }
     }
@@ -54,7 +58,14 @@ impl Activations {
 
     fn by_group(&self) -> Input<'_> {
         assert_exact(&self.multipliers);
-        let x = I8GroupRows::new(&self.data, self.stride, &self.multipliers, self.groups);
+        assert_exact(&self.group_sums);
+        let x = I8GroupRows::new(
+            &self.data,
+            self.stride,
+            &self.multipliers,
+            &self.group_sums,
+            self.groups,
+        );
         Input::I8Groups(x)
     }
 }
@@ -106,7 +117,7 @@ fn integer_layouts() -> Vec<Layout> {
 fn tokens_around_every_tile() {
     let mut random = Random(21);
     for layout in integer_layouts() {
-        for tokens in (2..=12).chain(24..=44).chain([47, 48, 49, 97]) {
+        for tokens in (2..=12).chain(24..=44).chain([47, 48, 49, 97, 128, 129]) {
             check_layout(layout, [18, 130, tokens], 0, 0, &mut random);
         }
     }

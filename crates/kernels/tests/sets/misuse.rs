@@ -59,9 +59,16 @@ fn activations_are_checked() {
 fn sign_activations_are_checked() {
     let short = message(|| _ = BitRows::new(&[0; 127], 64, &[1.0; 2]));
     assert!(short.contains("128 bytes of signs in 127"), "{short}");
-    let ragged = message(|| _ = I8GroupRows::new(&[0; 512], 512, &[1.0; 3], 2));
+    let ragged = message(|| _ = I8GroupRows::new(&[0; 512], 512, &[1.0; 3], &[0; 3], 2));
     assert!(ragged.contains("3 multipliers in rows of 2"), "{ragged}");
-    let groups = message(|| sets()[0].quantize_i8_groups(&[0.0; 129], &mut [0; 256], &mut [0.0]));
+    let sums = message(|| _ = I8GroupRows::new(&[0; 512], 512, &[1.0; 2], &[0; 1], 2));
+    assert!(sums.contains("sums and multipliers"), "{sums}");
+    let quantize = |multipliers: &mut [f32], sums: &mut [i32]| {
+        sets()[0].quantize_i8_groups(&[0.0; 129], &mut [0; 256], multipliers, sums);
+    };
+    let sums = message(|| quantize(&mut [0.0; 2], &mut [0]));
+    assert!(sums.contains("sums and groups"), "{sums}");
+    let groups = message(|| quantize(&mut [0.0], &mut [0; 2]));
     assert!(groups.contains("multipliers and groups"), "{groups}");
     let room = message(|| _ = sets()[0].quantize_bits(&[0.0; 3], &mut [0; 63]));
     assert!(room.contains("512 values into 504 codes"), "{room}");
@@ -73,7 +80,7 @@ fn sign_activations_are_checked() {
     let kind = message(|| multiply(Layout::T2, Input::Bits(BitRows::new(&[0; 64], 64, &[1.0]))));
     assert!(kind.contains("t2.r1k256 takes no signs"), "{kind}");
     let few = |layout| {
-        let x = I8GroupRows::new(&[0; 512], 512, &[1.0; 2], 2);
+        let x = I8GroupRows::new(&[0; 512], 512, &[1.0; 2], &[0; 2], 2);
         message(move || multiply(layout, Input::I8Groups(x)))
     };
     let groups = few(Layout::B1);

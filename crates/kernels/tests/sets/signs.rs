@@ -4,7 +4,7 @@ use onebit_format::{Layout, SIGN_GROUP};
 use onebit_kernels::{BitRows, I8GroupRows, I8Rows, Input, Kernels, TileMut, oracle};
 use proptest::prelude::*;
 
-use crate::common::{Matrix, Random, assert_same, sets};
+use crate::common::{Matrix, Random, assert_same, sets, sums_of_groups};
 use crate::memory::{Skewed, assert_exact};
 
 const LENGTHS: &[usize] = &[
@@ -115,15 +115,25 @@ fn check_groups(matrix: &Matrix, extra: usize, mut code: impl FnMut(usize) -> i8
     let multipliers: Vec<f32> = (0..TOKENS * groups)
         .map(|i| 0.01 + (i * 7 % 23) as f32 / 64.0)
         .collect();
+    let sums: Vec<i32> = data
+        .chunks_exact(stride)
+        .flat_map(|row| sums_of_groups(row, groups))
+        .collect();
     let first = |tokens: usize| {
         let multipliers = Box::<[f32]>::from(&multipliers[..tokens * groups]);
-        (Skewed::new(extra, &data[..tokens * stride]), multipliers)
+        let sums = Box::<[i32]>::from(&sums[..tokens * groups]);
+        (
+            Skewed::new(extra, &data[..tokens * stride]),
+            multipliers,
+            sums,
+        )
     };
     let firsts: Vec<_> = (1..=TOKENS).map(first).collect();
     check(matrix, "groups", |tokens| {
-        let (data, multipliers) = &firsts[tokens - 1];
+        let (data, multipliers, sums) = &firsts[tokens - 1];
         assert_exact(multipliers);
-        Input::I8Groups(I8GroupRows::new(data, stride, multipliers, groups))
+        assert_exact(sums);
+        Input::I8Groups(I8GroupRows::new(data, stride, multipliers, sums, groups))
     });
 }
 
@@ -241,15 +251,17 @@ fn check_quantizers(set: &Kernels, x: &[f32]) {
         "{name}"
     );
 
-    let mut multipliers = vec![0.0; n.div_ceil(SIGN_GROUP)];
+    let groups = n.div_ceil(SIGN_GROUP);
+    let (mut multipliers, mut sums) = (vec![0.0; groups], vec![7; groups]);
     q.fill(7);
-    set.quantize_i8_groups(x, &mut q, &mut multipliers);
+    set.quantize_i8_groups(x, &mut q, &mut multipliers, &mut sums);
     assert!(q[n..].iter().all(|&q| q == 0), "{name} padding");
     let groups = x.chunks(SIGN_GROUP).zip(q.chunks(SIGN_GROUP));
-    for ((x, q), multiplier) in groups.zip(&multipliers) {
+    for ((x, q), (multiplier, sum)) in groups.zip(multipliers.iter().zip(sums)) {
         let (expected, quant) = oracle::quantize_i8(x);
         assert_eq!(q[..x.len()], expected, "{name} groups");
         assert!(same(*multiplier, 1.0 / quant.scale), "{name} groups");
+        assert_eq!(sum, quant.sum, "{name} groups");
     }
 }
 
@@ -292,12 +304,13 @@ fn a_row_that_is_not_finite_gives_nan() {
     x[299] = f32::NAN;
     for set in sets() {
         let (mut bits, mut q, mut multipliers) = ([0; 64], [0; 512], [0.0; 3]);
+        let mut sums = [0; 3];
         let scale = [set.quantize_bits(&x, &mut bits)];
-        set.quantize_i8_groups(&x, &mut q, &mut multipliers);
+        set.quantize_i8_groups(&x, &mut q, &mut multipliers, &mut sums);
         for matrix in [&matrix, &grouped] {
             for x in [
                 Input::Bits(BitRows::new(&bits, 64, &scale)),
-                Input::I8Groups(I8GroupRows::new(&q, 512, &multipliers, 3)),
+                Input::I8Groups(I8GroupRows::new(&q, 512, &multipliers, &sums, 3)),
             ] {
                 let mut out = vec![0.0; 5];
                 set.matmul(&matrix.view(), 0..5, x, &mut TileMut::whole(&mut out, 1, 5));

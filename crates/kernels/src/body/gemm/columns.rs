@@ -4,10 +4,13 @@
 //! two planes of 64 outputs, and 512 inputs are unpacked at a time, and then multiplied like any other
 //! panel. Nothing is left out, so where most activations are zero the loop that leaves them out is faster.
 
+use std::ops::Range;
+
 use onebit_format::MatrixRef;
 
-use super::Add;
-use super::panel::{COLS, Panel, Panels, ROWS, UNIT, Unit, Unpack};
+use super::Exact;
+use super::panel::{COLS, Panels, ROWS, UNIT, Unit, Unpack};
+use super::part::{Source, chunks};
 use crate::body::columns::{self, Columns, STRIP};
 use crate::body::int;
 use crate::input::I8Rows;
@@ -29,27 +32,17 @@ pub(crate) fn t2_columns<S: Panels>(s: S, job: &Columns<'_>, out: &mut TileMut<'
     {
         return columns::t2_columns(s, job, out);
     }
-    let mut panel = Panel::EMPTY;
-    let (range, whole) = (job.range.clone(), inputs / 4 * 4);
-    for part in range.start / ROWS..range.end.div_ceil(ROWS) {
-        let first = part * ROWS;
-        let outputs = range.start.max(first)..range.end.min(first + ROWS);
-        let mut out = out.columns(outputs.start - range.start..outputs.end - range.start);
-        for start in (0..whole).step_by(COLS) {
-            let end = whole.min(start + COLS);
-            unpack(s, job.w, first, start..end, &mut panel.0);
-            let add = Add {
-                panel: &panel.0,
-                x: job.x,
-                fours: start / 4..end / 4,
-                max: <int::T2 as Unpack<4>>::MAX,
-                offset: <int::T2 as Unpack<4>>::OFFSET,
-                skip: outputs.start - first,
-            };
-            add.run(s, &mut out);
-        }
-        for input in whole..inputs {
-            add_input(job, input, outputs.start, &mut out);
+    let exact = Exact {
+        source: Transposed(job.w),
+        x: job.x,
+        max: <int::T2 as Unpack<4>>::MAX,
+        offset: <int::T2 as Unpack<4>>::OFFSET,
+    };
+    exact.run(s, job.range.clone(), out);
+    for (outputs, _) in chunks(job.range.clone(), true) {
+        let places = outputs.start - job.range.start..outputs.end - job.range.start;
+        for input in inputs / 4 * 4..inputs {
+            add_input(job, input, outputs.start, &mut out.columns(places.clone()));
         }
     }
 }
@@ -72,30 +65,35 @@ fn atom<'a>(w: &MatrixRef<'a>, output: usize, input: usize) -> &'a [u8; 64] {
     &w.row_bytes_of(input).as_chunks().0[output / STRIP]
 }
 
-/// Unpacks some inputs, a multiple of 4, of the [`ROWS`] outputs from `first` on.
-#[inline(always)]
-fn unpack<S: Panels>(
-    s: S,
-    w: &MatrixRef<'_>,
-    first: usize,
-    inputs: std::ops::Range<usize>,
-    panel: &mut [Unit],
-) {
-    let (fours, plane) = (inputs.len() / 4, first % STRIP / 64);
-    for (four, input) in inputs.step_by(4).enumerate() {
-        let mut atoms = [&[0; 64]; 4];
-        for (i, place) in atoms.iter_mut().enumerate() {
-            *place = atom(w, first, input + i);
-            s.prefetch(place.as_ptr().wrapping_add(COLS * w.row_bytes()));
-        }
-        let packed = s.side_by_side(atoms);
-        for n in 0..4 {
-            for p in 0..PLANES {
-                // A plane has 64 outputs, so 4 units.
-                let u = p * (64 / UNIT) + n;
-                let tile = u / S::UNITS * S::UNITS * fours;
-                let codes = s.field::<2>(packed[n], plane + p);
-                s.store(codes, &mut panel[tile + four * S::UNITS + u % S::UNITS]);
+/// A matrix whose stored rows are inputs; up to three that do not make a four are left out.
+struct Transposed<'a>(&'a MatrixRef<'a>);
+
+impl Source for Transposed<'_> {
+    const ALIGNED: bool = true;
+
+    fn fours(&self) -> usize {
+        self.0.rows() / 4
+    }
+
+    /// Outputs are unpacked by [`ROWS`].
+    #[inline(always)]
+    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+        let plane = rows.start % STRIP / 64;
+        for (i, four) in fours.clone().enumerate() {
+            let mut atoms = [&[0; 64]; 4];
+            for (n, place) in atoms.iter_mut().enumerate() {
+                *place = atom(self.0, rows.start, 4 * four + n);
+                s.prefetch(place.as_ptr().wrapping_add(COLS * self.0.row_bytes()));
+            }
+            let packed = s.side_by_side(atoms);
+            for n in 0..4 {
+                for p in 0..PLANES {
+                    // A plane has 64 outputs, so 4 units.
+                    let u = p * (64 / UNIT) + n;
+                    let tile = u / S::UNITS * S::UNITS * fours.len();
+                    let codes = s.field::<2>(packed[n], plane + p);
+                    s.store(codes, &mut panel[tile + i * S::UNITS + u % S::UNITS]);
+                }
             }
         }
     }

@@ -2,30 +2,28 @@
 //!
 //! ```text
 //! for each 128 rows
-//!     for each 512 columns                               groups of 128 or 64
-//!         panel = codes, scales = those of the panel's groups, transposed
-//!         for each 48 tokens
-//!             offsets = sums of the activations of each group
+//!     for each 128 tokens
+//!         for each 512 columns                               groups of 128 or 64
+//!             panel = codes, scales = those of the panel's groups, transposed
 //!             for each tile
-//!                 acc = out
-//!                 for each group: acc += float(panel * x - offset) * (scale * multiplier)
-//!                 out = acc, or acc * factor at the end
+//!                 acc = kept
+//!                 for each group: acc += float(panel * x - offset * sum of x) * (scale * multiplier)
+//!                 kept = acc
+//!         out = kept * factor
 //! ```
 
-use onebit_format::{Layout, MatrixRef};
+use std::ops::Range;
 
-use super::panel::{
-    COLS, Edge, GROUPS, Groups, I4, Panel, PanelScales, Panels, ROWS, UNIT, Unit, Unpack,
-    ask_ahead, outputs, per_tile, unpack,
-};
+use onebit_format::Layout;
+
+use super::panel::{GROUPS, Groups, I4, Outputs, PanelScales, Panels, UNIT, Unit, Unpack};
+use super::part::{First, Multiply, Part, Room, Source, TOKENS, chunks, pieces};
+use super::rows::{ByRow, PLANE};
 use super::{few, rows64};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
 use crate::input::{I8GroupRows, I8Rows};
 use crate::tiles::TileMut;
-
-/// Tokens whose activations are added up at once.
-const TOKENS: usize = 48;
 
 /// Products of a ternary or binary matrix with group scales, int8 activations scaled per token.
 #[inline(always)]
@@ -77,6 +75,7 @@ fn a_few<S: Panels, X: Scaled, const BITS: usize>(
     }
 }
 
+/// Products of a matrix stored row by row.
 #[inline(always)]
 fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize>(
     s: S,
@@ -84,156 +83,178 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
     out: &mut TileMut<'_, f32>,
 ) {
     let Product { w, rows, x } = job;
-    let mut panel = Panel::EMPTY;
-    let mut scales: PanelScales = [[[0.0; UNIT]; ROWS / UNIT]; GROUPS];
-    let (atoms, step) = (w.row_bytes() / 64, COLS / (64 * P));
-    let groups = w.cols().div_ceil(64 * Geometry::<BITS>::GROUP_PLANES);
-    for start in rows.clone().step_by(ROWS) {
-        let chunk = start..rows.end.min(start + ROWS);
-        let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-        for first in (0..atoms).step_by(step) {
-            let part = first..atoms.min(first + step);
-            let first_group = first * Geometry::<BITS>::GROUPS;
-            unpack::<S, L, P>(s, w, chunk.clone(), part.clone(), &mut panel.0);
-            transpose_scales(s, w, start, chunk.len(), first_group, &mut scales);
-            let add = Add::<X, L, P> {
-                panel: &panel.0,
-                x: *x,
-                planes: part.start * P..part.end * P,
-                group_planes: Geometry::<BITS>::GROUP_PLANES,
-                groups: first_group..groups.min(part.end * Geometry::<BITS>::GROUPS),
-                scales: &scales,
-                last: part.end == atoms,
-                layout: std::marker::PhantomData,
-            };
-            add.run(s, &mut out);
+    let grouped = Grouped {
+        source: ByRow::<L, P>::new(w),
+        x: *x,
+        group_fours: Geometry::<BITS>::GROUP_PLANES * PLANE,
+        max: L::MAX,
+        offset: L::OFFSET,
+    };
+    grouped.run(s, rows.clone(), w.cols(), out);
+}
+
+/// A matrix with scales by group.
+pub(super) trait GroupSource: Source {
+    /// The scales of some groups of up to [`ROWS`](super::panel::ROWS) rows.
+    fn scales<S: Panels>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        groups: Range<usize>,
+        scales: &mut PanelScales,
+    );
+}
+
+impl<L: Unpack<P>, const P: usize> GroupSource for ByRow<'_, L, P> {
+    #[inline(always)]
+    fn scales<S: Panels>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        groups: Range<usize>,
+        scales: &mut PanelScales,
+    ) {
+        const { assert!(GROUPS <= BATCH) };
+        let of = GroupScales::of(self.matrix());
+        for (i, row) in rows.enumerate() {
+            let batch = of.batch(s, row, groups.start);
+            for g in 0..GROUPS {
+                scales[g][i / UNIT][i % UNIT] = batch[g];
+            }
         }
     }
 }
 
-/// Puts the scales of `rows` rows for the groups from `first` on beside each other.
-#[inline(always)]
-fn transpose_scales<S: Panels>(
-    s: S,
-    w: &MatrixRef<'_>,
-    start: usize,
-    rows: usize,
-    first: usize,
-    scales: &mut PanelScales,
-) {
-    const { assert!(GROUPS <= BATCH) };
-    let of = GroupScales::of(w);
-    for row in 0..rows {
-        let batch = of.batch(s, start + row, first);
-        for g in 0..GROUPS {
-            scales[g][row / UNIT][row % UNIT] = batch[g];
-        }
-    }
-}
-
-/// A panel to be multiplied with some columns of all tokens.
-pub(super) struct Add<'a, X, L, const P: usize> {
-    pub(super) panel: &'a [Unit],
+/// Products of rows of a matrix with scales by group.
+pub(super) struct Grouped<W, X> {
+    pub(super) source: W,
     pub(super) x: X,
-    /// Which planes of 64 columns, and how many of them make a group.
-    pub(super) planes: std::ops::Range<usize>,
-    pub(super) group_planes: usize,
-    /// Which groups; the panel may end in padding that belongs to none.
-    pub(super) groups: std::ops::Range<usize>,
-    pub(super) scales: &'a PanelScales,
-    /// Whether these are the last columns.
-    pub(super) last: bool,
-    pub(super) layout: std::marker::PhantomData<L>,
+    /// Fours of columns in a group.
+    pub(super) group_fours: usize,
+    /// The largest code, and what all are too large by.
+    pub(super) max: u8,
+    pub(super) offset: i32,
 }
 
-/// Of some tokens and the groups of a panel, what goes off and what the rest is multiplied with.
-struct Activations {
-    offsets: [[i32; GROUPS]; TOKENS],
-    multipliers: [[f32; GROUPS]; TOKENS],
+impl<W: GroupSource, X: Scaled> Grouped<W, X> {
+    #[inline(always)]
+    pub(super) fn run<S: Panels>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        cols: usize,
+        out: &mut TileMut<'_, f32>,
+    ) {
+        let room = &mut *Room::of_thread();
+        for (chunk, _) in chunks(rows.clone(), false) {
+            let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
+            for tokens in pieces(self.x.tokens(), TOKENS) {
+                let mut out = out.some_rows(tokens.clone());
+                for fours in pieces(self.source.fours(), W::STEP) {
+                    let groups = self.groups(&fours, cols);
+                    (self.source).unpack(s, chunk.clone(), fours.clone(), &mut room.panel);
+                    (self.source).scales(s, chunk.clone(), groups.clone(), &mut room.scales);
+                    let part = Part {
+                        panel: &room.panel,
+                        fours: fours.clone(),
+                        last: fours.end == self.source.fours(),
+                        skip: 0,
+                    };
+                    let tile = Tile {
+                        of: self,
+                        sums: self.sums(s, tokens.clone(), &fours),
+                        first: tokens.start,
+                        fours,
+                        groups,
+                        scales: &room.scales,
+                    };
+                    part.run(s, &tile, &mut room.outputs, &mut out);
+                }
+            }
+        }
+    }
+
+    /// The groups of some columns, the last of which may be padding that belongs to none.
+    #[inline(always)]
+    fn groups(&self, fours: &Range<usize>, cols: usize) -> Range<usize> {
+        let end = cols.div_ceil(4 * self.group_fours);
+        fours.start / self.group_fours..end.min(fours.end.div_ceil(self.group_fours))
+    }
+
+    /// Of some tokens, the sums of the activations of each group, where they do not come with them.
+    #[inline(always)]
+    fn sums<S: Panels>(&self, s: S, tokens: Range<usize>, fours: &Range<usize>) -> Sums {
+        let mut sums = [[0; GROUPS]; TOKENS];
+        for (i, token) in tokens.enumerate() {
+            if self.x.groups(token).is_some() {
+                break;
+            }
+            let planes = fours.start / PLANE..fours.end / PLANE;
+            let planes = &self.x.codes(token).as_chunks::<64>().0[planes];
+            let groups = planes.chunks_exact(self.group_fours / PLANE);
+            for (sum, group) in sums[i].iter_mut().zip(groups) {
+                *sum = s.group_sum(group);
+            }
+        }
+        sums
+    }
 }
 
-impl<X: Scaled, L: Unpack<P>, const P: usize> Add<'_, X, L, P> {
-    #[inline(always)]
-    pub(super) fn run<S: Panels>(&self, s: S, out: &mut TileMut<'_, f32>) {
-        let (tile_rows, fours) = (S::UNITS * UNIT, self.planes.len() * 16);
-        let mut activations = Activations {
-            offsets: [[0; GROUPS]; TOKENS],
-            multipliers: [[0.0; GROUPS]; TOKENS],
-        };
-        for first in (0..self.x.tokens()).step_by(TOKENS) {
-            let tokens = first..self.x.tokens().min(first + TOKENS);
-            for token in tokens.clone() {
-                self.prepare(s, token, token - first, &mut activations);
-            }
-            for start in (0..out.width()).step_by(tile_rows) {
-                let panel = &self.panel[start / UNIT * fours..][..S::UNITS * fours];
-                let mut out = out.columns(start..out.width().min(start + tile_rows));
-                per_tile!(S, token in tokens.clone(), T => {
-                    let groups = self.groups_of::<T>(&activations, token, token - first, start / UNIT);
-                    self.tile::<S, T>(s, panel, token, groups, &mut out)
-                });
-            }
-        }
-    }
+/// Of each token and group, the sum of the activations.
+type Sums = [[i32; GROUPS]; TOKENS];
 
-    /// Adds up a token's activations by group.
-    #[inline(always)]
-    fn prepare<S: Panels>(&self, s: S, token: usize, t: usize, activations: &mut Activations) {
-        let planes = &self.x.codes(token).as_chunks::<64>().0[self.planes.clone()];
-        for (i, g) in self.groups.clone().enumerate() {
-            let sum = s.group_sum(&planes[i * self.group_planes..][..self.group_planes]);
-            activations.offsets[t][i] = L::OFFSET * sum;
-            activations.multipliers[t][i] = self.x.multiplier(token, g);
-        }
-    }
+/// Some columns of tokens from `first` on.
+struct Tile<'a, W, X> {
+    of: &'a Grouped<W, X>,
+    sums: Sums,
+    first: usize,
+    fours: Range<usize>,
+    groups: Range<usize>,
+    scales: &'a PanelScales,
+}
 
-    /// The factors of `T` tokens, from `token` on, which are in place `t`, and of the units from `unit` on.
-    #[inline(always)]
-    fn groups_of<'a, const T: usize>(
-        &'a self,
-        activations: &'a Activations,
-        token: usize,
-        t: usize,
-        unit: usize,
-    ) -> Groups<'a, T> {
-        let mut factors = [1.0; T];
-        if self.last {
-            for (i, factor) in factors.iter_mut().enumerate() {
-                *factor = self.x.factor(token + i);
-            }
-        }
-        Groups {
-            factors,
-            count: self.groups.len(),
-            fours: self.group_planes * 16,
-            first: self.groups.start == 0,
-            scales: self.scales,
-            unit,
-            offsets: std::array::from_fn(|i| &activations.offsets[t + i]),
-            multipliers: std::array::from_fn(|i| &activations.multipliers[t + i]),
-        }
-    }
+/// The multipliers of tokens that have one scale.
+const ONES: [f32; GROUPS] = [1.0; GROUPS];
 
+impl<W, X: Scaled> Multiply<f32> for Tile<'_, W, X> {
     #[inline(always)]
     fn tile<S: Panels, const T: usize>(
         &self,
         s: S,
         panel: &[Unit],
         token: usize,
-        groups: Groups<'_, T>,
-        out: &mut TileMut<'_, f32>,
+        unit: usize,
+        (kept, First(first)): (&Outputs<'_, f32, T>, First),
+        out: Option<&Outputs<'_, f32, T>>,
     ) {
+        let of = &self.of.x;
         let mut x: [&[[i8; 4]]; T] = [&[]; T];
+        let mut groups = Groups {
+            factors: [1.0; T],
+            count: self.groups.len(),
+            fours: self.of.group_fours,
+            kept,
+            first,
+            scales: self.scales,
+            unit,
+            sums: [&[]; T],
+            multipliers: [&ONES; T],
+            offset: self.of.offset,
+        };
         for t in 0..T {
-            let planes = &self.x.codes(token + t).as_chunks::<64>().0[self.planes.clone()];
-            x[t] = planes.as_flattened().as_chunks().0;
+            let at = self.first + token + t;
+            x[t] = &of.codes(at).as_chunks().0[self.fours.clone()];
+            match of.groups(at) {
+                Some((multipliers, sums)) => {
+                    groups.multipliers[t] = &multipliers[self.groups.clone()];
+                    groups.sums[t] = &sums[self.groups.clone()];
+                }
+                None => groups.sums[t] = &self.sums[token + t],
+            }
+            if out.is_some() {
+                groups.factors[t] = of.factor(at);
+            }
         }
-        ask_ahead::<S, _, T>(s, out, token);
-        if out.width() == S::UNITS * UNIT {
-            return s.grouped_tile::<T>(L::MAX, panel, x, groups, outputs(out, token));
-        }
-        let mut edge = Edge::of(out, token, 0);
-        s.grouped_tile::<T>(L::MAX, panel, x, groups, edge.outputs());
-        edge.put(out, token);
+        s.grouped_tile::<T>(self.of.max, panel, &x, &groups, out);
     }
 }

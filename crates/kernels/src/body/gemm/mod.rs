@@ -1,15 +1,17 @@
 //! Integer weights times int8 activations of many tokens: weights unpacked once, into panels.
 //!
-//! Exact sums here, those of bands of rows in [`bands`]; [`grouped`] has those with scales per group of columns, [`columns`] matrices
-//! stored transposed, [`panel`] what they share.
+//! Exact sums here, sums with scales per group of columns in [`grouped`]. Panels are made from matrices stored by [`rows`],
+//! by bands of rows ([`bands`], [`rows64`]), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does.
 //!
 //! ```text
 //! for each 128 rows
-//!     for each 512 columns
-//!         panel[column / 4][row][column % 4] = code         once for all tokens
-//!         for each U units of 16 rows, for each T tokens
-//!             acc[t][u] = sum over the columns of panel * x  one activation load, four columns,
-//!             out[t][u] += acc[t][u]                          for all rows of the tile
+//!     for each 128 tokens
+//!         for each 512 columns
+//!             panel[column / 4][row][column % 4] = code          once for all tokens
+//!             for each U units of 16 rows, for each T tokens
+//!                 acc[t][u] = sum over the columns of panel * x   one activation load, four columns,
+//!                 kept[t][u] += acc[t][u]                         for all rows of the tile
+//!         out = kept
 //! ```
 //!
 //! Lanes are outputs, so nothing is added across a register. The sums are exact, so they do not
@@ -26,12 +28,14 @@ pub(crate) mod columns;
 pub(crate) mod few;
 pub(crate) mod grouped;
 pub(crate) mod panel;
+mod part;
+mod rows;
 mod rows64;
 
 pub(crate) use bands::t5r5;
-use panel::{
-    COLS, Edge, Panel, Panels, ROWS, UNIT, Unit, Unpack, ask_ahead, outputs, per_tile, unpack,
-};
+use panel::{Begin, Outputs, Panels, Unit, Unpack};
+use part::{First, Multiply, Part, Room, Source, TOKENS, chunks, pieces};
+use rows::ByRow;
 pub(crate) use rows64::b1r64;
 
 /// Sums of a ternary matrix.
@@ -70,88 +74,95 @@ pub(crate) fn i8<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
     }
 }
 
+/// Sums of a matrix stored row by row.
 #[inline(always)]
 fn sums<S: Panels, L: Unpack<P>, const P: usize>(
     s: S,
     job: &Product<'_, I8Rows<'_>>,
     out: &mut TileMut<'_, i32>,
 ) {
-    let mut panel = Panel::EMPTY;
     let Product { w, rows, x } = job;
-    let atoms = w.row_bytes() / 64;
-    let step = COLS / (64 * P);
-    for start in rows.clone().step_by(ROWS) {
-        let chunk = start..rows.end.min(start + ROWS);
-        let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-        for first in (0..atoms).step_by(step) {
-            let part = first..atoms.min(first + step);
-            unpack::<S, L, P>(s, w, chunk.clone(), part.clone(), &mut panel.0);
-            let add = Add {
-                panel: &panel.0,
-                x: *x,
-                fours: part.start * P * 16..part.end * P * 16,
-                max: L::MAX,
-                offset: L::OFFSET,
-                skip: 0,
-            };
-            add.run(s, &mut out);
-        }
-    }
+    let exact = Exact {
+        source: ByRow::<L, P>::new(w),
+        x: *x,
+        max: L::MAX,
+        offset: L::OFFSET,
+    };
+    exact.run(s, rows.clone(), out);
 }
 
-/// A panel to be multiplied with some columns of all tokens.
-struct Add<'a> {
-    panel: &'a [Unit],
+/// Exact sums of rows of a matrix.
+struct Exact<'a, W> {
+    source: W,
     x: I8Rows<'a>,
-    /// Which fours of columns. With the first, what stands in the output is overwritten.
-    fours: Range<usize>,
     /// The largest code, and what all are too large by.
     max: u8,
     offset: i32,
-    /// Rows of the panel before that of the first output.
-    skip: usize,
 }
 
-impl Add<'_> {
+impl<W: Source> Exact<'_, W> {
     #[inline(always)]
-    fn run<S: Panels>(&self, s: S, out: &mut TileMut<'_, i32>) {
-        let (tokens, end) = (self.x.tokens(), self.skip + out.width());
-        let tile_rows = S::UNITS * UNIT;
-        for start in (self.skip / tile_rows * tile_rows..end).step_by(tile_rows) {
-            let panel = &self.panel[start / UNIT * self.fours.len()..];
-            let panel = &panel[..S::UNITS * self.fours.len()];
-            let rows = start.max(self.skip)..end.min(start + tile_rows);
-            let mut out = out.columns(rows.start - self.skip..rows.end - self.skip);
-            let before = rows.start - start;
-            per_tile!(S, token in 0..tokens, T => {
-                self.tile::<S, T>(s, panel, token, before, &mut out)
-            });
+    fn run<S: Panels>(&self, s: S, rows: Range<usize>, out: &mut TileMut<'_, i32>) {
+        let room = &mut *Room::of_thread();
+        for (chunk, skip) in chunks(rows.clone(), W::ALIGNED) {
+            let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
+            for tokens in pieces(self.x.tokens(), TOKENS) {
+                let mut out = out.some_rows(tokens.clone());
+                for fours in pieces(self.source.fours(), W::STEP) {
+                    let first = chunk.start - skip;
+                    let panel_rows = first..chunk.end;
+                    (self.source).unpack(s, panel_rows, fours.clone(), &mut room.panel);
+                    let part = Part {
+                        panel: &room.panel,
+                        fours: fours.clone(),
+                        last: fours.end == self.source.fours(),
+                        skip,
+                    };
+                    let tile = Tile {
+                        x: self.x,
+                        first: tokens.start,
+                        fours,
+                        max: self.max,
+                        offset: self.offset,
+                    };
+                    part.run(s, &tile, &mut room.outputs, &mut out);
+                }
+            }
         }
     }
+}
 
-    /// Adds one tile, without its first rows `before`.
+/// Some columns of tokens from `first` on.
+struct Tile<'a> {
+    x: I8Rows<'a>,
+    first: usize,
+    fours: Range<usize>,
+    max: u8,
+    offset: i32,
+}
+
+impl Multiply<i32> for Tile<'_> {
     #[inline(always)]
     fn tile<S: Panels, const T: usize>(
         &self,
         s: S,
         panel: &[Unit],
         token: usize,
-        before: usize,
-        out: &mut TileMut<'_, i32>,
+        _unit: usize,
+        (kept, First(first)): (&Outputs<'_, i32, T>, First),
+        out: Option<&Outputs<'_, i32, T>>,
     ) {
+        let token = self.first + token;
         let mut x: [&[[i8; 4]]; T] = [&[]; T];
         let mut offsets = [0; T];
         for t in 0..T {
             x[t] = &self.x.row(token + t).as_chunks().0[self.fours.clone()];
             offsets[t] = self.offset.wrapping_mul(self.x.sum(token + t));
         }
-        let offsets = (self.fours.start == 0).then_some(offsets);
-        ask_ahead::<S, _, T>(s, out, token);
-        if out.width() == S::UNITS * UNIT {
-            return s.tile::<T>(self.max, panel, x, offsets, outputs(out, token));
-        }
-        let mut edge = Edge::of(out, token, before);
-        s.tile::<T>(self.max, panel, x, offsets, edge.outputs());
-        edge.put(out, token);
+        let begin = match first {
+            true => Begin::Less(offsets),
+            false => Begin::With(kept),
+        };
+        s.tile::<T>(self.max, panel, &x, begin, out.unwrap_or(kept));
     }
 }

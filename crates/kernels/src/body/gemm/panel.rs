@@ -4,15 +4,11 @@
 //! instruction adds up in each of 16 lanes of 32 bits. Atoms are interleaved while they are still packed,
 //! so that one transposition serves all their planes.
 
-use std::ops::Range;
-
-use onebit_format::MatrixRef;
+use std::cell::Cell;
 
 use super::few::Few;
-use crate::aligned::LINE;
-use crate::body::{atoms_of, int};
+use crate::body::int;
 use crate::sets::Set;
-use crate::tiles::TileMut;
 
 /// Rows of a unit: the 32-bit lanes of 64 bytes.
 pub(crate) const UNIT: usize = 16;
@@ -32,8 +28,18 @@ pub(crate) const MAX_TOKENS: usize = 6;
 /// Four columns of 16 rows.
 pub(crate) type Unit = [u8; 64];
 
-/// The outputs of a tile: of each token, so many units as the set takes.
-pub(crate) type Outputs<'a, X, const T: usize> = [&'a mut [[X; UNIT]]; T];
+/// The outputs of a tile: of each token, so many units as the set takes. In cells, because what a tile begins with may
+/// stand where it ends.
+pub(crate) type Outputs<'a, X, const T: usize> = [&'a [Cell<[X; UNIT]>]; T];
+
+/// What exact sums begin with.
+#[derive(Clone, Copy)]
+pub(crate) enum Begin<'a, const T: usize> {
+    /// Minus these, of each token.
+    Less([i32; T]),
+    /// The sums of other columns.
+    With(&'a Outputs<'a, i32, T>),
+}
 
 /// Most groups of columns in a panel.
 pub(crate) const GROUPS: usize = COLS / 64;
@@ -42,20 +48,22 @@ pub(crate) const GROUPS: usize = COLS / 64;
 pub(crate) type PanelScales = [[[f32; UNIT]; ROWS / UNIT]; GROUPS];
 
 /// What the sums of groups of columns are scaled with, for the tokens of a tile.
-#[derive(Clone, Copy)]
 pub(crate) struct Groups<'a, const T: usize> {
     /// How many there are, and the fours of columns in each.
     pub(crate) count: usize,
     pub(crate) fours: usize,
     pub(crate) scales: &'a PanelScales,
-    /// Whether they are the first: what stands in the outputs is overwritten.
+    /// Where they are added up, one after the other, in whole lines of memory: the registers are taken.
+    pub(crate) kept: &'a Outputs<'a, f32, T>,
+    /// Whether they are the first: what stands there is overwritten.
     pub(crate) first: bool,
     /// The tile's first unit.
     pub(crate) unit: usize,
-    /// Of each token, what is taken off the sums of `code * x` of a group, and what the rest is
-    /// multiplied with.
-    pub(crate) offsets: [&'a [i32; GROUPS]; T],
-    pub(crate) multipliers: [&'a [f32; GROUPS]; T],
+    /// Of each token and group, the sum of the activations, and what its dots are multiplied with.
+    pub(crate) sums: [&'a [i32]; T],
+    pub(crate) multipliers: [&'a [f32]; T],
+    /// How often the sum of the activations is taken off the sum of `code * x`.
+    pub(crate) offset: i32,
     /// What the outputs of each token are multiplied with at the end.
     pub(crate) factors: [f32; T],
 }
@@ -98,27 +106,26 @@ pub(crate) trait Panels: Set {
     fn spread(self, atom: &[u8; 64], m: usize, n: usize) -> Self::Unit;
     fn store(self, unit: Self::Unit, out: &mut Unit);
 
-    /// Adds to the outputs the sums of `code * x` over the columns of a panel of [`UNITS`](Panels::UNITS) units, with
-    /// codes up to `max`, for `T` tokens. With `offsets`, of each token what its sums are too large by, what stands in
-    /// the outputs is overwritten.
+    /// What the sums begin with plus the sums of `code * x` over the columns of a panel of [`UNITS`](Panels::UNITS) units,
+    /// with codes up to `max`, for `T` tokens.
     fn tile<const T: usize>(
         self,
         max: u8,
         panel: &[Unit],
-        x: [&[[i8; 4]]; T],
-        offsets: Option<[i32; T]>,
-        out: Outputs<'_, i32, T>,
+        x: &[&[[i8; 4]]; T],
+        begin: Begin<'_, T>,
+        out: &Outputs<'_, i32, T>,
     );
 
-    /// Adds to the outputs, or to zero for the first groups, one after the other `(sum of code * x - offset) * (scale *
-    /// multiplier)`.
+    /// Adds to what is kept, one after the other, `(sum of code * x - offset * sum of x) * (scale * multiplier)`. Where there
+    /// are outputs, they become that times `factors`.
     fn grouped_tile<const T: usize>(
         self,
         max: u8,
         panel: &[Unit],
-        x: [&[[i8; 4]]; T],
-        groups: Groups<'_, T>,
-        out: Outputs<'_, f32, T>,
+        x: &[&[[i8; 4]]; T],
+        groups: &Groups<'_, T>,
+        out: Option<&Outputs<'_, f32, T>>,
     );
 
     /// For each token and row the sum, group after group, of `(sum of STEP * code * x - offset) * (scale *
@@ -200,131 +207,3 @@ pub(super) fn fields<S: Panels, const BITS: usize, const P: usize>(
     }
     planes
 }
-
-/// Unpacked weights. Of each [`Panels::UNITS`] neighbours, the units of the same columns lie beside each
-/// other; these follow each other column by column.
-#[repr(align(64))]
-pub(super) struct Panel(pub(super) [Unit; ROWS * COLS / 64]);
-
-impl Panel {
-    pub(super) const EMPTY: Self = Self([[0; 64]; ROWS * COLS / 64]);
-}
-
-/// Unpacks some atoms of up to [`ROWS`] rows. Rows that are lacking in the last unit repeat the last
-/// row.
-#[inline(always)]
-pub(super) fn unpack<S: Panels, L: Unpack<P>, const P: usize>(
-    s: S,
-    w: &MatrixRef<'_>,
-    rows: Range<usize>,
-    atoms: Range<usize>,
-    panel: &mut [Unit],
-) {
-    let fours = atoms.len() * P * 16;
-    for u in 0..rows.len().div_ceil(UNIT) {
-        let tile = &mut panel[u / S::UNITS * S::UNITS * fours..][..S::UNITS * fours];
-        let mut w_rows: [&[[u8; 64]]; UNIT] = [&[]; UNIT];
-        for (i, row) in w_rows.iter_mut().enumerate() {
-            *row = atoms_of(w, (rows.start + UNIT * u + i).min(rows.end - 1));
-        }
-        for (i, a) in atoms.clone().enumerate() {
-            let mut bytes = [&[0; 64]; UNIT];
-            for r in 0..UNIT {
-                bytes[r] = &w_rows[r][a];
-                s.prefetch(bytes[r].as_ptr().wrapping_add(64 * atoms.len()));
-            }
-            let packed = s.interleaved(bytes);
-            let units = &mut tile[i * P * 16 * S::UNITS..][..P * 16 * S::UNITS];
-            for c in 0..16 {
-                let planes = L::planes(s, packed[c]);
-                for p in 0..P {
-                    s.store(
-                        planes[p],
-                        &mut units[(16 * p + c) * S::UNITS + u % S::UNITS],
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// Asks for the outputs of the next tile, `T` tokens further on. They are a row of the matrix apart, so the CPU does not
-/// see them coming.
-#[inline(always)]
-pub(super) fn ask_ahead<S: Panels, X, const T: usize>(s: S, out: &TileMut<'_, X>, token: usize) {
-    for t in 0..T {
-        let next = out.address(token + T + t).cast::<u8>();
-        for line in 0..(out.width() * size_of::<X>()).div_ceil(LINE) {
-            s.prefetch(next.wrapping_add(LINE * line));
-        }
-    }
-}
-
-/// The outputs of a whole tile, from row `token` on, where they stand.
-#[inline(always)]
-pub(super) fn outputs<'a, X, const T: usize>(
-    out: &'a mut TileMut<'_, X>,
-    token: usize,
-) -> Outputs<'a, X, T> {
-    out.rows_from(token).map(|row| row.as_chunks_mut().0)
-}
-
-/// The outputs of a tile at an edge of the matrix, of which some are not there: a copy to be multiplied in.
-pub(super) struct Edge<X, const T: usize> {
-    units: [[[X; UNIT]; MAX_UNITS]; T],
-    /// Rows of the tile before that of the first output.
-    before: usize,
-}
-
-impl<X: Copy + Default, const T: usize> Edge<X, T> {
-    /// What stands in the rows of `out` from `token` on.
-    pub(super) fn of(out: &mut TileMut<'_, X>, token: usize, before: usize) -> Self {
-        let mut units = [[[X::default(); UNIT]; MAX_UNITS]; T];
-        for (t, units) in units.iter_mut().enumerate() {
-            let out = out.row(token + t);
-            units.as_flattened_mut()[before..][..out.len()].copy_from_slice(out);
-        }
-        Self { units, before }
-    }
-
-    #[inline(always)]
-    pub(super) fn outputs(&mut self) -> Outputs<'_, X, T> {
-        self.units.each_mut().map(|units| units.as_mut_slice())
-    }
-
-    /// The way back.
-    pub(super) fn put(&self, out: &mut TileMut<'_, X>, token: usize) {
-        for (t, units) in self.units.iter().enumerate() {
-            let out = out.row(token + t);
-            out.copy_from_slice(&units.as_flattened()[self.before..][..out.len()]);
-        }
-    }
-}
-
-/// Runs a block for tiles of `$count` tokens, a constant, from token `$token` on: as many as the set
-/// takes, and as evenly as they divide.
-macro_rules! per_tile {
-    ($set:ident, $token:ident in $tokens:expr, $count:ident => $block:block) => {
-        let tokens: std::ops::Range<usize> = $tokens;
-        let mut $token = tokens.start;
-        for left in (1..=tokens.len().div_ceil($set::TOKENS)).rev() {
-            let count = (tokens.end - $token).div_ceil(left);
-            match count {
-                1 => $crate::body::gemm::panel::per_tile!(@count $count, 1, $block),
-                2 => $crate::body::gemm::panel::per_tile!(@count $count, 2, $block),
-                3 => $crate::body::gemm::panel::per_tile!(@count $count, 3, $block),
-                4 => $crate::body::gemm::panel::per_tile!(@count $count, 4, $block),
-                5 => $crate::body::gemm::panel::per_tile!(@count $count, 5, $block),
-                _ => $crate::body::gemm::panel::per_tile!(
-                    @count $count, $crate::body::gemm::panel::MAX_TOKENS, $block
-                ),
-            }
-            $token += count;
-        }
-    };
-    (@count $count:ident, $value:expr, $block:block) => {{
-        const $count: usize = $value;
-        $block
-    }};
-}
-pub(super) use per_tile;

@@ -5,21 +5,17 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::grouped::Add as GroupedAdd;
-use super::panel::{COLS, GROUPS, Panel, PanelScales, Panels, ROWS, UNIT, Unit};
-use super::{Add, Product, Unpack};
+use super::grouped::{GroupSource, Grouped};
+use super::panel::{PanelScales, Panels, UNIT, Unit, Unpack};
+use super::part::Source;
+use super::rows::PLANE;
+use super::{Exact, Product};
 use crate::body::grouped::Scaled;
 use crate::body::int;
 use crate::body::lookup::{self, BAND, BandScales};
 use crate::input::I8Rows;
 use crate::sets::Vector;
 use crate::tiles::TileMut;
-
-/// Planes of 64 columns that are unpacked at once.
-const STEP: usize = COLS / 64;
-
-/// Planes in a group of columns.
-const GROUP_PLANES: usize = 2;
 
 /// Columns in a unit, and units of the same rows in an atom.
 const FOUR: usize = 4;
@@ -41,25 +37,13 @@ pub(crate) fn b1r64<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut Ti
     if !worthwhile::<S>(x.tokens(), rows) {
         return lookup::b1r64(s, job, out);
     }
-    let mut panel = Panel::EMPTY;
-    let planes = w.padded_cols() / 64;
-    for start in rows.clone().step_by(ROWS) {
-        let chunk = start..rows.end.min(start + ROWS);
-        let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-        for first in (0..planes).step_by(STEP) {
-            let part = first..planes.min(first + STEP);
-            unpack(s, w, chunk.clone(), part.clone(), &mut panel.0);
-            let add = Add {
-                panel: &panel.0,
-                x: *x,
-                fours: part.start * 16..part.end * 16,
-                max: int::B1::MAX,
-                offset: int::B1::OFFSET,
-                skip: 0,
-            };
-            add.run(s, &mut out);
-        }
-    }
+    let exact = Exact {
+        source: Bands(w),
+        x: *x,
+        max: <int::B1 as Unpack<8>>::MAX,
+        offset: <int::B1 as Unpack<8>>::OFFSET,
+    };
+    exact.run(s, rows.clone(), out);
 }
 
 /// Products of a binary matrix of bands with group scales, or int8 activations with multipliers by group.
@@ -73,72 +57,59 @@ pub(super) fn grouped<S: Panels, X: Scaled>(
     if !worthwhile::<S>(x.tokens(), rows) {
         return lookup::grouped(s, job, out);
     }
-    let mut panel = Panel::EMPTY;
-    let mut scales: PanelScales = [[[0.0; UNIT]; ROWS / UNIT]; GROUPS];
-    let planes = w.padded_cols() / 64;
-    for start in rows.clone().step_by(ROWS) {
-        let chunk = start..rows.end.min(start + ROWS);
-        let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-        for first in (0..planes).step_by(STEP) {
-            let part = first..planes.min(first + STEP);
-            let groups = part.start / GROUP_PLANES..part.end / GROUP_PLANES;
-            unpack(s, w, chunk.clone(), part.clone(), &mut panel.0);
-            load_scales(s, w, chunk.clone(), groups.clone(), &mut scales);
-            let add = GroupedAdd::<X, int::B1, 8> {
-                panel: &panel.0,
-                x: *x,
-                planes: part.clone(),
-                group_planes: GROUP_PLANES,
-                groups,
-                scales: &scales,
-                last: part.end == planes,
-                layout: std::marker::PhantomData,
-            };
-            add.run(s, &mut out);
-        }
-    }
+    let grouped = Grouped {
+        source: Bands(w),
+        x: *x,
+        group_fours: 2 * PLANE,
+        max: <int::B1 as Unpack<8>>::MAX,
+        offset: <int::B1 as Unpack<8>>::OFFSET,
+    };
+    grouped.run(s, rows.clone(), w.cols(), out);
 }
 
-/// Unpacks some planes of up to [`ROWS`] rows, the first of which begins a band, as [`super::panel::unpack`] does.
-#[inline(always)]
-fn unpack<S: Panels>(
-    s: S,
-    w: &MatrixRef<'_>,
-    rows: Range<usize>,
-    planes: Range<usize>,
-    panel: &mut [Unit],
-) {
-    let fours = planes.len() * 16;
-    for u in 0..rows.len().div_ceil(UNIT) {
-        let band = rows.start / BAND + u / BAND_UNITS;
-        let atoms = w.band_bytes_of(band).as_chunks::<64>().0;
-        let atoms = &atoms[planes.start * lookup::COLS..];
-        let tile = &mut panel[u / S::UNITS * S::UNITS * fours..][..S::UNITS * fours];
-        for (atom, units) in atoms.iter().zip(tile.chunks_exact_mut(FOURS * S::UNITS)) {
-            if u.is_multiple_of(BAND_UNITS) {
-                s.prefetch(atom.as_ptr().wrapping_add(64 * lookup::COLS * planes.len()));
-            }
-            for n in 0..FOURS {
-                let unit = s.spread(atom, u % BAND_UNITS, n);
-                s.store(unit, &mut units[n * S::UNITS + u % S::UNITS]);
+/// A matrix whose bands have [`BAND`] rows. Panels begin with one.
+struct Bands<'a>(&'a MatrixRef<'a>);
+
+impl Source for Bands<'_> {
+    fn fours(&self) -> usize {
+        self.0.padded_cols() / FOUR
+    }
+
+    #[inline(always)]
+    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+        for u in 0..rows.len().div_ceil(UNIT) {
+            let band = rows.start / BAND + u / BAND_UNITS;
+            let atoms = self.0.band_bytes_of(band).as_chunks::<64>().0;
+            let atoms = &atoms[fours.start / FOURS..fours.end / FOURS];
+            let tile = &mut panel[u / S::UNITS * S::UNITS * fours.len()..];
+            let units = tile.chunks_exact_mut(FOURS * S::UNITS);
+            for (atom, units) in atoms.iter().zip(units) {
+                if u.is_multiple_of(BAND_UNITS) {
+                    s.prefetch(atom.as_ptr().wrapping_add(64 * atoms.len()));
+                }
+                for n in 0..FOURS {
+                    let unit = s.spread(atom, u % BAND_UNITS, n);
+                    s.store(unit, &mut units[n * S::UNITS + u % S::UNITS]);
+                }
             }
         }
     }
 }
 
-/// The scales of some groups, a unit of rows beside the next.
-#[inline(always)]
-fn load_scales<S: Panels>(
-    s: S,
-    w: &MatrixRef<'_>,
-    rows: Range<usize>,
-    groups: Range<usize>,
-    scales: &mut PanelScales,
-) {
-    for u in 0..rows.len().div_ceil(UNIT) {
-        let of = BandScales::of(w, rows.start / BAND + u / BAND_UNITS);
-        for (scales, group) in scales.iter_mut().zip(groups.clone()) {
-            of.load(s, group, u % BAND_UNITS).store(&mut scales[u]);
+impl GroupSource for Bands<'_> {
+    #[inline(always)]
+    fn scales<S: Panels>(
+        &self,
+        s: S,
+        rows: Range<usize>,
+        groups: Range<usize>,
+        scales: &mut PanelScales,
+    ) {
+        for u in 0..rows.len().div_ceil(UNIT) {
+            let of = BandScales::of(self.0, rows.start / BAND + u / BAND_UNITS);
+            for (scales, group) in scales.iter_mut().zip(groups.clone()) {
+                of.load(s, group, u % BAND_UNITS).store(&mut scales[u]);
+            }
         }
     }
 }

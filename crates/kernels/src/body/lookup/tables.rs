@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::{Group, STEP, STREAMS, groups_of};
 use crate::input::Id;
 use crate::sets::Set;
+use crate::thread;
 
 /// Steps whose tables are made at once: those of 8192 columns, 64 KiB.
 pub(super) const CHUNK: usize = 64;
@@ -56,10 +57,7 @@ impl Tables {
         x: &[i8],
         streams: [*const u8; STREAMS],
     ) -> RefMut<'static, Self> {
-        let last = LAST.with(std::ptr::from_ref);
-        // SAFETY: what is local to a thread and has no destructor lives as long as the thread, which neither this reference
-        // nor what it lends can leave.
-        let mut tables = unsafe { &*last }.borrow_mut();
+        let mut tables = thread::local(&LAST);
         if tables.of.as_ref() != Some(&origin) {
             let x = &groups_of(x)[origin.steps.clone()];
             tables.of = None;

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{Avx2, half};
-use crate::body::gemm::panel::{GROUPS, Groups, Outputs, Panels, UNIT, Unit};
+use crate::body::gemm::panel::{Begin, GROUPS, Groups, Outputs, Panels, UNIT, Unit};
 
 impl Panels for Avx2 {
     type Unit = [__m256i; 2];
@@ -136,16 +136,16 @@ impl Panels for Avx2 {
         self,
         max: u8,
         panel: &[Unit],
-        x: [&[[i8; 4]]; T],
-        offsets: Option<[i32; T]>,
-        out: Outputs<'_, i32, T>,
+        x: &[&[[i8; 4]]; T],
+        begin: Begin<'_, T>,
+        out: &Outputs<'_, i32, T>,
     ) {
         if is_x86_feature_detected!("avxvnni") {
             // SAFETY: the token proves the set's features, the line above the one more.
-            unsafe { vnni::tile(max, panel, x, offsets, out) }
+            unsafe { vnni::tile(max, panel, x, begin, out) }
         } else {
             // SAFETY: the token proves the features.
-            unsafe { plain::tile(max, panel, x, offsets, out) }
+            unsafe { plain::tile(max, panel, x, begin, out) }
         }
     }
 
@@ -154,9 +154,9 @@ impl Panels for Avx2 {
         self,
         max: u8,
         panel: &[Unit],
-        x: [&[[i8; 4]]; T],
-        groups: Groups<'_, T>,
-        out: Outputs<'_, f32, T>,
+        x: &[&[[i8; 4]]; T],
+        groups: &Groups<'_, T>,
+        out: Option<&Outputs<'_, f32, T>>,
     ) {
         if is_x86_feature_detected!("avxvnni") {
             // SAFETY: the token proves the set's features, the line above the one more.
@@ -185,26 +185,27 @@ macro_rules! tiles {
             pub(super) unsafe fn tile<const T: usize>(
                 max: u8,
                 panel: &[Unit],
-                x: [&[[i8; 4]]; T],
-                offsets: Option<[i32; T]>,
-                out: Outputs<'_, i32, T>,
+                x: &[&[[i8; 4]]; T],
+                begin: Begin<'_, T>,
+                out: &Outputs<'_, i32, T>,
             ) {
                 // SAFETY: this function has the features; half a unit's sums are 32 bytes.
                 unsafe {
                     let mut sums = [[_mm256_setzero_si256(); 2]; T];
-                    if let Some(offsets) = offsets {
+                    if let Begin::Less(offsets) = begin {
                         for t in 0..T {
                             sums[t] = [_mm256_set1_epi32(offsets[t].wrapping_neg()); 2];
                         }
                     }
                     let mut sums = $dots(max, panel, x, sums);
                     for t in 0..T {
-                        let out = out[t][0].as_mut_ptr().cast::<__m256i>();
+                        let out = out[t][0].as_ptr().cast::<__m256i>();
                         for h in 0..2 {
                             // Added last: nothing but the store waits for what comes from further away.
-                            if offsets.is_none() {
-                                let before = _mm256_loadu_si256(out.add(h));
-                                sums[t][h] = _mm256_add_epi32(sums[t][h], before);
+                            if let Begin::With(begin) = begin {
+                                let begin = begin[t][0].as_ptr().cast::<__m256i>();
+                                let begin = _mm256_loadu_si256(begin.add(h));
+                                sums[t][h] = _mm256_add_epi32(sums[t][h], begin);
                             }
                             _mm256_storeu_si256(out.add(h), sums[t][h]);
                         }
@@ -220,30 +221,32 @@ macro_rules! tiles {
             pub(super) unsafe fn grouped_tile<const T: usize>(
                 max: u8,
                 panel: &[Unit],
-                x: [&[[i8; 4]]; T],
-                groups: Groups<'_, T>,
-                out: Outputs<'_, f32, T>,
+                x: &[&[[i8; 4]]; T],
+                groups: &Groups<'_, T>,
+                out: Option<&Outputs<'_, f32, T>>,
             ) {
                 // SAFETY: this function has the features; half a unit's numbers are 32 bytes.
                 unsafe {
-                    let mut y = [[_mm256_setzero_ps(); 2]; T];
-                    if !groups.first {
-                        for t in 0..T {
-                            let out = out[t][0].as_ptr();
-                            y[t] = [_mm256_loadu_ps(out), _mm256_loadu_ps(out.add(8))];
+                    // Of each token, where its results are added up.
+                    let mut kept = [std::ptr::null_mut(); T];
+                    for t in 0..T {
+                        kept[t] = groups.kept[t][0].as_ptr().cast::<f32>();
+                        if groups.first {
+                            _mm256_storeu_ps(kept[t], _mm256_setzero_ps());
+                            _mm256_storeu_ps(kept[t].add(8), _mm256_setzero_ps());
                         }
                     }
                     for g in 0..groups.count.min(GROUPS) {
                         let (start, len) = (g * groups.fours, groups.fours);
                         let mut offsets = [[_mm256_setzero_si256(); 2]; T];
                         for t in 0..T {
-                            offsets[t] = [_mm256_set1_epi32(-groups.offsets[t][g]); 2];
+                            offsets[t] = [_mm256_set1_epi32(-groups.offset * groups.sums[t][g]); 2];
                         }
-                        let mut part = x;
+                        let mut part = *x;
                         for t in 0..T {
                             part[t] = &x[t][start..][..len];
                         }
-                        let dots = $dots(max, &panel[start..][..len], part, offsets);
+                        let dots = $dots(max, &panel[start..][..len], &part, offsets);
                         let scales = groups.scales[g][groups.unit].as_ptr();
                         let scales = [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))];
                         for t in 0..T {
@@ -251,15 +254,20 @@ macro_rules! tiles {
                             for h in 0..2 {
                                 let factor = _mm256_mul_ps(scales[h], multiplier);
                                 let dots = _mm256_cvtepi32_ps(dots[t][h]);
-                                y[t][h] = _mm256_add_ps(y[t][h], _mm256_mul_ps(dots, factor));
+                                let y = kept[t].add(8 * h);
+                                let sum = _mm256_mul_ps(dots, factor);
+                                _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sum));
                             }
                         }
                     }
+                    let Some(out) = out else { return };
                     for t in 0..T {
                         let factor = _mm256_set1_ps(groups.factors[t]);
-                        let out = out[t][0].as_mut_ptr();
-                        _mm256_storeu_ps(out, _mm256_mul_ps(y[t][0], factor));
-                        _mm256_storeu_ps(out.add(8), _mm256_mul_ps(y[t][1], factor));
+                        let out = out[t][0].as_ptr().cast::<f32>();
+                        for h in 0..2 {
+                            let y = _mm256_loadu_ps(kept[t].add(8 * h));
+                            _mm256_storeu_ps(out.add(8 * h), _mm256_mul_ps(y, factor));
+                        }
                     }
                 }
             }
@@ -279,11 +287,11 @@ tiles!(vnni, "avx2,avxvnni", dots_vnni);
 unsafe fn dots<const T: usize>(
     max: u8,
     panel: &[Unit],
-    x: [&[[i8; 4]]; T],
+    x: &[&[[i8; 4]]; T],
     mut acc: Acc<T>,
 ) -> Acc<T> {
     let steps = i16::MAX as usize / (2 * 128 * usize::from(max));
-    let mut x = x;
+    let mut x = *x;
     for t in 0..T {
         x[t] = &x[t][..panel.len()];
     }
@@ -323,10 +331,10 @@ unsafe fn dots<const T: usize>(
 unsafe fn dots_vnni<const T: usize>(
     _max: u8,
     panel: &[Unit],
-    x: [&[[i8; 4]]; T],
+    x: &[&[[i8; 4]]; T],
     mut acc: Acc<T>,
 ) -> Acc<T> {
-    let mut x = x;
+    let mut x = *x;
     for t in 0..T {
         x[t] = &x[t][..panel.len()];
     }

@@ -3,11 +3,12 @@
 //! registers of sums, and loads 10 registers for 24 products.
 
 use std::arch::x86_64::*;
+use std::cell::Cell;
 
 use super::shuffles::{in_order, transposed};
 use super::{Avx512, load, load_rows};
 use crate::body::gemm::few::Few;
-use crate::body::gemm::panel::{GROUPS, Groups, MAX_UNITS, Outputs, Panels, UNIT, Unit};
+use crate::body::gemm::panel::{Begin, GROUPS, Groups, MAX_UNITS, Outputs, Panels, UNIT, Unit};
 
 impl Panels for Avx512 {
     type Unit = __m512i;
@@ -88,12 +89,12 @@ impl Panels for Avx512 {
         self,
         _max: u8,
         panel: &[Unit],
-        x: [&[[i8; 4]]; T],
-        offsets: Option<[i32; T]>,
-        out: Outputs<'_, i32, T>,
+        x: &[&[[i8; 4]]; T],
+        begin: Begin<'_, T>,
+        out: &Outputs<'_, i32, T>,
     ) {
         // SAFETY: the token proves the features.
-        unsafe { tile(panel, x, offsets, out) }
+        unsafe { tile(panel, x, begin, out) }
     }
 
     #[inline(always)]
@@ -101,9 +102,9 @@ impl Panels for Avx512 {
         self,
         _max: u8,
         panel: &[Unit],
-        x: [&[[i8; 4]]; T],
-        groups: Groups<'_, T>,
-        out: Outputs<'_, f32, T>,
+        x: &[&[[i8; 4]]; T],
+        groups: &Groups<'_, T>,
+        out: Option<&Outputs<'_, f32, T>>,
     ) {
         // SAFETY: the token proves the features.
         unsafe { grouped_tile(panel, x, groups, out) }
@@ -123,10 +124,10 @@ impl Panels for Avx512 {
 #[inline(always)]
 unsafe fn dots<const T: usize>(
     panel: &[[Unit; MAX_UNITS]],
-    x: [&[[i8; 4]]; T],
+    x: &[&[[i8; 4]]; T],
     mut acc: [[__m512i; MAX_UNITS]; T],
 ) -> [[__m512i; MAX_UNITS]; T] {
-    let mut x = x;
+    let mut x = *x;
     for t in 0..T {
         x[t] = &x[t][..panel.len()];
     }
@@ -150,8 +151,8 @@ unsafe fn dots<const T: usize>(
 
 /// A token's outputs of a tile as an array: over a slice, whose length it does not know, the compiler would put the sums in memory.
 #[inline(always)]
-fn whole<'a, X>(out: &'a mut &mut [[X; UNIT]]) -> &'a mut [[X; UNIT]; MAX_UNITS] {
-    out.first_chunk_mut().expect("a whole tile")
+fn whole<X>(out: &[Cell<[X; UNIT]>]) -> &[Cell<[X; UNIT]>; MAX_UNITS] {
+    out.first_chunk().expect("a whole tile")
 }
 
 /// [`Panels::tile`].
@@ -161,29 +162,31 @@ fn whole<'a, X>(out: &'a mut &mut [[X; UNIT]]) -> &'a mut [[X; UNIT]; MAX_UNITS]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<const T: usize>(
     panel: &[Unit],
-    x: [&[[i8; 4]]; T],
-    offsets: Option<[i32; T]>,
-    mut out: Outputs<'_, i32, T>,
+    x: &[&[[i8; 4]]; T],
+    begin: Begin<'_, T>,
+    out: &Outputs<'_, i32, T>,
 ) {
     // SAFETY: this function has the features; outputs of a unit are 64 bytes.
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
-        if let Some(offsets) = offsets {
+        if let Begin::Less(offsets) = begin {
             for t in 0..T {
                 sums[t] = [_mm512_set1_epi32(offsets[t].wrapping_neg()); MAX_UNITS];
             }
         }
         let sums = dots(panel.as_chunks().0, x, sums);
         for t in 0..T {
-            let out = whole(&mut out[t]);
+            let out = whole(out[t]);
             for u in 0..MAX_UNITS {
-                let out = out[u].as_mut_ptr().cast();
                 // Added last: nothing but the store waits for what comes from further away.
-                let sums = match offsets {
-                    Some(_) => sums[t][u],
-                    None => _mm512_add_epi32(sums[t][u], _mm512_loadu_si512(out)),
+                let sums = match begin {
+                    Begin::Less(_) => sums[t][u],
+                    Begin::With(begin) => {
+                        let begin = _mm512_loadu_si512(whole(begin[t])[u].as_ptr().cast());
+                        _mm512_add_epi32(sums[t][u], begin)
+                    }
                 };
-                _mm512_storeu_si512(out, sums);
+                _mm512_storeu_si512(out[u].as_ptr().cast(), sums);
             }
         }
     }
@@ -196,19 +199,18 @@ unsafe fn tile<const T: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn grouped_tile<const T: usize>(
     panel: &[Unit],
-    x: [&[[i8; 4]]; T],
-    groups: Groups<'_, T>,
-    mut out: Outputs<'_, f32, T>,
+    x: &[&[[i8; 4]]; T],
+    groups: &Groups<'_, T>,
+    out: Option<&Outputs<'_, f32, T>>,
 ) {
     let panel = panel.as_chunks::<MAX_UNITS>().0;
     // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
     unsafe {
-        let mut y = [[_mm512_setzero_ps(); MAX_UNITS]; T];
-        if !groups.first {
+        let kept = groups.kept;
+        if groups.first {
             for t in 0..T {
-                let out = whole(&mut out[t]);
-                for u in 0..MAX_UNITS {
-                    y[t][u] = _mm512_loadu_ps(out[u].as_ptr());
+                for y in whole(kept[t]) {
+                    _mm512_storeu_ps(y.as_ptr().cast(), _mm512_setzero_ps());
                 }
             }
         }
@@ -216,28 +218,31 @@ unsafe fn grouped_tile<const T: usize>(
             let (start, len) = (g * groups.fours, groups.fours);
             let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
             for t in 0..T {
-                sums[t] = [_mm512_set1_epi32(-groups.offsets[t][g]); MAX_UNITS];
+                sums[t] = [_mm512_set1_epi32(-groups.offset * groups.sums[t][g]); MAX_UNITS];
             }
-            let mut part = x;
+            let mut part = *x;
             for t in 0..T {
                 part[t] = &x[t][start..][..len];
             }
-            let sums = dots(&panel[start..][..len], part, sums);
+            let sums = dots(&panel[start..][..len], &part, sums);
             let scales = &groups.scales[g].as_chunks::<MAX_UNITS>().0[groups.unit / MAX_UNITS];
             for t in 0..T {
                 let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
                 for u in 0..MAX_UNITS {
                     let factor = _mm512_mul_ps(_mm512_loadu_ps(scales[u].as_ptr()), multiplier);
                     let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][u]), factor);
-                    y[t][u] = _mm512_add_ps(y[t][u], product);
+                    let y = whole(kept[t])[u].as_ptr().cast();
+                    _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), product));
                 }
             }
         }
+        let Some(out) = out else { return };
         for t in 0..T {
             let factor = _mm512_set1_ps(groups.factors[t]);
-            let out = whole(&mut out[t]);
+            let (kept, out) = (whole(kept[t]), whole(out[t]));
             for u in 0..MAX_UNITS {
-                _mm512_storeu_ps(out[u].as_mut_ptr(), _mm512_mul_ps(y[t][u], factor));
+                let y = _mm512_loadu_ps(kept[u].as_ptr().cast());
+                _mm512_storeu_ps(out[u].as_ptr().cast(), _mm512_mul_ps(y, factor));
             }
         }
     }

@@ -1,0 +1,74 @@
+//! Panels of matrices stored row by row. Atoms are interleaved while they are still packed, so that one transposition
+//! serves all their planes.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use onebit_format::MatrixRef;
+
+use super::panel::{COLS, Panels, UNIT, Unit, Unpack};
+use super::part::Source;
+use crate::body::atoms_of;
+
+/// Units of the same rows in a plane of 64 columns.
+pub(super) const PLANE: usize = 64 / 4;
+
+/// A matrix of rows with `P` planes in an atom.
+pub(super) struct ByRow<'a, L, const P: usize> {
+    w: &'a MatrixRef<'a>,
+    layout: PhantomData<L>,
+}
+
+impl<'a, L, const P: usize> ByRow<'a, L, P> {
+    pub(super) fn new(w: &'a MatrixRef<'a>) -> Self {
+        Self {
+            w,
+            layout: PhantomData,
+        }
+    }
+
+    pub(super) fn matrix(&self) -> &'a MatrixRef<'a> {
+        self.w
+    }
+}
+
+impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
+    /// Whole atoms.
+    const STEP: usize = COLS / 64 / P * P * PLANE;
+
+    fn fours(&self) -> usize {
+        self.w.row_bytes() / 64 * P * PLANE
+    }
+
+    /// Rows that are lacking repeat the last one.
+    #[inline(always)]
+    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+        let atoms = fours.start / (P * PLANE)..fours.end / (P * PLANE);
+        for u in 0..rows.len().div_ceil(UNIT) {
+            let tile = &mut panel[u / S::UNITS * S::UNITS * fours.len()..];
+            let tile = &mut tile[..S::UNITS * fours.len()];
+            let mut w_rows: [&[[u8; 64]]; UNIT] = [&[]; UNIT];
+            for (i, row) in w_rows.iter_mut().enumerate() {
+                *row = atoms_of(self.w, (rows.start + UNIT * u + i).min(rows.end - 1));
+            }
+            for (i, a) in atoms.clone().enumerate() {
+                let mut bytes = [&[0; 64]; UNIT];
+                for r in 0..UNIT {
+                    bytes[r] = &w_rows[r][a];
+                    s.prefetch(bytes[r].as_ptr().wrapping_add(64 * atoms.len()));
+                }
+                let packed = s.interleaved(bytes);
+                let units = &mut tile[i * P * PLANE * S::UNITS..][..P * PLANE * S::UNITS];
+                for c in 0..PLANE {
+                    let planes = L::planes(s, packed[c]);
+                    for p in 0..P {
+                        s.store(
+                            planes[p],
+                            &mut units[(PLANE * p + c) * S::UNITS + u % S::UNITS],
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
