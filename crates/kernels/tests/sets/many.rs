@@ -134,6 +134,7 @@ fn rows_and_columns_around_every_panel() {
             check_layout(layout, [19, cols, 37], 2, 0, &mut random);
         }
         check_layout(layout, [260, 1100, 33], 131, 7, &mut random);
+        check_layout(layout, [70, 1100, 150], 0, 0, &mut random);
     }
 }
 

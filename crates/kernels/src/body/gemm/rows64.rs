@@ -77,19 +77,18 @@ impl Source for Bands<'_> {
 
     #[inline(always)]
     fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
-        for u in 0..rows.len().div_ceil(UNIT) {
-            let band = rows.start / BAND + u / BAND_UNITS;
-            let atoms = self.0.band_bytes_of(band).as_chunks::<64>().0;
-            let atoms = &atoms[fours.start / FOURS..fours.end / FOURS];
-            let tile = &mut panel[u / S::UNITS * S::UNITS * fours.len()..];
-            let units = tile.chunks_exact_mut(FOURS * S::UNITS);
-            for (atom, units) in atoms.iter().zip(units) {
-                if u.is_multiple_of(BAND_UNITS) {
-                    s.prefetch(atom.as_ptr().wrapping_add(64 * atoms.len()));
-                }
+        for b in 0..rows.len().div_ceil(BAND) {
+            let atoms = self.0.band_bytes_of(rows.start / BAND + b);
+            let atoms = &atoms.as_chunks::<64>().0[fours.start / FOURS..fours.end / FOURS];
+            for (i, atom) in atoms.iter().enumerate() {
+                s.prefetch(atom.as_ptr().wrapping_add(64 * atoms.len()));
                 for n in 0..FOURS {
-                    let unit = s.spread(atom, u % BAND_UNITS, n);
-                    s.store(unit, &mut units[n * S::UNITS + u % S::UNITS]);
+                    for m in 0..BAND_UNITS {
+                        let u = BAND_UNITS * b + m;
+                        let tile = u / S::UNITS * S::UNITS * fours.len();
+                        let unit = &mut panel[tile + (FOURS * i + n) * S::UNITS + u % S::UNITS];
+                        s.store(s.spread(atom, m, n), unit);
+                    }
                 }
             }
         }

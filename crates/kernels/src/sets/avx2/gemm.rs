@@ -106,16 +106,20 @@ impl Panels for Avx2 {
 
     #[inline(always)]
     fn spread(self, atom: &[u8; 64], m: usize, n: usize) -> Self::Unit {
-        let mut unit = self.loaded(atom);
+        // Bits 1 to 4 of bytes added to themselves are their bits 0 to 3; all these are at least 2.
+        let mut unit = match n {
+            0 => self.doubled(self.loaded(atom)),
+            _ => self.loaded(atom),
+        };
         for half in &mut unit {
             // SAFETY: the token proves the features.
             unsafe {
                 let lanes = _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c);
                 let bytes = _mm_add_epi8(lanes, _mm_set1_epi8(m as i8));
-                let bits = _mm256_set1_epi32(0x0804_0201 << (4 * n));
+                let bits = _mm256_set1_epi32([0x1008_0402, 0x8040_2010_u32 as i32][n]);
                 let spread = _mm256_shuffle_epi8(*half, _mm256_broadcastsi128_si256(bytes));
-                let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bits), bits);
-                *half = _mm256_and_si256(set, _mm256_set1_epi8(2));
+                let set = _mm256_and_si256(spread, bits);
+                *half = _mm256_min_epu8(set, _mm256_set1_epi8(2));
             }
         }
         unit

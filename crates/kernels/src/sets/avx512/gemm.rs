@@ -72,9 +72,14 @@ impl Panels for Avx512 {
         unsafe {
             let lanes = _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0);
             let bytes = _mm512_add_epi8(lanes, _mm512_set1_epi8(m as i8));
-            let bits = _mm512_set1_epi32(0x0804_0201 << (4 * n));
-            let set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(load(atom), bytes), bits);
-            _mm512_maskz_set1_epi8(set, 2)
+            // Bits 1 to 4 of bytes added to themselves are their bits 0 to 3; all these are at least 2.
+            let bits = _mm512_set1_epi32([0x1008_0402, 0x8040_2010_u32 as i32][n]);
+            let atom = match n {
+                0 => self.doubled(load(atom)),
+                _ => load(atom),
+            };
+            let set = _mm512_and_si512(_mm512_shuffle_epi8(atom, bytes), bits);
+            _mm512_min_epu8(set, _mm512_set1_epi8(2))
         }
     }
 
