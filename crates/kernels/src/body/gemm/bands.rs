@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::panel::{Panels, ROWS, UNIT, Unit};
+use super::panel::{MAX_ROWS, Panels, UNIT, Unit};
 use super::part::Source;
 use super::rows::PLANE;
 use super::{Exact, Product};
@@ -14,7 +14,7 @@ use crate::input::I8Rows;
 use crate::tiles::TileMut;
 
 /// Most bands that hold rows of a panel.
-const BANDS: usize = (ROWS + BAND - 1).div_ceil(BAND);
+const BANDS: usize = (MAX_ROWS + BAND - 1).div_ceil(BAND);
 
 /// Sums of a ternary matrix of bands.
 #[inline(always)]

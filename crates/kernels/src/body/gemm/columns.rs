@@ -9,15 +9,12 @@ use std::ops::Range;
 use onebit_format::MatrixRef;
 
 use super::Exact;
-use super::panel::{COLS, Panels, ROWS, UNIT, Unit, Unpack};
+use super::panel::{Panels, UNIT, Unit, Unpack};
 use super::part::{Source, chunks};
 use crate::body::columns::{self, Columns, STRIP};
 use crate::body::int;
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
-
-/// Planes of an atom unpacked at once.
-const PLANES: usize = ROWS / 64;
 
 /// Of 100 activations, how many must not be zero for a panel to be faster.
 const NONZERO: usize = 40;
@@ -39,7 +36,7 @@ pub(crate) fn t2_columns<S: Panels>(s: S, job: &Columns<'_>, out: &mut TileMut<'
         offset: <int::T2 as Unpack<4>>::OFFSET,
     };
     exact.run(s, job.range.clone(), out);
-    for (outputs, _) in chunks(job.range.clone(), true) {
+    for (outputs, _) in chunks(job.range.clone(), S::ROWS, true) {
         let places = outputs.start - job.range.start..outputs.end - job.range.start;
         for input in inputs / 4 * 4..inputs {
             add_input(job, input, outputs.start, &mut out.columns(places.clone()));
@@ -75,7 +72,7 @@ impl Source for Transposed<'_> {
         self.0.rows() / 4
     }
 
-    /// Outputs are unpacked by [`ROWS`].
+    /// Outputs are unpacked by [`Panels::ROWS`], which are whole planes.
     #[inline(always)]
     fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
         let plane = rows.start % STRIP / 64;
@@ -83,11 +80,11 @@ impl Source for Transposed<'_> {
             let mut atoms = [&[0; 64]; 4];
             for (n, place) in atoms.iter_mut().enumerate() {
                 *place = atom(self.0, rows.start, 4 * four + n);
-                s.prefetch(place.as_ptr().wrapping_add(COLS * self.0.row_bytes()));
+                s.prefetch(place.as_ptr().wrapping_add(S::COLS * self.0.row_bytes()));
             }
             let packed = s.side_by_side(atoms);
             for n in 0..4 {
-                for p in 0..PLANES {
+                for p in 0..S::ROWS / 64 {
                     // A plane has 64 outputs, so 4 units.
                     let u = p * (64 / UNIT) + n;
                     let tile = u / S::UNITS * S::UNITS * fours.len();

@@ -95,7 +95,7 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
 
 /// A matrix with scales by group.
 pub(super) trait GroupSource: Source {
-    /// The scales of some groups of up to [`ROWS`](super::panel::ROWS) rows.
+    /// The scales of some groups of up to [`ROWS`](super::panel::Panels::ROWS) rows.
     fn scales<S: Panels>(
         &self,
         s: S,
@@ -146,11 +146,11 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
         out: &mut TileMut<'_, f32>,
     ) {
         let room = &mut *Room::of_thread();
-        for (chunk, _) in chunks(rows.clone(), false) {
+        for (chunk, _) in chunks(rows.clone(), S::ROWS, false) {
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
             for tokens in pieces(self.x.tokens(), TOKENS) {
                 let mut out = out.some_rows(tokens.clone());
-                for fours in pieces(self.source.fours(), W::STEP) {
+                for fours in pieces(self.source.fours(), W::step::<S>()) {
                     let groups = self.groups(&fours, cols);
                     (self.source).unpack(s, chunk.clone(), fours.clone(), &mut room.panel);
                     (self.source).scales(s, chunk.clone(), groups.clone(), &mut room.scales);

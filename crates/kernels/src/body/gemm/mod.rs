@@ -104,11 +104,11 @@ impl<W: Source> Exact<'_, W> {
     #[inline(always)]
     fn run<S: Panels>(&self, s: S, rows: Range<usize>, out: &mut TileMut<'_, i32>) {
         let room = &mut *Room::of_thread();
-        for (chunk, skip) in chunks(rows.clone(), W::ALIGNED) {
+        for (chunk, skip) in chunks(rows.clone(), S::ROWS, W::ALIGNED) {
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
             for tokens in pieces(self.x.tokens(), TOKENS) {
                 let mut out = out.some_rows(tokens.clone());
-                for fours in pieces(self.source.fours(), W::STEP) {
+                for fours in pieces(self.source.fours(), W::step::<S>()) {
                     let first = chunk.start - skip;
                     let panel_rows = first..chunk.end;
                     (self.source).unpack(s, panel_rows, fours.clone(), &mut room.panel);

@@ -13,11 +13,14 @@ use crate::sets::Set;
 /// Rows of a unit: the 32-bit lanes of 64 bytes.
 pub(crate) const UNIT: usize = 16;
 
-/// Rows unpacked at once.
-pub(super) const ROWS: usize = 128;
+/// Codes that are unpacked at once, a byte each.
+pub(super) const PANEL: usize = 1 << 16;
 
-/// Columns unpacked at once, at most.
-pub(super) const COLS: usize = 512;
+/// Most rows unpacked at once, whatever the set.
+pub(super) const MAX_ROWS: usize = 128;
+
+/// Most columns unpacked at once, whatever the set.
+pub(super) const MAX_COLS: usize = 1024;
 
 /// Most units in a tile, whatever the set.
 pub(crate) const MAX_UNITS: usize = 4;
@@ -42,10 +45,10 @@ pub(crate) enum Begin<'a, const T: usize> {
 }
 
 /// Most groups of columns in a panel.
-pub(crate) const GROUPS: usize = COLS / 64;
+pub(crate) const GROUPS: usize = MAX_COLS / 64;
 
 /// The scales of a panel: `[group][unit][row]`.
-pub(crate) type PanelScales = [[[f32; UNIT]; ROWS / UNIT]; GROUPS];
+pub(crate) type PanelScales = [[[f32; UNIT]; MAX_ROWS / UNIT]; GROUPS];
 
 /// What the sums of groups of columns are scaled with, for the tokens of a tile.
 pub(crate) struct Groups<'a, const T: usize> {
@@ -76,6 +79,10 @@ pub(crate) trait Panels: Set {
     const UNITS: usize;
     /// Most tokens in a tile.
     const TOKENS: usize;
+    /// Columns unpacked at once: with the activations of a tile those of its rows stay in the first-level cache.
+    const COLS: usize;
+    /// Rows unpacked at once.
+    const ROWS: usize = PANEL / Self::COLS;
     /// Tokens from which unpacking into a panel pays.
     const MANY: usize;
     /// The same where groups of columns have scales, and for matrices stored transposed.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::panel::{
-    COLS, GROUPS, MAX_TOKENS, MAX_UNITS, Outputs, PanelScales, Panels, ROWS, UNIT, Unit,
+    GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT, Unit,
 };
 use crate::thread;
 use crate::tiles::TileMut;
@@ -22,18 +22,18 @@ pub(super) const TOKENS: usize = 128;
 pub(super) struct Room {
     /// Unpacked weights. Of each [`Panels::UNITS`] neighbours, the units of the same columns lie beside each other; these
     /// follow each other column by column.
-    pub(super) panel: [Unit; ROWS * COLS / 64],
+    pub(super) panel: [Unit; PANEL / 64],
     pub(super) scales: PanelScales,
     /// Outputs on their way: of each [`Panels::UNITS`] neighbours, token after token, their units.
-    pub(super) outputs: [[u32; UNIT]; ROWS / UNIT * TOKENS],
+    pub(super) outputs: [[u32; UNIT]; MAX_ROWS / UNIT * TOKENS],
 }
 
 thread_local! {
     static ROOM: RefCell<Room> = const {
         RefCell::new(Room {
-            panel: [[0; 64]; ROWS * COLS / 64],
-            scales: [[[0.0; UNIT]; ROWS / UNIT]; GROUPS],
-            outputs: [[0; UNIT]; ROWS / UNIT * TOKENS],
+            panel: [[0; 64]; PANEL / 64],
+            scales: [[[0.0; UNIT]; MAX_ROWS / UNIT]; GROUPS],
+            outputs: [[0; UNIT]; MAX_ROWS / UNIT * TOKENS],
         })
     };
 }
@@ -50,13 +50,15 @@ impl Room {
 
 /// A matrix that panels are made of. Columns are counted in fours.
 pub(super) trait Source {
-    /// Columns that are unpacked at once.
-    const STEP: usize = COLS / 4;
-    /// Whether a panel begins with a multiple of [`ROWS`], wherever the outputs do.
+    /// Whether a panel begins with a multiple of [`Panels::ROWS`], wherever the outputs do.
     const ALIGNED: bool = false;
     /// All columns, with padding.
     fn fours(&self) -> usize;
-    /// Unpacks some columns of up to [`ROWS`] rows. Rows that are lacking in the last unit may be anything.
+    /// Columns that are unpacked at once.
+    fn step<S: Panels>() -> usize {
+        S::COLS / 4
+    }
+    /// Unpacks some columns of up to [`Panels::ROWS`] rows. Rows that are lacking in the last unit may be anything.
     fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]);
 }
 
@@ -171,14 +173,15 @@ fn outputs<'a, X, const T: usize>(out: &'a mut TileMut<'_, X>, token: usize) -> 
 /// `rows` in pieces that a panel holds, each with the rows of the panel before it.
 pub(super) fn chunks(
     rows: Range<usize>,
+    step: usize,
     aligned: bool,
 ) -> impl Iterator<Item = (Range<usize>, usize)> {
     let first = match aligned {
-        true => rows.start / ROWS * ROWS,
+        true => rows.start / step * step,
         false => rows.start,
     };
-    (first..rows.end).step_by(ROWS).map(move |start| {
-        let chunk = start.max(rows.start)..rows.end.min(start + ROWS);
+    (first..rows.end).step_by(step).map(move |start| {
+        let chunk = start.max(rows.start)..rows.end.min(start + step);
         let skip = chunk.start - start;
         (chunk, skip)
     })

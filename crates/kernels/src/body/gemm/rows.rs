@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::panel::{COLS, Panels, UNIT, Unit, Unpack};
+use super::panel::{Panels, UNIT, Unit, Unpack};
 use super::part::Source;
 use crate::body::atoms_of;
 
@@ -33,11 +33,13 @@ impl<'a, L, const P: usize> ByRow<'a, L, P> {
 }
 
 impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
-    /// Whole atoms.
-    const STEP: usize = COLS / 64 / P * P * PLANE;
-
     fn fours(&self) -> usize {
         self.w.row_bytes() / 64 * P * PLANE
+    }
+
+    /// Whole atoms.
+    fn step<S: Panels>() -> usize {
+        S::COLS / 64 / P * P * PLANE
     }
 
     /// Rows that are lacking repeat the last one.

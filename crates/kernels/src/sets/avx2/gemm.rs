@@ -11,6 +11,7 @@ impl Panels for Avx2 {
     type Unit = [__m256i; 2];
     const UNITS: usize = 1;
     const TOKENS: usize = 5;
+    const COLS: usize = 1024;
     const MANY: usize = 24;
     const MANY_GROUPED: usize = 3;
     const MANY_LOOKED_UP: usize = 8;

@@ -14,6 +14,7 @@ impl Panels for Avx512 {
     type Unit = __m512i;
     const UNITS: usize = MAX_UNITS;
     const TOKENS: usize = 6;
+    const COLS: usize = 512;
     const MANY: usize = 32;
     const MANY_GROUPED: usize = 7;
     const MANY_LOOKED_UP: usize = 16;
