@@ -224,7 +224,7 @@ impl Queries<'_> {
         }
     }
 
-    /// One block: queries that see all of it pass together, others one by one.
+    /// One block: queries that see it from the same position on pass together.
     #[inline(always)]
     fn block<S: Set>(
         &self,
@@ -246,16 +246,18 @@ impl Queries<'_> {
         while t < self.tokens.end {
             let used = self.used(t, seen);
             let mut end = t + 1;
-            while used.len() == KV_BLOCK && end < self.tokens.end && self.used(end, seen) == used {
-                end += 1;
-            }
             if !used.is_empty() {
+                // Later queries see no less.
+                while end < self.tokens.end && self.used(end, seen).start == used.start {
+                    end += 1;
+                }
                 let pass = Pass {
                     queries: self,
                     rows,
                     ahead,
                     codes,
-                    used,
+                    seen,
+                    start: used.start,
                 };
                 pass.rows(s, t..end, &mut fresh, partials);
             }
@@ -264,7 +266,7 @@ impl Queries<'_> {
     }
 }
 
-/// Queries that see the same positions of a block.
+/// Queries that see a block from the same position on.
 struct Pass<'a> {
     queries: &'a Queries<'a>,
     /// Keys and values.
@@ -272,7 +274,43 @@ struct Pass<'a> {
     /// What the first heads ask for while they take the scores, and the sums.
     ahead: [&'a [u8]; 2],
     codes: &'a Codes<'a>,
-    used: Range<usize>,
+    seen: Seen,
+    start: usize,
+}
+
+/// The positions of a block that `T` heads see, from the same one on.
+#[derive(Clone, Copy)]
+struct Used<const T: usize> {
+    start: usize,
+    ends: [usize; T],
+}
+
+impl<const T: usize> Used<T> {
+    /// Those that some head sees.
+    #[inline(always)]
+    fn any(&self) -> Range<usize> {
+        let mut end = self.ends[0];
+        for i in 1..T {
+            end = end.max(self.ends[i]);
+        }
+        self.start..end
+    }
+
+    /// Those that all heads see.
+    #[inline(always)]
+    fn all(&self) -> Range<usize> {
+        let mut end = self.ends[0];
+        for i in 1..T {
+            end = end.min(self.ends[i]);
+        }
+        self.start..end
+    }
+
+    /// Those that head `i` sees.
+    #[inline(always)]
+    fn of(&self, i: usize) -> Range<usize> {
+        self.start..self.ends[i]
+    }
 }
 
 impl Pass<'_> {
@@ -317,18 +355,18 @@ impl Pass<'_> {
         };
         let mut p = [[f32::NEG_INFINITY; KV_BLOCK]; T];
         let a = self.queries.a;
+        let mut ends = [0; T];
+        for i in 0..T {
+            ends[i] = self.queries.used(at[i].0, self.seen).end;
+        }
+        let used = Used {
+            start: self.start,
+            ends,
+        };
         match a.keys.kind() {
-            KvType::F32 => scores::f32(s, a, at, keys, self.used.clone(), for_scores, &mut p),
-            KvType::F16 => scores::f16(s, a, at, keys, self.used.clone(), for_scores, &mut p),
-            _ => scores::q8(
-                s,
-                self.codes,
-                at,
-                keys,
-                self.used.clone(),
-                for_scores,
-                &mut p,
-            ),
+            KvType::F32 => scores::f32(s, a, at, keys, used, for_scores, &mut p),
+            KvType::F16 => scores::f16(s, a, at, keys, used, for_scores, &mut p),
+            _ => scores::q8(s, self.codes, at, keys, used, for_scores, &mut p),
         }
         let mut rescale = [0.0; T];
         for i in 0..T {
@@ -343,9 +381,9 @@ impl Pass<'_> {
             partials,
         };
         match a.values.kind() {
-            KvType::F32 => sums.f32(s, values, self.used.clone(), for_sums, &p),
-            KvType::F16 => sums.f16(s, values, self.used.clone(), for_sums, &p),
-            _ => sums.q8(s, values, self.used.clone(), for_sums, &mut p),
+            KvType::F32 => sums.f32(s, values, used, for_sums, &p),
+            KvType::F16 => sums.f16(s, values, used, for_sums, &p),
+            _ => sums.q8(s, values, used, for_sums, &mut p),
         }
         T
     }

@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::Block;
+use super::{Block, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize;
 use crate::kv::{Attend, KV_BLOCK, KvBlock};
@@ -82,14 +82,14 @@ fn align_tail(head_dim: usize, row: &mut [i16]) {
     }
 }
 
-/// Scores of `T` heads with the keys of `used`.
+/// Scores of `T` heads with the keys that each sees.
 #[inline(always)]
 pub(super) fn q8<S: Set, const T: usize>(
     s: S,
     queries: &Codes<'_>,
     at: [(usize, usize); T],
     keys: &KvBlock<'_>,
-    used: Range<usize>,
+    used: Used<T>,
     ahead: &[u8],
     p: &mut [Block; T],
 ) {
@@ -106,7 +106,8 @@ pub(super) fn q8<S: Set, const T: usize>(
     };
     let mut dots = [[0i32; KV_BLOCK]; T];
     let ask = ahead.len() / KV_BLOCK * KEYS;
-    for j in (used.start / KEYS * KEYS..used.end).step_by(KEYS) {
+    let any = used.any();
+    for j in (any.start / KEYS * KEYS..any.end).step_by(KEYS) {
         prefetch(s, ahead, j / KEYS * ask, ask);
         let rows = &rows[j * stride..][..KEYS * stride];
         if S::MANY_REGISTERS {
@@ -123,10 +124,10 @@ pub(super) fn q8<S: Set, const T: usize>(
             }
         }
     }
-    let scales = &scales[used.clone()];
     for i in 0..T {
-        let found = dots[i][used.clone()].iter().zip(scales);
-        for (p, (dot, scale)) in p[i][used.clone()].iter_mut().zip(found) {
+        let used = used.of(i);
+        let found = dots[i][used.clone()].iter().zip(&scales[used.clone()]);
+        for (p, (dot, scale)) in p[i][used].iter_mut().zip(found) {
             *p = *dot as f32 * (scale * factors[i]);
         }
     }
@@ -197,28 +198,28 @@ pub(super) fn prefetch<S: Set>(s: S, ahead: &[u8], start: usize, len: usize) {
     }
 }
 
-/// Scores of `T` heads with the keys of `used`.
+/// Scores of `T` heads with the keys that each sees.
 #[inline(always)]
 pub(super) fn f32<S: Set, const T: usize>(
     s: S,
     a: &Attend<'_>,
     at: [(usize, usize); T],
     keys: &KvBlock<'_>,
-    used: Range<usize>,
+    used: Used<T>,
     ahead: &[u8],
     p: &mut [Block; T],
 ) {
     floats::<S, F32, 64, T>(s, a, at, keys, used, ahead, p);
 }
 
-/// Scores of `T` heads with the keys of `used`.
+/// Scores of `T` heads with the keys that each sees.
 #[inline(always)]
 pub(super) fn f16<S: Set, const T: usize>(
     s: S,
     a: &Attend<'_>,
     at: [(usize, usize); T],
     keys: &KvBlock<'_>,
-    used: Range<usize>,
+    used: Used<T>,
     ahead: &[u8],
     p: &mut [Block; T],
 ) {
@@ -231,7 +232,7 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(
     a: &Attend<'_>,
     at: [(usize, usize); T],
     keys: &KvBlock<'_>,
-    used: Range<usize>,
+    used: Used<T>,
     ahead: &[u8],
     p: &mut [Block; T],
 ) {
@@ -240,8 +241,9 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(
         queries[i] = a.query(at[i].0, at[i].1);
     }
     let ask = ahead.len() / KV_BLOCK;
-    let mut j = used.start;
-    while S::MANY_FLOATS && used.end - j >= KEYS {
+    let any = used.any();
+    let mut j = any.start;
+    while S::MANY_FLOATS && any.end - j >= KEYS {
         prefetch(s, ahead, j * ask, KEYS * ask);
         let rows = &keys.rows[j * keys.stride..];
         let found = float_dots::<S, K, B, KEYS, T>(s, rows, keys.stride, queries);
@@ -252,7 +254,7 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(
         }
         j += KEYS;
     }
-    while j < used.end {
+    while j < any.end {
         prefetch(s, ahead, j * ask, ask);
         let rows = &keys.rows[j * keys.stride..];
         let found = float_dots::<S, K, B, 1, T>(s, rows, keys.stride, queries);
@@ -260,6 +262,9 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(
             p[i][j] = found[i][0] * a.scale;
         }
         j += 1;
+    }
+    for i in 0..T {
+        p[i][used.ends[i]..any.end].fill(f32::NEG_INFINITY);
     }
 }
 

@@ -10,10 +10,8 @@
 //! The sum over a block is exact (below 2^28), so its order is free; positions that a query does not
 //! see have code 0.
 
-use std::ops::Range;
-
 use super::scores::{prefetch, widen};
-use super::{Block, Partials, Queries};
+use super::{Block, Partials, Queries, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize::round_i16;
 use crate::kv::{KV_BLOCK, KvBlock};
@@ -44,7 +42,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         self,
         s: S,
         values: &KvBlock<'_>,
-        used: Range<usize>,
+        used: Used<T>,
         ahead: &[u8],
         p: &[Block; T],
     ) {
@@ -56,7 +54,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         self,
         s: S,
         values: &KvBlock<'_>,
-        used: Range<usize>,
+        used: Used<T>,
         ahead: &[u8],
         p: &[Block; T],
     ) {
@@ -69,7 +67,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         mut self,
         s: S,
         values: &KvBlock<'_>,
-        used: Range<usize>,
+        used: Used<T>,
         ahead: &[u8],
         p: &[Block; T],
     ) {
@@ -78,12 +76,12 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         let mut start = 0;
         while S::MANY_FLOATS && d - start >= 64 {
             let ahead = (&ahead[ahead.len() * start / d..], ask(64));
-            self.strip::<S, V, B, 4>(s, values, used.clone(), ahead, p, start);
+            self.strip::<S, V, B, 4>(s, values, used, ahead, p, start);
             start += 64;
         }
         while d - start >= 16 {
             let ahead = (&ahead[ahead.len() * start / d..], ask(16));
-            self.strip::<S, V, B, 1>(s, values, used.clone(), ahead, p, start);
+            self.strip::<S, V, B, 1>(s, values, used, ahead, p, start);
             start += 16;
         }
         if start < d {
@@ -97,7 +95,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         &mut self,
         s: S,
         values: &KvBlock<'_>,
-        used: Range<usize>,
+        used: Used<T>,
         (ahead, ask): (&[u8], usize),
         p: &[Block; T],
         start: usize,
@@ -110,15 +108,19 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
                 acc[i][c] = s.load(&sums[c]) * rescale;
             }
         }
-        for j in used {
+        for j in used.all() {
             prefetch(s, ahead, j * ask, if ahead.is_empty() { 0 } else { ask });
-            let row = &values.rows[j * values.stride..][..values.stride];
-            let row = &row[start / 16 * B..].as_chunks::<B>().0[..C];
-            let mut value = [s.splat(0.0); C];
-            for c in 0..C {
-                value[c] = V::load(s, &row[c]);
-            }
+            let value = strip_of::<S, V, B, C>(s, values, j, start);
             for i in 0..T {
+                let weight = s.splat(p[i][j]);
+                for c in 0..C {
+                    acc[i][c] = acc[i][c] + weight * value[c];
+                }
+            }
+        }
+        for i in 0..T {
+            for j in used.all().end..used.ends[i] {
+                let value = strip_of::<S, V, B, C>(s, values, j, start);
                 let weight = s.splat(p[i][j]);
                 for c in 0..C {
                     acc[i][c] = acc[i][c] + weight * value[c];
@@ -139,7 +141,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         &mut self,
         s: S,
         values: &KvBlock<'_>,
-        used: Range<usize>,
+        used: Used<T>,
         p: &[Block; T],
         start: usize,
     ) {
@@ -147,10 +149,10 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         for i in 0..T {
             acc[i] = s.load_part(&self.head(i)[start..]) * s.splat(self.rescale[i]);
         }
-        for j in used {
-            let row = &values.rows[j * values.stride..][..values.stride];
-            let value = V::load_part(s, &row[start / 16 * B..]);
-            for i in 0..T {
+        for i in 0..T {
+            for j in used.of(i) {
+                let row = &values.rows[j * values.stride..][..values.stride];
+                let value = V::load_part(s, &row[start / 16 * B..]);
                 acc[i] = acc[i] + s.splat(p[i][j]) * value;
             }
         }
@@ -164,7 +166,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         mut self,
         s: S,
         values: &KvBlock<'_>,
-        used: Range<usize>,
+        used: Used<T>,
         ahead: &[u8],
         p: &mut [Block; T],
     ) {
@@ -172,8 +174,8 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         let mut codes = [[0i16; KV_BLOCK]; T];
         let mut factors = [0.0; T];
         for i in 0..T {
-            let weights = p[i][used.clone()].iter_mut();
-            for (weight, scale) in weights.zip(&scales[used.clone()]) {
+            let weights = p[i][used.of(i)].iter_mut();
+            for (weight, scale) in weights.zip(&scales[used.of(i)]) {
                 *weight *= scale;
             }
             factors[i] = weight_codes(s, &p[i], &mut codes[i]);
@@ -184,7 +186,8 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
             0..32 => (widen(values, &mut short), 32),
             _ => (values.rows, values.stride),
         };
-        let pairs = used.start / 2..used.end.div_ceil(2);
+        let any = used.any();
+        let pairs = any.start / 2..any.end.div_ceil(2);
         let ask = ahead.len().div_ceil(d.div_ceil(32) * KV_BLOCK / 2 * 64);
         for start in (0..d).step_by(32) {
             let ahead = match ahead.is_empty() {
@@ -204,6 +207,23 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
             }
         }
     }
+}
+
+/// Columns `start..start + 16 C` of a row of values.
+#[inline(always)]
+fn strip_of<S: Set, V: Format<B>, const B: usize, const C: usize>(
+    s: S,
+    values: &KvBlock<'_>,
+    j: usize,
+    start: usize,
+) -> [S::F; C] {
+    let row = &values.rows[j * values.stride..][..values.stride];
+    let row = &row[start / 16 * B..].as_chunks::<B>().0[..C];
+    let mut value = [s.splat(0.0); C];
+    for c in 0..C {
+        value[c] = V::load(s, &row[c]);
+    }
+    value
 }
 
 /// The codes of weights that are not negative, and what takes them back.
