@@ -52,6 +52,8 @@ type ListedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &[u32], &mut TileMut<'_, i32
 type ColumnsFn = unsafe fn(&Columns<'_>, &mut TileMut<'_, i32>);
 /// Finished products of an integer matrix and int8 activations.
 type GroupedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, f32>);
+/// Codes of a row by groups, with the multiplier and the sum of each.
+type QuantizeGroupsFn = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]);
 /// Finished products of a ternary or binary matrix and int8 activations scaled by group.
 type ByGroupFn = unsafe fn(&Product<'_, I8GroupRows<'_>>, &mut TileMut<'_, f32>);
 /// Exact sums of a binary matrix and signs.
@@ -93,7 +95,7 @@ pub struct Kernels {
     pub(crate) f32: FloatFn,
     pub(crate) decoded: FloatFn,
     pub(crate) quantize_i8: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
-    pub(crate) quantize_i8_groups: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
+    pub(crate) quantize_i8_groups: QuantizeGroupsFn,
     pub(crate) quantize_sign: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
     pub(crate) quantize_ternary: unsafe fn(&[f32], &mut [i8]) -> RowQuant,
     pub(crate) quantize_bits: unsafe fn(&[f32], &mut [u8]) -> f32,

@@ -185,9 +185,14 @@ pub(super) fn product<S: Set, X: Scaled, const BITS: usize>(
     for first in (0..job.x.tokens()).step_by(super::TOKENS) {
         let tokens = super::TOKENS.min(job.x.tokens() - first);
         for t in 0..tokens {
+            let sums = &mut sums[t][..groups];
+            if let Some((_, found)) = job.x.groups(first + t) {
+                sums.copy_from_slice(&found[..groups]);
+                continue;
+            }
             let planes = job.x.codes(first + t).as_chunks::<64>().0;
             let parts = planes.chunks(Geometry::<BITS>::GROUP_PLANES);
-            for (sum, part) in sums[t][..groups].iter_mut().zip(parts) {
+            for (sum, part) in sums.iter_mut().zip(parts) {
                 *sum = set.group_sum(part);
             }
         }

@@ -451,6 +451,53 @@ fn scores_that_are_not_finite_show() {
     }
 }
 
+/// Queries of a step pass together, but none takes part in what only later ones see.
+#[test]
+fn what_later_queries_see_does_not_matter() {
+    const TOKENS: usize = 5;
+    for &kind in KvType::ALL {
+        for set in sets() {
+            let rings = |last: f32| {
+                [(); 2].map(|()| {
+                    let mut data = Bytes::zeroed(KV_BLOCK * kind.row_bytes(32));
+                    let mut view = KvViewMut::new(kind, &mut data, KV_BLOCK, 32);
+                    for position in 0..TOKENS {
+                        let mut row = Random(position as u64 + 1).floats(32);
+                        if position + 1 == TOKENS {
+                            row.fill(last);
+                        }
+                        set.store_kv(&mut view, position, &row);
+                    }
+                    data
+                })
+            };
+            let q = Random(9).floats(TOKENS * 2 * 32);
+            let found = [0.5, f32::NAN].map(|last| {
+                let rings = rings(last);
+                let view = |data| KvView::new(kind, data, KV_BLOCK, 32).into();
+                let queries = Attend {
+                    q: &q,
+                    q_stride: 64,
+                    tokens: TOKENS,
+                    heads: 2,
+                    head_dim: 32,
+                    keys: view(&rings[0]),
+                    values: view(&rings[1]),
+                    position: 0,
+                    window: usize::MAX,
+                    sinks: 0,
+                    scale: 0.2,
+                };
+                attend(set, &queries)
+            });
+            let before = (TOKENS - 1) * 64;
+            let what = format!("{} {}", set.name(), kind.name());
+            assert_same(&found[1][..before], &found[0][..before], &what);
+            assert!(found[1][before..].iter().all(|x| x.is_nan()), "{what}");
+        }
+    }
+}
+
 #[test]
 fn first_and_last_rows_at_eight_bits() {
     for kinds in &KINDS[5..] {
