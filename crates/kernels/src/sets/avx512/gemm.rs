@@ -212,11 +212,13 @@ unsafe fn grouped_tile<const T: usize>(
     let panel = panel.as_chunks::<MAX_UNITS>().0;
     // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
     unsafe {
-        let kept = groups.kept;
-        if groups.first {
-            for t in 0..T {
-                for y in whole(kept[t]) {
-                    _mm512_storeu_ps(y.as_ptr().cast(), _mm512_setzero_ps());
+        // Addresses, not slices: these might change with what is stored through them, for all that the compiler knows.
+        let mut kept = [std::ptr::null_mut::<f32>(); T];
+        for t in 0..T {
+            kept[t] = whole(groups.kept[t]).as_ptr().cast_mut().cast();
+            for u in 0..MAX_UNITS {
+                if groups.first {
+                    _mm512_storeu_ps(kept[t].add(UNIT * u), _mm512_setzero_ps());
                 }
             }
         }
@@ -232,12 +234,16 @@ unsafe fn grouped_tile<const T: usize>(
             }
             let sums = dots(&panel[start..][..len], &part, sums);
             let scales = &groups.scales[g].as_chunks::<MAX_UNITS>().0[groups.unit / MAX_UNITS];
+            let mut factors = [_mm512_setzero_ps(); MAX_UNITS];
+            for u in 0..MAX_UNITS {
+                factors[u] = _mm512_loadu_ps(scales[u].as_ptr());
+            }
             for t in 0..T {
                 let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
                 for u in 0..MAX_UNITS {
-                    let factor = _mm512_mul_ps(_mm512_loadu_ps(scales[u].as_ptr()), multiplier);
+                    let factor = _mm512_mul_ps(factors[u], multiplier);
                     let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][u]), factor);
-                    let y = whole(kept[t])[u].as_ptr().cast();
+                    let y = kept[t].add(UNIT * u);
                     _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), product));
                 }
             }
@@ -245,9 +251,9 @@ unsafe fn grouped_tile<const T: usize>(
         let Some(out) = out else { return };
         for t in 0..T {
             let factor = _mm512_set1_ps(groups.factors[t]);
-            let (kept, out) = (whole(kept[t]), whole(out[t]));
+            let out = whole(out[t]);
             for u in 0..MAX_UNITS {
-                let y = _mm512_loadu_ps(kept[u].as_ptr().cast());
+                let y = _mm512_loadu_ps(kept[t].add(UNIT * u));
                 _mm512_storeu_ps(out[u].as_ptr().cast(), _mm512_mul_ps(y, factor));
             }
         }
