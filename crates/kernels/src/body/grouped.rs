@@ -173,6 +173,24 @@ pub(crate) fn i4<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<
     product::<S, _, 4>(s, job, out);
 }
 
+/// The sums of a token's activations by groups of so many planes of 64: those that come with them, or found.
+#[inline(always)]
+pub(super) fn group_sums<S: Set, X: Scaled>(
+    s: S,
+    x: &X,
+    token: usize,
+    planes: usize,
+    sums: &mut [i32],
+) {
+    if let Some((_, found)) = x.groups(token) {
+        return sums.copy_from_slice(&found[..sums.len()]);
+    }
+    let groups = x.codes(token).as_chunks::<64>().0.chunks(planes);
+    for (sum, group) in sums.iter_mut().zip(groups) {
+        *sum = s.group_sum(group);
+    }
+}
+
 #[inline(always)]
 pub(super) fn product<S: Set, X: Scaled, const BITS: usize>(
     set: S,
@@ -185,16 +203,8 @@ pub(super) fn product<S: Set, X: Scaled, const BITS: usize>(
     for first in (0..job.x.tokens()).step_by(super::TOKENS) {
         let tokens = super::TOKENS.min(job.x.tokens() - first);
         for t in 0..tokens {
-            let sums = &mut sums[t][..groups];
-            if let Some((_, found)) = job.x.groups(first + t) {
-                sums.copy_from_slice(&found[..groups]);
-                continue;
-            }
-            let planes = job.x.codes(first + t).as_chunks::<64>().0;
-            let parts = planes.chunks(Geometry::<BITS>::GROUP_PLANES);
-            for (sum, part) in sums.iter_mut().zip(parts) {
-                *sum = set.group_sum(part);
-            }
+            let planes = Geometry::<BITS>::GROUP_PLANES;
+            group_sums(set, &job.x, first + t, planes, &mut sums[t][..groups]);
         }
         let block = Groups::<S, X, BITS> {
             set,

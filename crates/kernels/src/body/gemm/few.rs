@@ -18,7 +18,7 @@ use half::f16;
 use onebit_format::{ATOM_BYTES, Scales};
 
 use super::panel::{Panels, UNIT};
-use crate::body::grouped::{Geometry, MAX_ROW_GROUPS, Scaled};
+use crate::body::grouped::{Geometry, MAX_ROW_GROUPS, Scaled, group_sums};
 use crate::body::{Product, TOKENS};
 use crate::tiles::TileMut;
 
@@ -79,10 +79,10 @@ fn tokens_from<S: Panels, X: Scaled, const BITS: usize, const T: usize>(
     let mut offsets = [[0; MAX_ROW_GROUPS]; T];
     let mut multipliers = [[0.0; MAX_ROW_GROUPS]; T];
     for t in 0..T {
-        let planes = x.codes(first + t).as_chunks::<64>().0;
-        let parts = planes.chunks(Geometry::<BITS>::GROUP_PLANES).take(groups);
-        for (g, part) in parts.enumerate() {
-            offsets[t][g] = Geometry::<BITS>::OFFSET * s.group_sum(part);
+        let planes = Geometry::<BITS>::GROUP_PLANES;
+        group_sums(s, x, first + t, planes, &mut offsets[t][..groups]);
+        for g in 0..groups {
+            offsets[t][g] *= Geometry::<BITS>::OFFSET;
             multipliers[t][g] = x.multiplier(first + t, g);
         }
     }
