@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::Pod;
 
 /// One cache line, where every buffer starts.
-pub(crate) const LINE: usize = 64;
+const LINE: usize = 64;
 
 /// A zeroed buffer of fixed length whose first element lies on a 64-byte boundary.
 ///
