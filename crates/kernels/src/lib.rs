@@ -49,7 +49,7 @@
 //!
 //! Every set gives the same bits, for any split of rows and tokens over calls and threads. Integer
 //! sums are exact; float operations are single IEEE operations in an order that does not depend on
-//! the width of the registers: 16 virtual lanes, multiply and add always separate (no FMA), one
+//! the width of the registers: 16 virtual lanes, sums of products by fused multiply-add, one
 //! reduction tree, an exponential of the crate's own. Only the sign and payload of NaN are open.
 //!
 //! Any bytes make a valid matrix: an invalid ternary code counts as +2 on every set.

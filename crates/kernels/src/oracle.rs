@@ -50,7 +50,7 @@ fn grouped(
     for start in (0..w.cols()).step_by(size) {
         let product = |k: usize| i64::from(w.code(row, k)) * i64::from(x[k]);
         let sum: i64 = (start..w.cols().min(start + size)).map(product).sum();
-        y += sum as f32 * (w.scale(row, start) * multiplier(start / size));
+        y = (sum as f32).mul_add(w.scale(row, start) * multiplier(start / size), y);
     }
     y
 }
@@ -66,11 +66,11 @@ pub fn signs(bits: &[u8], cols: usize) -> Vec<i8> {
     (0..cols).map(|k| 2 * bit(k) as i8 - 1).collect()
 }
 
-/// One element of a product with float activations: lane `k % 16`, multiply, then add.
+/// One element of a product with float activations: lane `k % 16`, one rounding per column.
 pub fn product_f32(w: &MatrixRef<'_>, row: usize, x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
     for k in 0..w.cols() {
-        lanes[k % 16] += w.value(row, k) * x[k];
+        lanes[k % 16] = w.value(row, k).mul_add(x[k], lanes[k % 16]);
     }
     tree_sum(lanes)
 }
@@ -143,7 +143,7 @@ fn by_mean(x: &[f32], code: impl Fn(f32, f32) -> i8) -> (Vec<i8>, RowQuant) {
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mut lanes = [0.0f32; 16];
     for (k, x) in x.iter().enumerate() {
-        lanes[k % 16] += x * x;
+        lanes[k % 16] = x.mul_add(*x, lanes[k % 16]);
     }
     let factor = 1.0 / (tree_sum(lanes) / x.len() as f32 + eps).sqrt();
     x.iter().zip(weight).map(|(x, w)| x * factor * w).collect()

@@ -109,7 +109,7 @@ pub(crate) fn bits_grouped<S: Set>(
                 for g in first..groups.min(first + MAX_GROUPS) {
                     let cols = SIGN_GROUP.min(w.cols() - g * SIGN_GROUP) as i32;
                     let dot = cols - 2 * differing[g - first] as i32;
-                    y += dot as f32 * batch[g % BATCH];
+                    y = (dot as f32).mul_add(batch[g % BATCH], y);
                 }
             }
             out.row(token)[row - rows.start] = y * (1.0 / x.scale(token));

@@ -45,10 +45,12 @@ fn add_products<S: Set>(s: S, mut acc: S::F, weights: &[f32; STEP], x: &[f32]) -
     let (chunks, tail) = x.as_chunks::<16>();
     let weights = weights.as_chunks::<16>().0;
     for (w, x) in weights.iter().zip(chunks) {
-        acc = acc + s.load(w) * s.load(x);
+        acc = s.load(w).mul_add(s.load(x), acc);
     }
     if !tail.is_empty() {
-        acc = acc + s.load(&weights[chunks.len()]) * s.load_part(tail);
+        acc = s
+            .load(&weights[chunks.len()])
+            .mul_add(s.load_part(tail), acc);
     }
     acc
 }

@@ -11,11 +11,11 @@ pub(crate) fn rms_norm<S: Set>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &
     let mut acc = s.splat(0.0);
     for chunk in chunks {
         let v = s.load(chunk);
-        acc = acc + v * v;
+        acc = v.mul_add(v, acc);
     }
     if !tail.is_empty() {
         let v = s.load_part(tail);
-        acc = acc + v * v;
+        acc = v.mul_add(v, acc);
     }
     let mean = acc.tree_sum() / x.len() as f32;
     let factor = s.splat(1.0 / (mean + eps).sqrt());

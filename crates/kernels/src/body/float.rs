@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! acc[l] = 0 for 16 lanes
-//! for k in 0..padded columns:  acc[k % 16] += w[k] * x[k]      multiply, then add: two roundings
+//! for k in 0..padded columns:  acc[k % 16] = mul_add(w[k], x[k], acc[k % 16])      one rounding
 //! y = tree_sum(acc)
 //! ```
 //!
@@ -149,7 +149,7 @@ fn accumulate<S: Set, W: Format<B>, const B: usize, const R: usize, const T: usi
         for t in 0..T {
             let x = s.load(&x_rows[t][c]);
             for r in 0..R {
-                acc[r][t] = acc[r][t] + w[r] * x;
+                acc[r][t] = x.mul_add(w[r], acc[r][t]);
             }
         }
     }

@@ -299,7 +299,8 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
                     let multiplier = x.multiplier(self.first + token + t, g);
                     for r in 0..R {
                         let dot = Geometry::<BITS>::STEP * dots[t][g - first][r] - offset;
-                        acc[t][r] += dot as f32 * (scales[g % BATCH][r] * multiplier);
+                        let factor = scales[g % BATCH][r] * multiplier;
+                        acc[t][r] = (dot as f32).mul_add(factor, acc[t][r]);
                     }
                 }
             }

@@ -34,14 +34,15 @@ const TAYLOR: [f32; 6] = [
 #[inline(always)]
 pub(crate) fn exp<S: Set>(s: S, x: S::F) -> S::F {
     let x = s.splat(89.0).min(s.splat(-104.0).max(x));
-    let n = (x * s.splat(std::f32::consts::LOG2_E) + s.splat(ROUND)) - s.splat(ROUND);
-    let r = (x - n * s.splat(LN2_HEAD)) - n * s.splat(LN2_TAIL);
+    let n = x.mul_add(s.splat(std::f32::consts::LOG2_E), s.splat(ROUND)) - s.splat(ROUND);
+    let r = n.mul_add(s.splat(-LN2_HEAD), x);
+    let r = n.mul_add(s.splat(-LN2_TAIL), r);
     let mut p = s.splat(TAYLOR[0]);
     for c in &TAYLOR[1..] {
-        p = p * r + s.splat(*c);
+        p = p.mul_add(r, s.splat(*c));
     }
-    let y = (p * (r * r) + r) + s.splat(1.0);
-    let half = n * s.splat(0.5) + s.splat(ROUND_BIASED);
+    let y = p.mul_add(r * r, r) + s.splat(1.0);
+    let half = n.mul_add(s.splat(0.5), s.splat(ROUND_BIASED));
     let rest = (n - (half - s.splat(ROUND_BIASED))) + s.splat(ROUND_BIASED);
     y * half.shl23() * rest.shl23()
 }

@@ -8,7 +8,7 @@
 //!
 //! **Why every set gives the same bits.** Integer sums are exact, so their order is free. Float
 //! operations are those of IEEE 754, one rounding each, and the bodies fix their order: 16 virtual
-//! lanes whatever the register width, multiply and add always separate, one reduction tree.
+//! lanes whatever the register width, sums of products by `mul_add`, one reduction tree.
 
 use std::ops::{Add, Div, Mul, Range, Sub};
 
@@ -327,6 +327,8 @@ pub(crate) trait Vector:
     /// `if self < other { self } else { other }`.
     fn min(self, other: Self) -> Self;
     fn abs(self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// The bits of each lane shifted left by 23.
     fn shl23(self) -> Self;
     /// Lanes `(l, l + 8)`, then `(l, l + 4)`, `(l, l + 2)`, `(l, l + 1)` added.

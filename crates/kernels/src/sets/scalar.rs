@@ -95,6 +95,14 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
+    fn mul_add(mut self, factor: Self, addend: Self) -> Self {
+        for (x, (a, b)) in self.0.iter_mut().zip(factor.0.iter().zip(addend.0)) {
+            *x = x.mul_add(*a, b);
+        }
+        self
+    }
+
+    #[inline(always)]
     fn shl23(self) -> Self {
         self.map(|x| f32::from_bits(x.to_bits() << 23))
     }

@@ -17,7 +17,7 @@ use super::{Block, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize;
 use crate::kv::{Attend, KV_BLOCK, KvBlock};
-use crate::sets::Set;
+use crate::sets::{Set, Vector};
 
 /// Keys that are multiplied with several queries at once, where there are registers for it.
 const KEYS: usize = 4;
@@ -294,7 +294,7 @@ fn float_dots<S: Set, K: Format<B>, const B: usize, const R: usize, const T: usi
         for t in 0..T {
             let x = s.load(&chunks[t][c]);
             for r in 0..R {
-                acc[r][t] = acc[r][t] + x * key[r];
+                acc[r][t] = x.mul_add(key[r], acc[r][t]);
             }
         }
     }
@@ -303,7 +303,7 @@ fn float_dots<S: Set, K: Format<B>, const B: usize, const R: usize, const T: usi
             let key = K::load_part(s, &rows[r * stride..][whole * B..stride]);
             for t in 0..T {
                 let x = s.load_part(&queries[t][16 * whole..]);
-                acc[r][t] = acc[r][t] + x * key;
+                acc[r][t] = x.mul_add(key, acc[r][t]);
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn soften<S: Set>(s: S, p: &mut Block, [max, total]: &mut [f32; 2]) -
     }
     let factor = exp_of(s, *max - new_max);
     *max = new_max;
-    *total = *total * factor + sum.tree_sum();
+    *total = total.mul_add(factor, sum.tree_sum());
     factor
 }
 
@@ -48,9 +48,9 @@ pub(crate) fn merge<S: Set>(s: S, head_dim: usize, into: &mut [f32], from: &[f32
         let new_max = if *m > *max { *m } else { *max };
         let (a, b) = (exp_of(s, *max - new_max), exp_of(s, *m - new_max));
         *max = new_max;
-        *total = *total * a + *l * b;
+        *total = total.mul_add(a, *l * b);
         for (x, y) in sums.iter_mut().zip(from) {
-            *x = *x * a + *y * b;
+            *x = x.mul_add(a, *y * b);
         }
     }
 }

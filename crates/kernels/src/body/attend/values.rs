@@ -114,7 +114,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
             for i in 0..T {
                 let weight = s.splat(p[i][j]);
                 for c in 0..C {
-                    acc[i][c] = acc[i][c] + weight * value[c];
+                    acc[i][c] = weight.mul_add(value[c], acc[i][c]);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
                 let value = strip_of::<S, V, B, C>(s, values, j, start);
                 let weight = s.splat(p[i][j]);
                 for c in 0..C {
-                    acc[i][c] = acc[i][c] + weight * value[c];
+                    acc[i][c] = weight.mul_add(value[c], acc[i][c]);
                 }
             }
         }
@@ -153,7 +153,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
             for j in used.of(i) {
                 let row = &values.rows[j * values.stride..][..values.stride];
                 let value = V::load_part(s, &row[start / 16 * B..]);
-                acc[i] = acc[i] + s.splat(p[i][j]) * value;
+                acc[i] = s.splat(p[i][j]).mul_add(value, acc[i]);
             }
         }
         for i in 0..T {
@@ -202,7 +202,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
                 let end = d.min(start + 32);
                 let out = &mut self.head(i)[start..end];
                 for (x, sum) in out.iter_mut().zip(&found[i][start - from..]) {
-                    *x = *x * rescale + *sum as f32 * factors[i];
+                    *x = (*sum as f32).mul_add(factors[i], *x * rescale);
                 }
             }
         }

@@ -355,7 +355,7 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
                         *dot = (2 * sum - offset) as f32;
                     }
                     let scale = scales[r].load(s, group, m) * multiplier;
-                    acc[r][m] = acc[r][m] + s.load(&dots) * scale;
+                    acc[r][m] = s.load(&dots).mul_add(scale, acc[r][m]);
                 }
             }
         }

@@ -260,8 +260,8 @@ macro_rules! tiles {
                                 let factor = _mm256_mul_ps(scales[h], multiplier);
                                 let dots = _mm256_cvtepi32_ps(dots[t][h]);
                                 let y = kept[t].add(8 * h);
-                                let sum = _mm256_mul_ps(dots, factor);
-                                _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sum));
+                                let sum = _mm256_fmadd_ps(dots, factor, _mm256_loadu_ps(y));
+                                _mm256_storeu_ps(y, sum);
                             }
                         }
                     }
@@ -280,8 +280,8 @@ macro_rules! tiles {
     };
 }
 
-tiles!(plain, "avx2", dots);
-tiles!(vnni, "avx2,avxvnni", dots_vnni);
+tiles!(plain, "avx2,fma", dots);
+tiles!(vnni, "avx2,fma,avxvnni", dots_vnni);
 
 /// Adds the sums of `code * x` over the columns of a panel to `acc`. A 16-bit lane takes two products
 /// of at most `max * 128` per four columns.

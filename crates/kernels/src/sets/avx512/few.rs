@@ -177,8 +177,7 @@ impl<const T: usize> Atom<'_, T> {
                 let offset = _mm512_set1_epi32(self.few.offsets[t][number]);
                 let multiplier = _mm512_set1_ps(self.few.multipliers[t][number]);
                 let dots = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[t], offset));
-                let product = _mm512_mul_ps(dots, _mm512_mul_ps(scale, multiplier));
-                y[t] = _mm512_add_ps(y[t], product);
+                y[t] = _mm512_fmadd_ps(dots, _mm512_mul_ps(scale, multiplier), y[t]);
             }
         }
     }

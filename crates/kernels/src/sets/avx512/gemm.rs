@@ -242,9 +242,9 @@ unsafe fn grouped_tile<const T: usize>(
                 let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
                 for u in 0..MAX_UNITS {
                     let factor = _mm512_mul_ps(factors[u], multiplier);
-                    let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][u]), factor);
+                    let dots = _mm512_cvtepi32_ps(sums[t][u]);
                     let y = kept[t].add(UNIT * u);
-                    _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), product));
+                    _mm512_storeu_ps(y, _mm512_fmadd_ps(dots, factor, _mm512_loadu_ps(y)));
                 }
             }
         }

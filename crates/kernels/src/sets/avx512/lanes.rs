@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::sets::{Vector, avx2};
+use crate::sets::{Vector, avx2::lanes};
 
 /// 16 floats.
 #[derive(Clone, Copy)]
@@ -50,6 +50,12 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: a vector exists only where the features do.
+        Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
     fn shl23(self) -> Self {
         // SAFETY: a vector exists only where the features do.
         Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
@@ -64,7 +70,7 @@ impl Vector for Lanes {
                 _mm512_castps_pd(self.0),
             ));
             let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_castps512_ps256(high));
-            avx2::tree_sum_8(eight)
+            lanes::tree_sum_8(eight)
         }
     }
 
@@ -77,7 +83,7 @@ impl Vector for Lanes {
                 _mm512_castps_pd(self.0),
             ));
             let (high, low) = (_mm512_castps512_ps256(high), _mm512_castps512_ps256(self.0));
-            avx2::tree_max_8(_mm256_max_ps(high, low))
+            lanes::tree_max_8(_mm256_max_ps(high, low))
         }
     }
 

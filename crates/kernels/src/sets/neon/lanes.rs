@@ -98,8 +98,7 @@ unsafe fn halves(bytes: &[u8; 32]) -> [uint16x8_t; 2] {
     }
 }
 
-/// Vector operators from intrinsics of two vectors. Multiply and add stay two instructions: nothing
-/// here is contracted.
+/// Vector operators from intrinsics of two vectors.
 macro_rules! operators {
     ($($trait:ident $method:ident $intrinsic:ident;)*) => {$(
         impl $trait for Lanes {
@@ -158,6 +157,15 @@ impl Vector for Lanes {
             }
             self
         }
+    }
+
+    #[inline(always)]
+    fn mul_add(mut self, factor: Self, addend: Self) -> Self {
+        for q in 0..4 {
+            // SAFETY: a vector exists only where the features do.
+            self.0[q] = unsafe { vfmaq_f32(addend.0[q], self.0[q], factor.0[q]) };
+        }
+        self
     }
 
     #[inline(always)]
