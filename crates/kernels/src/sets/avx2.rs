@@ -338,6 +338,53 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
+    fn sums<const R: usize, const T: usize>(self, acc: [[Sums; T]; R]) -> [[i32; R]; T] {
+        let mut sums = [[0; R]; T];
+        if R == 1 && T == 4 {
+            // SAFETY: the token proves the features; the sums are 16 bytes.
+            unsafe {
+                let mut v = [[_mm256_setzero_ps(); 2]; 4];
+                for t in 0..T {
+                    let [low, high] = acc[0][t].0;
+                    v[t] = [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)];
+                }
+                let found = attention::four::<true>(v);
+                _mm_storeu_ps(sums.as_mut_ptr().cast(), found);
+            }
+        } else {
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = self.sum(acc[r][t]);
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn tree_sums<const R: usize, const T: usize>(self, acc: [[Lanes; T]; R]) -> [[f32; R]; T] {
+        let mut sums = [[0.0; R]; T];
+        if R == 1 && T == 4 {
+            // SAFETY: the token proves the features; the sums are 16 bytes.
+            unsafe {
+                let mut v = [[_mm256_setzero_ps(); 2]; 4];
+                for t in 0..T {
+                    v[t] = [acc[0][t].0, acc[0][t].1];
+                }
+                let found = attention::four::<false>(v);
+                _mm_storeu_ps(sums.as_mut_ptr().cast(), found);
+            }
+        } else {
+            for t in 0..T {
+                for r in 0..R {
+                    sums[t][r] = acc[r][t].tree_sum();
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
     fn weighted_sums<const T: usize>(
         self,
         rows: &[u8],

@@ -1,4 +1,5 @@
-//! Int8 keys and values: bytes are widened to 16 bits, `vpmaddwd` adds pairs of products in 32.
+//! Int8 keys and values: bytes are widened to 16 bits, `vpmaddwd` adds pairs of products in 32. And
+//! the sums of four accumulators, which are transposed while they are added.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -77,6 +78,54 @@ pub(super) unsafe fn weighted<const C: usize, const T: usize>(
             let [low, high] = acc[t];
             _mm256_storeu_si256(out, _mm256_permute2x128_si256::<0x20>(low, high));
             _mm256_storeu_si256(out.add(1), _mm256_permute2x128_si256::<0x31>(low, high));
+        }
+    }
+}
+
+/// The sums of four times 16 lanes in the order of a tree sum, of `i32` if `INT`, else of `f32`: halves,
+/// quarters, pairs and single lanes are added, of two vectors side by side in one.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn four<const INT: bool>(v: [[__m256; 2]; 4]) -> __m128 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let mut quarters = [_mm256_setzero_ps(); 2];
+        for i in 0..2 {
+            let a = add::<INT>(v[2 * i][0], v[2 * i][1]);
+            let b = add::<INT>(v[2 * i + 1][0], v[2 * i + 1][1]);
+            let low = _mm256_permute2f128_ps::<0x20>(a, b);
+            let high = _mm256_permute2f128_ps::<0x31>(a, b);
+            quarters[i] = add::<INT>(low, high);
+        }
+        let [a, b] = [_mm256_castps_pd(quarters[0]), _mm256_castps_pd(quarters[1])];
+        let low = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+        let high = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+        let pairs = add::<INT>(low, high);
+        let even = _mm256_shuffle_ps::<0b10_00_10_00>(pairs, pairs);
+        let odd = _mm256_shuffle_ps::<0b11_01_11_01>(pairs, pairs);
+        // Of vectors 0 and 2 in the lower half, of 1 and 3 in the upper.
+        let sums = add::<INT>(even, odd);
+        _mm_unpacklo_ps(
+            _mm256_castps256_ps128(sums),
+            _mm256_extractf128_ps::<1>(sums),
+        )
+    }
+}
+
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn add<const INT: bool>(a: __m256, b: __m256) -> __m256 {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        match INT {
+            true => _mm256_castsi256_ps(_mm256_add_epi32(
+                _mm256_castps_si256(a),
+                _mm256_castps_si256(b),
+            )),
+            false => _mm256_add_ps(a, b),
         }
     }
 }
