@@ -3,7 +3,7 @@
 use onebit_format::SIGN_GROUP;
 
 use crate::input::RowQuant;
-use crate::sets::{Set, Vector};
+use crate::sets::{MAX_SUMMED, Set, Vector};
 
 /// The smallest absolute maximum, or mean of magnitudes, that a row is scaled by.
 const MIN_MAGNITUDE: f32 = 1e-5;
@@ -29,7 +29,8 @@ pub(crate) fn quantize_i8<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuant {
     };
     let scale = 127.0 / absmax.max(MIN_MAGNITUDE);
     round(s, x, scale, [-128.0, 127.0], q);
-    RowQuant { scale, sum: sum(q) }
+    let sum = sum(s, q);
+    RowQuant { scale, sum }
 }
 
 /// Each group of 128 columns as by [`quantize_i8`], with the multiplier that takes codes back and their sum.
@@ -61,7 +62,8 @@ pub(crate) fn quantize_ternary<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuan
         return UNUSABLE;
     };
     round(s, x, scale, [-1.0, 1.0], q);
-    RowQuant { scale, sum: sum(q) }
+    let sum = sum(s, q);
+    RowQuant { scale, sum }
 }
 
 /// One row of activations to -1 and 1; zeros of either sign are 1.
@@ -76,7 +78,8 @@ pub(crate) fn quantize_sign<S: Set>(s: S, x: &[f32], q: &mut [i8]) -> RowQuant {
     for (q, x) in q.iter_mut().zip(x) {
         *q = if *x >= 0.0 { 1 } else { -1 };
     }
-    RowQuant { scale, sum: sum(q) }
+    let sum = sum(s, q);
+    RowQuant { scale, sum }
 }
 
 /// The signs of a row as bits in the order of binary weights; returns the scale of
@@ -148,19 +151,26 @@ pub(crate) fn absmax<S: Set>(s: S, x: &[f32]) -> Option<f32> {
         max = v.abs().max(max);
         probe = probe + v * zero;
     }
-    let v = s.load_part(tail);
-    max = v.abs().max(max);
-    probe = probe + v * zero;
-    let mut lanes = [0.0; 16];
-    max.store(&mut lanes);
-    (probe.tree_sum() == 0.0).then(|| lanes.iter().fold(0.0, |a: f32, &b| a.max(b)))
+    if !tail.is_empty() {
+        let v = s.load_part(tail);
+        max = v.abs().max(max);
+        probe = probe + v * zero;
+    }
+    match probe.tree_sum() == 0.0 {
+        true => Some(max.tree_max()),
+        false => None,
+    }
 }
 
 #[inline(always)]
-fn sum(q: &[i8]) -> i32 {
-    let mut sum = 0i32;
-    for &q in q {
-        sum = sum.wrapping_add(i32::from(q));
+fn sum<S: Set>(s: S, q: &[i8]) -> i32 {
+    let (planes, tail) = q.as_chunks();
+    let mut sum = 0;
+    for planes in planes.chunks(MAX_SUMMED) {
+        sum += s.group_sum(planes);
+    }
+    for &q in tail {
+        sum += i32::from(q);
     }
     sum
 }

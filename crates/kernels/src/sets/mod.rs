@@ -41,6 +41,9 @@ pub(crate) mod sve2;
 /// How far ahead of the weights in use their row stream is prefetched, in bytes.
 pub(crate) const PREFETCH_BYTES: usize = 4096;
 
+/// Planes of 64 activations that [`Set::group_sum`] takes: a lane of 16 bits adds eight of at most 128 for each.
+pub(crate) const MAX_SUMMED: usize = 16;
+
 /// The names of the features that were not found.
 #[cfg(target_arch = "aarch64")]
 fn lacking(features: &[(&'static str, bool)]) -> Vec<&'static str> {
@@ -148,7 +151,7 @@ pub(crate) trait Set: Copy {
         dots
     }
 
-    /// The sum of the activations of a group.
+    /// The sum of the activations of a group, at most [`MAX_SUMMED`] planes.
     #[inline(always)]
     fn group_sum(self, x: &[[i8; 64]]) -> i32 {
         x.as_flattened().iter().map(|x| i32::from(*x)).sum()
