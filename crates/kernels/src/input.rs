@@ -110,7 +110,6 @@ impl<'a> I8Rows<'a> {
     }
 
     /// The codes from the first of token `t` to the end of the last token.
-    #[cfg(any(test, target_arch = "x86_64"))]
     pub(crate) fn rows_from(&self, t: usize) -> &'a [i8] {
         &self.data[t * self.stride..self.tokens() * self.stride]
     }
@@ -215,6 +214,11 @@ impl<'a> I8GroupRows<'a> {
     pub fn row(&self, t: usize) -> &'a [i8] {
         assert!(t < self.tokens(), "token {t} of {}", self.tokens());
         &self.data[t * self.stride..][..self.stride]
+    }
+
+    /// The codes from the first of token `t` to the end of the last token.
+    pub(crate) fn rows_from(&self, t: usize) -> &'a [i8] {
+        &self.data[t * self.stride..self.tokens() * self.stride]
     }
 
     /// The multipliers of token `t`: values are codes times these.

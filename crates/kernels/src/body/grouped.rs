@@ -35,6 +35,8 @@ pub(super) const MAX_ROW_GROUPS: usize = 65_536 / 64;
 pub(crate) trait Scaled: Rows + Copy {
     fn id(&self) -> Id;
     fn codes(&self, token: usize) -> &[i8];
+    /// The codes from those of a token to the end.
+    fn codes_from(&self, token: usize) -> &[i8];
     /// What the dots of a group are multiplied by.
     fn multiplier(&self, token: usize, group: usize) -> f32;
     /// The multipliers of all groups, and the sums of their codes, where each has its own.
@@ -51,6 +53,10 @@ impl Scaled for I8Rows<'_> {
     #[inline(always)]
     fn codes(&self, token: usize) -> &[i8] {
         self.row(token)
+    }
+    #[inline(always)]
+    fn codes_from(&self, token: usize) -> &[i8] {
+        self.rows_from(token)
     }
     #[inline(always)]
     fn multiplier(&self, _token: usize, _group: usize) -> f32 {
@@ -74,6 +80,10 @@ impl Scaled for I8GroupRows<'_> {
     #[inline(always)]
     fn codes(&self, token: usize) -> &[i8] {
         self.row(token)
+    }
+    #[inline(always)]
+    fn codes_from(&self, token: usize) -> &[i8] {
+        self.rows_from(token)
     }
     #[inline(always)]
     fn multiplier(&self, token: usize, group: usize) -> f32 {

@@ -56,9 +56,6 @@ pub(crate) trait Codes<const P: usize>: Sized {
 
 pub(crate) struct T2;
 pub(crate) struct T5;
-/// Not of this loop: see [`bands`](super::bands).
-#[cfg(any(test, target_arch = "x86_64"))]
-pub(crate) struct T5R5;
 pub(crate) struct B1;
 pub(crate) struct I8;
 

@@ -28,8 +28,6 @@ pub(crate) mod math;
 pub(crate) mod packed;
 pub(crate) mod quantize;
 pub(crate) mod rotate;
-#[cfg(any(test, target_arch = "x86_64"))]
-pub(crate) mod tiled;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use gemm::{columns as gemm_columns, grouped as gemm_grouped};

@@ -1,19 +1,28 @@
-//! AMX: what `avx512` does, and for 16 and more tokens products of ternary, binary and int8 weights
-//! with tiles of 16 x 64 bytes. One `tdpbssd` adds 16 x 16 x 64 products of signed bytes to 16 x 16
-//! `i32` sums without rounding or saturation.
+//! AMX: what `avx512` does, and for 16 and more tokens its panels with tiles of 16 x 64 bytes. One `tdpbsud` adds 16 x
+//! 16 x 64 products of signed by unsigned bytes to 16 x 16 `i32` sums without rounding or saturation.
 //!
 //! The intrinsics and the detection of AMX are not in stable Rust yet: the instructions are inline
 //! assembly, and [`detect`] asks CPUID.
 
-use super::avx512;
-use crate::body::Product;
-use crate::body::int::{B1, I8, T2, T5, T5R5};
-use crate::body::tiled::{self, pack::Weights};
-use crate::input::I8Rows;
+use onebit_format::Layout;
+
+use super::avx512::{self, Avx512};
+use crate::body::columns::Columns;
+use crate::body::gemm::panel::I4;
+use crate::body::gemm::tiled::{STEP, TILE, Tiles};
+use crate::body::gemm::{self, bands, columns, rows64};
+use crate::body::grouped::Scaled;
+use crate::body::lookup::BAND;
+use crate::body::{Product, Rows, int};
+use crate::input::{I8GroupRows, I8Rows};
 use crate::kernels::Kernels;
 use crate::tiles::TileMut;
 
 mod detect;
+#[cfg(all(test, target_os = "linux"))]
+mod emulated;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 mod unit;
 
 pub(crate) use detect::{missing, permission};
@@ -25,47 +34,77 @@ pub(crate) static TABLE: Kernels = Kernels {
     t2,
     t5,
     t5r5,
+    b1r64,
     b1,
     i8,
+    t2_columns,
+    i4,
+    grouped,
+    by_group,
     ..avx512::TABLE
 };
 
-/// Defines an entry: tiles, or the entry of `avx512` where there is not a tile of tokens.
+type Engine<'a> = Tiles<'a, Avx512, Amx>;
+
+/// Defines an entry: tiles where these are `$worthwhile`, else the entry of `avx512`.
 macro_rules! entry {
-    ($name:ident, $layout:ty, $planes:literal) => {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-        unsafe fn $name(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
-            if worthwhile(job) {
-                // SAFETY: whoever calls through the table got it from the registry, which offers it
-                // only when the CPU has the features and the kernel lets this process use tiles.
-                unsafe { sums::<$layout, $planes>(job, out) }
-            } else {
-                // SAFETY: the features of this set include those of `avx512`.
-                unsafe { (avx512::TABLE.$name)(job, out) }
+    ($name:ident, $job:ty => $out:ty, $worthwhile:ident, $tiles:expr) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")]
+        unsafe fn $name(job: &$job, out: &mut TileMut<'_, $out>) {
+            // SAFETY: whoever calls through the table got it from the registry, which offers it only when the CPU has the
+            // features of this set, which include those of `avx512`, and the kernel lets this process use tiles.
+            unsafe {
+                if $worthwhile(job) {
+                    let (set, unit) = (Avx512::assume(), &Amx::configure());
+                    $tiles(Tiles { set, unit }, job, out)
+                } else {
+                    (avx512::TABLE.$name)(job, out)
+                }
             }
         }
     };
 }
 
-entry!(t2, T2, 4);
-entry!(t5, T5, 5);
-entry!(t5r5, T5R5, 1);
-entry!(b1, B1, 8);
-entry!(i8, I8, 1);
+entry!(t2, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::T2, 4>);
+entry!(t5, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::T5, 5>);
+entry!(t5r5, Product<'_, I8Rows<'_>> => i32, by_rows, bands::sums);
+entry!(b1r64, Product<'_, I8Rows<'_>> => i32, by_bands, rows64::sums);
+entry!(b1, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::B1, 8>);
+entry!(i8, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::I8, 1>);
+entry!(t2_columns, Columns<'_> => i32, by_columns, columns::sums);
+entry!(i4, Product<'_, I8Rows<'_>> => f32, by_rows, gemm::grouped::product::<Engine<'_>, _, I4, 4, 2>);
+entry!(grouped, Product<'_, I8Rows<'_>> => f32, by_group_layout, of_groups);
+entry!(by_group, Product<'_, I8GroupRows<'_>> => f32, by_group_layout, of_groups);
 
-/// Whether tiles can be filled.
-fn worthwhile(job: &Product<'_, I8Rows<'_>>) -> bool {
-    job.x.tokens() >= tiled::TILE && job.w.band_bytes() > 0
+/// Products with scales by group of columns.
+#[inline(always)]
+fn of_groups<X: Scaled>(e: Engine<'_>, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
+    match job.w.layout() {
+        Layout::B1R64 => rows64::products(e, job, out),
+        Layout::T2 => gemm::grouped::product::<_, X, int::T2, 2, 4>(e, job, out),
+        _ => gemm::grouped::product::<_, X, int::B1, 1, 8>(e, job, out),
+    }
 }
 
-/// # Safety
-/// The CPU must have the features of this set, and the process the kernel's permission.
-#[inline(always)]
-unsafe fn sums<L: Weights<P>, const P: usize>(
-    job: &Product<'_, I8Rows<'_>>,
-    out: &mut TileMut<'_, i32>,
-) {
-    // SAFETY: the caller vouches for features and permission.
-    let unit = unsafe { Amx::configure() };
-    tiled::sums::<_, L, P>(&unit, job, out);
+/// Whether tiles can be filled by a matrix of rows, whose padded columns are whole steps.
+fn by_rows<X: Rows>(job: &Product<'_, X>) -> bool {
+    job.x.tokens() >= TILE && job.w.band_bytes() > 0
+}
+
+/// The same of a matrix of bands of [`BAND`] rows.
+fn by_bands<X: Rows>(job: &Product<'_, X>) -> bool {
+    by_rows(job) && job.w.padded_cols().is_multiple_of(STEP) && job.rows.start.is_multiple_of(BAND)
+}
+
+/// The same of either.
+fn by_group_layout<X: Rows>(job: &Product<'_, X>) -> bool {
+    match job.w.layout() {
+        Layout::B1R64 => by_bands(job),
+        _ => by_rows(job),
+    }
+}
+
+/// The same of a matrix stored transposed.
+fn by_columns(job: &Columns<'_>) -> bool {
+    job.x.tokens() >= TILE && job.w.rows() > 0 && job.w.rows().is_multiple_of(STEP)
 }

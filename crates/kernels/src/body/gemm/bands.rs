@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
+use super::engine::Engine;
 use super::panel::{MAX_ROWS, Panels, UNIT, Unit};
 use super::part::Source;
 use super::rows::PLANE;
@@ -19,9 +20,15 @@ const BANDS: usize = (MAX_ROWS + BAND - 1).div_ceil(BAND);
 /// Sums of a ternary matrix of bands.
 #[inline(always)]
 pub(crate) fn t5r5<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
-    if job.x.tokens() < S::MANY {
-        return bands::t5r5(s, job, out);
+    match job.x.tokens() < S::MANY {
+        true => bands::t5r5(s, job, out),
+        false => sums(s, job, out),
     }
+}
+
+/// The same by panels.
+#[inline(always)]
+pub(crate) fn sums<E: Engine>(e: E, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     let Product { w, rows, x } = job;
     let exact = Exact {
         source: Bands(w),
@@ -29,7 +36,7 @@ pub(crate) fn t5r5<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut Til
         max: 2,
         offset: 1,
     };
-    exact.run(s, rows.clone(), out);
+    exact.run(e, rows.clone(), out);
 }
 
 /// A matrix whose bands have [`BAND`] rows.

@@ -9,6 +9,7 @@ use std::ops::Range;
 use onebit_format::MatrixRef;
 
 use super::Exact;
+use super::engine::Engine;
 use super::panel::{Panels, UNIT, Unit, Unpack};
 use super::part::{Source, chunks};
 use crate::body::columns::{self, Columns, STRIP};
@@ -29,14 +30,21 @@ pub(crate) fn t2_columns<S: Panels>(s: S, job: &Columns<'_>, out: &mut TileMut<'
     {
         return columns::t2_columns(s, job, out);
     }
+    sums(s, job, out);
+}
+
+/// The same by panels.
+#[inline(always)]
+pub(crate) fn sums<E: Engine>(e: E, job: &Columns<'_>, out: &mut TileMut<'_, i32>) {
+    let inputs = job.w.rows();
     let exact = Exact {
         source: Transposed(job.w),
         x: job.x,
         max: <int::T2 as Unpack<4>>::MAX,
         offset: <int::T2 as Unpack<4>>::OFFSET,
     };
-    exact.run(s, job.range.clone(), out);
-    for (outputs, _) in chunks(job.range.clone(), S::ROWS, true) {
+    exact.run(e, job.range.clone(), out);
+    for (outputs, _) in chunks(job.range.clone(), E::ROWS, true) {
         let places = outputs.start - job.range.start..outputs.end - job.range.start;
         for input in inputs / 4 * 4..inputs {
             add_input(job, input, outputs.start, &mut out.columns(places.clone()));
@@ -72,7 +80,7 @@ impl Source for Transposed<'_> {
         self.0.rows() / 4
     }
 
-    /// Outputs are unpacked by [`Panels::ROWS`], which are whole planes.
+    /// Outputs are unpacked by [`Engine::ROWS`], which are whole planes.
     #[inline(always)]
     fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
         let plane = rows.start % STRIP / 64;
@@ -84,7 +92,7 @@ impl Source for Transposed<'_> {
             }
             let packed = s.side_by_side(atoms);
             for n in 0..4 {
-                for p in 0..S::ROWS / 64 {
+                for p in 0..rows.len().div_ceil(64) {
                     // A plane has 64 outputs, so 4 units.
                     let u = p * (64 / UNIT) + n;
                     let tile = u / S::UNITS * S::UNITS * fours.len();

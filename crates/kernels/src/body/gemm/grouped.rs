@@ -16,8 +16,9 @@ use std::ops::Range;
 
 use onebit_format::Layout;
 
-use super::panel::{GROUPS, Groups, I4, Outputs, PanelScales, Panels, UNIT, Unit, Unpack};
-use super::part::{First, Multiply, Part, Room, Source, TOKENS, chunks, pieces};
+use super::engine::Engine;
+use super::panel::{GROUPS, Groups, I4, Line, Outputs, PanelScales, Panels, UNIT, Unit, Unpack};
+use super::part::{First, Multiply, PART_TOKENS, Part, Room, Source, chunks, pieces};
 use super::rows::{ByRow, PLANE};
 use super::{few, rows64};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
@@ -77,8 +78,8 @@ fn a_few<S: Panels, X: Scaled, const BITS: usize>(
 
 /// Products of a matrix stored row by row.
 #[inline(always)]
-fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize>(
-    s: S,
+pub(crate) fn product<E: Engine, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize>(
+    e: E,
     job: &Product<'_, X>,
     out: &mut TileMut<'_, f32>,
 ) {
@@ -90,11 +91,11 @@ fn product<S: Panels, X: Scaled, L: Unpack<P>, const BITS: usize, const P: usize
         max: L::MAX,
         offset: L::OFFSET,
     };
-    grouped.run(s, rows.clone(), w.cols(), out);
+    grouped.run(e, rows.clone(), w.cols(), out);
 }
 
 /// A matrix with scales by group.
-pub(super) trait GroupSource: Source {
+pub(crate) trait GroupSource: Source {
     /// The scales of some groups of up to [`ROWS`](super::panel::Panels::ROWS) rows.
     fn scales<S: Panels>(
         &self,
@@ -126,7 +127,7 @@ impl<L: Unpack<P>, const P: usize> GroupSource for ByRow<'_, L, P> {
 }
 
 /// Products of rows of a matrix with scales by group.
-pub(super) struct Grouped<W, X> {
+pub(crate) struct Grouped<W, X> {
     pub(super) source: W,
     pub(super) x: X,
     /// Fours of columns in a group.
@@ -138,22 +139,25 @@ pub(super) struct Grouped<W, X> {
 
 impl<W: GroupSource, X: Scaled> Grouped<W, X> {
     #[inline(always)]
-    pub(super) fn run<S: Panels>(
+    pub(super) fn run<E: Engine>(
         &self,
-        s: S,
+        e: E,
         rows: Range<usize>,
         cols: usize,
         out: &mut TileMut<'_, f32>,
     ) {
+        let s = e.set();
         let room = &mut *Room::of_thread();
-        for (chunk, _) in chunks(rows.clone(), S::ROWS, false) {
+        let mut lines = [Line::EMPTY; PART_TOKENS];
+        for (chunk, _) in chunks(rows.clone(), E::ROWS, false) {
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-            for tokens in pieces(self.x.tokens(), TOKENS) {
+            for tokens in pieces(self.x.tokens(), E::TOKENS) {
                 let mut out = out.some_rows(tokens.clone());
-                for fours in pieces(self.source.fours(), W::step::<S>()) {
+                for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
                     let groups = self.groups(&fours, cols);
                     (self.source).unpack(s, chunk.clone(), fours.clone(), &mut room.panel);
                     (self.source).scales(s, chunk.clone(), groups.clone(), &mut room.scales);
+                    self.lines(s, &tokens, &fours, &groups, &mut lines);
                     let part = Part {
                         panel: &room.panel,
                         fours: fours.clone(),
@@ -162,13 +166,13 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
                     };
                     let tile = Tile {
                         of: self,
-                        sums: self.sums(s, tokens.clone(), &fours),
+                        lines: &lines[..tokens.len()],
                         first: tokens.start,
                         fours,
                         groups,
                         scales: &room.scales,
                     };
-                    part.run(s, &tile, &mut room.outputs, &mut out);
+                    e.grouped(&part, &tile, &mut room.outputs, &mut out);
                 }
             }
         }
@@ -181,40 +185,58 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
         fours.start / self.group_fours..end.min(fours.end.div_ceil(self.group_fours))
     }
 
-    /// Of some tokens, the sums of the activations of each group, where they do not come with them.
+    /// What tokens have for some columns. Where sums of groups do not come with the activations they are found.
     #[inline(always)]
-    fn sums<S: Panels>(&self, s: S, tokens: Range<usize>, fours: &Range<usize>) -> Sums {
-        let mut sums = [[0; GROUPS]; TOKENS];
-        for (i, token) in tokens.enumerate() {
-            if self.x.groups(token).is_some() {
-                break;
+    fn lines<'a, S: Panels>(
+        &'a self,
+        s: S,
+        tokens: &Range<usize>,
+        fours: &Range<usize>,
+        groups: &Range<usize>,
+        lines: &mut [Line<'a>; PART_TOKENS],
+    ) {
+        for (line, token) in lines.iter_mut().zip(tokens.clone()) {
+            line.x = &self.x.codes(token).as_chunks().0[fours.clone()];
+            line.factor = self.x.factor(token);
+            if let Some((multipliers, sums)) = self.x.groups(token) {
+                line.multipliers = &multipliers[groups.clone()];
+                for (to, from) in line.sums.iter_mut().zip(&sums[groups.clone()]) {
+                    *to = *from;
+                }
+                continue;
             }
+            line.multipliers = &ONES;
             let planes = fours.start / PLANE..fours.end / PLANE;
             let planes = &self.x.codes(token).as_chunks::<64>().0[planes];
-            let groups = planes.chunks_exact(self.group_fours / PLANE);
-            for (sum, group) in sums[i].iter_mut().zip(groups) {
+            let planes = planes.chunks_exact(self.group_fours / PLANE);
+            for (sum, group) in line.sums.iter_mut().zip(planes) {
                 *sum = s.group_sum(group);
             }
         }
-        sums
     }
 }
 
-/// Of each token and group, the sum of the activations.
-type Sums = [[i32; GROUPS]; TOKENS];
-
 /// Some columns of tokens from `first` on.
-struct Tile<'a, W, X> {
-    of: &'a Grouped<W, X>,
-    sums: Sums,
-    first: usize,
+pub(crate) struct Tile<'a, W, X> {
+    pub(super) of: &'a Grouped<W, X>,
+    pub(super) lines: &'a [Line<'a>],
+    pub(super) first: usize,
     fours: Range<usize>,
-    groups: Range<usize>,
-    scales: &'a PanelScales,
+    pub(super) groups: Range<usize>,
+    pub(super) scales: &'a PanelScales,
 }
 
 /// The multipliers of tokens that have one scale.
 const ONES: [f32; GROUPS] = [1.0; GROUPS];
+
+impl<W, X> Tile<'_, W, X> {
+    /// The fours of group `g`, counted from those of the part.
+    #[inline(always)]
+    pub(super) fn fours_of(&self, g: usize) -> Range<usize> {
+        let start = g * self.of.group_fours;
+        start..self.fours.len().min(start + self.of.group_fours)
+    }
+}
 
 impl<W, X: Scaled> Multiply<f32> for Tile<'_, W, X> {
     #[inline(always)]
@@ -227,34 +249,18 @@ impl<W, X: Scaled> Multiply<f32> for Tile<'_, W, X> {
         (kept, First(first)): (&Outputs<'_, f32, T>, First),
         out: Option<&Outputs<'_, f32, T>>,
     ) {
-        let of = &self.of.x;
-        let mut x: [&[[i8; 4]]; T] = [&[]; T];
-        let mut groups = Groups {
-            factors: [1.0; T],
+        let groups = Groups {
             count: self.groups.len(),
             fours: self.of.group_fours,
             kept,
             first,
             scales: self.scales,
             unit,
-            sums: [&[]; T],
-            multipliers: [&ONES; T],
             offset: self.of.offset,
         };
-        for t in 0..T {
-            let at = self.first + token + t;
-            x[t] = &of.codes(at).as_chunks().0[self.fours.clone()];
-            match of.groups(at) {
-                Some((multipliers, sums)) => {
-                    groups.multipliers[t] = &multipliers[self.groups.clone()];
-                    groups.sums[t] = &sums[self.groups.clone()];
-                }
-                None => groups.sums[t] = &self.sums[token + t],
-            }
-            if out.is_some() {
-                groups.factors[t] = of.factor(at);
-            }
-        }
-        s.grouped_tile::<T>(self.of.max, panel, &x, &groups, out);
+        let lines = self.lines[token..]
+            .first_chunk()
+            .expect("tokens of the part");
+        s.grouped_tile::<T>(self.of.max, panel, lines, &groups, out);
     }
 }

@@ -23,18 +23,21 @@ use super::{Product, int};
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
 
-mod bands;
+pub(crate) mod bands;
 pub(crate) mod columns;
+mod engine;
 pub(crate) mod few;
 pub(crate) mod grouped;
 pub(crate) mod panel;
 mod part;
-mod rows;
-mod rows64;
+pub(crate) mod rows;
+pub(crate) mod rows64;
+pub(crate) mod tiled;
 
 pub(crate) use bands::t5r5;
+use engine::Engine;
 use panel::{Begin, Outputs, Panels, Unit, Unpack};
-use part::{First, Multiply, Part, Room, Source, TOKENS, chunks, pieces};
+use part::{First, Multiply, PART_TOKENS, Part, Room, Source, chunks, pieces};
 use rows::ByRow;
 pub(crate) use rows64::b1r64;
 
@@ -76,8 +79,8 @@ pub(crate) fn i8<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
 
 /// Sums of a matrix stored row by row.
 #[inline(always)]
-fn sums<S: Panels, L: Unpack<P>, const P: usize>(
-    s: S,
+pub(crate) fn sums<E: Engine, L: Unpack<P>, const P: usize>(
+    e: E,
     job: &Product<'_, I8Rows<'_>>,
     out: &mut TileMut<'_, i32>,
 ) {
@@ -88,7 +91,7 @@ fn sums<S: Panels, L: Unpack<P>, const P: usize>(
         max: L::MAX,
         offset: L::OFFSET,
     };
-    exact.run(s, rows.clone(), out);
+    exact.run(e, rows.clone(), out);
 }
 
 /// Exact sums of rows of a matrix.
@@ -102,16 +105,26 @@ struct Exact<'a, W> {
 
 impl<W: Source> Exact<'_, W> {
     #[inline(always)]
-    fn run<S: Panels>(&self, s: S, rows: Range<usize>, out: &mut TileMut<'_, i32>) {
+    fn run<E: Engine>(&self, e: E, rows: Range<usize>, out: &mut TileMut<'_, i32>) {
         let room = &mut *Room::of_thread();
-        for (chunk, skip) in chunks(rows.clone(), S::ROWS, W::ALIGNED) {
+        let mut lines = Lines {
+            x: [&[]; PART_TOKENS],
+            offsets: [0; PART_TOKENS],
+        };
+        for (chunk, skip) in chunks(rows.clone(), E::ROWS, W::ALIGNED) {
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-            for tokens in pieces(self.x.tokens(), TOKENS) {
+            for tokens in pieces(self.x.tokens(), E::TOKENS) {
                 let mut out = out.some_rows(tokens.clone());
-                for fours in pieces(self.source.fours(), W::step::<S>()) {
+                for (offset, token) in lines.offsets.iter_mut().zip(tokens.clone()) {
+                    *offset = self.offset.wrapping_mul(self.x.sum(token));
+                }
+                for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
                     let first = chunk.start - skip;
                     let panel_rows = first..chunk.end;
-                    (self.source).unpack(s, panel_rows, fours.clone(), &mut room.panel);
+                    (self.source).unpack(e.set(), panel_rows, fours.clone(), &mut room.panel);
+                    for (x, token) in lines.x.iter_mut().zip(tokens.clone()) {
+                        *x = &self.x.row(token).as_chunks().0[fours.clone()];
+                    }
                     let part = Part {
                         panel: &room.panel,
                         fours: fours.clone(),
@@ -121,11 +134,10 @@ impl<W: Source> Exact<'_, W> {
                     let tile = Tile {
                         x: self.x,
                         first: tokens.start,
-                        fours,
+                        lines: &lines,
                         max: self.max,
-                        offset: self.offset,
                     };
-                    part.run(s, &tile, &mut room.outputs, &mut out);
+                    e.exact(&part, &tile, &mut room.outputs, &mut out);
                 }
             }
         }
@@ -133,12 +145,17 @@ impl<W: Source> Exact<'_, W> {
 }
 
 /// Some columns of tokens from `first` on.
-struct Tile<'a> {
+pub(crate) struct Tile<'a> {
     x: I8Rows<'a>,
     first: usize,
-    fours: Range<usize>,
+    lines: &'a Lines<'a>,
     max: u8,
-    offset: i32,
+}
+
+/// Of each token of a part its activations, and what goes off its sums.
+struct Lines<'a> {
+    x: [&'a [[i8; 4]]; PART_TOKENS],
+    offsets: [i32; PART_TOKENS],
 }
 
 impl Multiply<i32> for Tile<'_> {
@@ -152,17 +169,12 @@ impl Multiply<i32> for Tile<'_> {
         (kept, First(first)): (&Outputs<'_, i32, T>, First),
         out: Option<&Outputs<'_, i32, T>>,
     ) {
-        let token = self.first + token;
-        let mut x: [&[[i8; 4]]; T] = [&[]; T];
-        let mut offsets = [0; T];
-        for t in 0..T {
-            x[t] = &self.x.row(token + t).as_chunks().0[self.fours.clone()];
-            offsets[t] = self.offset.wrapping_mul(self.x.sum(token + t));
-        }
+        let x = self.lines.x[token..].first_chunk().expect("tokens");
+        let offsets = self.lines.offsets[token..].first_chunk().expect("tokens");
         let begin = match first {
             true => Begin::Less(offsets),
             false => Begin::With(kept),
         };
-        s.tile::<T>(self.max, panel, &x, begin, out.unwrap_or(kept));
+        s.tile::<T>(self.max, panel, x, begin, out.unwrap_or(kept));
     }
 }

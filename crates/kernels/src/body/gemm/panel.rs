@@ -39,7 +39,7 @@ pub(crate) type Outputs<'a, X, const T: usize> = [&'a [Cell<[X; UNIT]>]; T];
 #[derive(Clone, Copy)]
 pub(crate) enum Begin<'a, const T: usize> {
     /// Minus these, of each token.
-    Less([i32; T]),
+    Less(&'a [i32; T]),
     /// The sums of other columns.
     With(&'a Outputs<'a, i32, T>),
 }
@@ -50,7 +50,27 @@ pub(crate) const GROUPS: usize = MAX_COLS / 64;
 /// The scales of a panel: `[group][unit][row]`.
 pub(crate) type PanelScales = [[[f32; UNIT]; MAX_ROWS / UNIT]; GROUPS];
 
-/// What the sums of groups of columns are scaled with, for the tokens of a tile.
+/// What a token has for some columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    pub(crate) x: &'a [[i8; 4]],
+    /// Of each group of columns what its dots are multiplied with, and the sum of the activations.
+    pub(crate) multipliers: &'a [f32],
+    pub(crate) sums: [i32; GROUPS],
+    /// What the outputs are multiplied with at the end.
+    pub(crate) factor: f32,
+}
+
+impl Line<'_> {
+    pub(super) const EMPTY: Self = Self {
+        x: &[],
+        multipliers: &[],
+        sums: [0; GROUPS],
+        factor: 1.0,
+    };
+}
+
+/// What the sums of groups of columns are scaled with.
 pub(crate) struct Groups<'a, const T: usize> {
     /// How many there are, and the fours of columns in each.
     pub(crate) count: usize,
@@ -62,13 +82,8 @@ pub(crate) struct Groups<'a, const T: usize> {
     pub(crate) first: bool,
     /// The tile's first unit.
     pub(crate) unit: usize,
-    /// Of each token and group, the sum of the activations, and what its dots are multiplied with.
-    pub(crate) sums: [&'a [i32]; T],
-    pub(crate) multipliers: [&'a [f32]; T],
     /// How often the sum of the activations is taken off the sum of `code * x`.
     pub(crate) offset: i32,
-    /// What the outputs of each token are multiplied with at the end.
-    pub(crate) factors: [f32; T],
 }
 
 /// A set that multiplies panels.
@@ -125,12 +140,12 @@ pub(crate) trait Panels: Set {
     );
 
     /// Adds to what is kept, one after the other, `(sum of code * x - offset * sum of x) * (scale * multiplier)`. Where there
-    /// are outputs, they become that times `factors`.
+    /// are outputs, they become that times each token's factor.
     fn grouped_tile<const T: usize>(
         self,
         max: u8,
         panel: &[Unit],
-        x: &[&[[i8; 4]]; T],
+        lines: &[Line<'_>; T],
         groups: &Groups<'_, T>,
         out: Option<&Outputs<'_, f32, T>>,
     );

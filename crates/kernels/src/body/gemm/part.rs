@@ -17,6 +17,13 @@ use crate::tiles::TileMut;
 /// Tokens that a panel is multiplied with at most.
 pub(super) const TOKENS: usize = 128;
 
+/// Pieces of outputs of 16 rows that are kept on their way.
+pub(super) const KEPT: usize = MAX_ROWS / UNIT * TOKENS;
+
+/// Most tokens of a part, whatever multiplies.
+pub(super) const PART_TOKENS: usize = KEPT / MAX_UNITS;
+const _: () = assert!(PART_TOKENS >= TOKENS);
+
 /// What a thread keeps.
 #[repr(C, align(64))]
 pub(super) struct Room {
@@ -25,7 +32,7 @@ pub(super) struct Room {
     pub(super) panel: [Unit; PANEL / 64],
     pub(super) scales: PanelScales,
     /// Outputs on their way: of each [`Panels::UNITS`] neighbours, token after token, their units.
-    pub(super) outputs: [[u32; UNIT]; MAX_ROWS / UNIT * TOKENS],
+    pub(super) outputs: [[u32; UNIT]; KEPT],
 }
 
 thread_local! {
@@ -33,7 +40,7 @@ thread_local! {
         RefCell::new(Room {
             panel: [[0; 64]; PANEL / 64],
             scales: [[[0.0; UNIT]; MAX_ROWS / UNIT]; GROUPS],
-            outputs: [[0; UNIT]; MAX_ROWS / UNIT * TOKENS],
+            outputs: [[0; UNIT]; KEPT],
         })
     };
 }
@@ -49,7 +56,7 @@ impl Room {
 }
 
 /// A matrix that panels are made of. Columns are counted in fours.
-pub(super) trait Source {
+pub(crate) trait Source {
     /// Whether a panel begins with a multiple of [`Panels::ROWS`], wherever the outputs do.
     const ALIGNED: bool = false;
     /// All columns, with padding.
@@ -63,7 +70,7 @@ pub(super) trait Source {
 }
 
 /// Columns of a panel, and the tokens they are multiplied with.
-pub(super) struct Part<'a> {
+pub(crate) struct Part<'a> {
     pub(super) panel: &'a [Unit],
     pub(super) fours: Range<usize>,
     /// Whether these are the last columns.
@@ -92,6 +99,11 @@ pub(super) trait Multiply<X> {
 }
 
 impl Part<'_> {
+    /// Whether nothing is kept yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.fours.start == 0
+    }
+
     /// All tiles. `out` has a row for each token; it is written with the last columns.
     #[inline(always)]
     pub(super) fn run<S: Panels, X: Pod + Default, M: Multiply<X>>(
@@ -144,7 +156,7 @@ impl<X: Pod + Default> Block<'_, X> {
         for t in 0..T {
             kept[t] = &self.kept[(token + t) * S::UNITS..][..S::UNITS];
         }
-        let kept = (&kept, First(self.part.fours.start == 0));
+        let kept = (&kept, First(self.part.is_first()));
         if !self.part.last {
             multiply.tile(s, self.panel, token, self.unit, kept, None);
         } else if out.width() == S::UNITS * UNIT {

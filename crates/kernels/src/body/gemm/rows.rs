@@ -11,7 +11,7 @@ use super::part::Source;
 use crate::body::atoms_of;
 
 /// Units of the same rows in a plane of 64 columns.
-pub(super) const PLANE: usize = 64 / 4;
+pub(crate) const PLANE: usize = 64 / 4;
 
 /// A matrix of rows with `P` planes in an atom.
 pub(super) struct ByRow<'a, L, const P: usize> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
+use super::engine::Engine;
 use super::grouped::{GroupSource, Grouped};
 use super::panel::{PanelScales, Panels, UNIT, Unit, Unpack};
 use super::part::Source;
@@ -33,17 +34,23 @@ fn worthwhile<S: Panels>(tokens: usize, rows: &Range<usize>) -> bool {
 /// Sums of a binary matrix of bands.
 #[inline(always)]
 pub(crate) fn b1r64<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
-    let Product { w, rows, x } = job;
-    if !worthwhile::<S>(x.tokens(), rows) {
+    if !worthwhile::<S>(job.x.tokens(), &job.rows) {
         return lookup::b1r64(s, job, out);
     }
+    sums(s, job, out);
+}
+
+/// The same by panels; the rows begin with a band.
+#[inline(always)]
+pub(crate) fn sums<E: Engine>(e: E, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    let Product { w, rows, x } = job;
     let exact = Exact {
         source: Bands(w),
         x: *x,
         max: <int::B1 as Unpack<8>>::MAX,
         offset: <int::B1 as Unpack<8>>::OFFSET,
     };
-    exact.run(s, rows.clone(), out);
+    exact.run(e, rows.clone(), out);
 }
 
 /// Products of a binary matrix of bands with group scales, or int8 activations with multipliers by group.
@@ -53,10 +60,20 @@ pub(super) fn grouped<S: Panels, X: Scaled>(
     job: &Product<'_, X>,
     out: &mut TileMut<'_, f32>,
 ) {
-    let Product { w, rows, x } = job;
-    if !worthwhile::<S>(x.tokens(), rows) {
+    if !worthwhile::<S>(job.x.tokens(), &job.rows) {
         return lookup::grouped(s, job, out);
     }
+    products(s, job, out);
+}
+
+/// The same by panels; the rows begin with a band.
+#[inline(always)]
+pub(crate) fn products<E: Engine, X: Scaled>(
+    e: E,
+    job: &Product<'_, X>,
+    out: &mut TileMut<'_, f32>,
+) {
+    let Product { w, rows, x } = job;
     let grouped = Grouped {
         source: Bands(w),
         x: *x,
@@ -64,7 +81,7 @@ pub(super) fn grouped<S: Panels, X: Scaled>(
         max: <int::B1 as Unpack<8>>::MAX,
         offset: <int::B1 as Unpack<8>>::OFFSET,
     };
-    grouped.run(s, rows.clone(), w.cols(), out);
+    grouped.run(e, rows.clone(), w.cols(), out);
 }
 
 /// A matrix whose bands have [`BAND`] rows. Panels begin with one.

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{Avx2, half};
-use crate::body::gemm::panel::{Begin, GROUPS, Groups, Outputs, Panels, UNIT, Unit};
+use crate::body::gemm::panel::{Begin, GROUPS, Groups, Line, Outputs, Panels, UNIT, Unit};
 
 impl Panels for Avx2 {
     type Unit = [__m256i; 2];
@@ -159,16 +159,16 @@ impl Panels for Avx2 {
         self,
         max: u8,
         panel: &[Unit],
-        x: &[&[[i8; 4]]; T],
+        lines: &[Line<'_>; T],
         groups: &Groups<'_, T>,
         out: Option<&Outputs<'_, f32, T>>,
     ) {
         if is_x86_feature_detected!("avxvnni") {
             // SAFETY: the token proves the set's features, the line above the one more.
-            unsafe { vnni::grouped_tile(max, panel, x, groups, out) }
+            unsafe { vnni::grouped_tile(max, panel, lines, groups, out) }
         } else {
             // SAFETY: the token proves the features.
-            unsafe { plain::grouped_tile(max, panel, x, groups, out) }
+            unsafe { plain::grouped_tile(max, panel, lines, groups, out) }
         }
     }
 }
@@ -226,7 +226,7 @@ macro_rules! tiles {
             pub(super) unsafe fn grouped_tile<const T: usize>(
                 max: u8,
                 panel: &[Unit],
-                x: &[&[[i8; 4]]; T],
+                lines: &[Line<'_>; T],
                 groups: &Groups<'_, T>,
                 out: Option<&Outputs<'_, f32, T>>,
             ) {
@@ -245,17 +245,17 @@ macro_rules! tiles {
                         let (start, len) = (g * groups.fours, groups.fours);
                         let mut offsets = [[_mm256_setzero_si256(); 2]; T];
                         for t in 0..T {
-                            offsets[t] = [_mm256_set1_epi32(-groups.offset * groups.sums[t][g]); 2];
+                            offsets[t] = [_mm256_set1_epi32(-groups.offset * lines[t].sums[g]); 2];
                         }
-                        let mut part = *x;
+                        let mut part: [&[[i8; 4]]; T] = [&[]; T];
                         for t in 0..T {
-                            part[t] = &x[t][start..][..len];
+                            part[t] = &lines[t].x[start..][..len];
                         }
                         let dots = $dots(max, &panel[start..][..len], &part, offsets);
                         let scales = groups.scales[g][groups.unit].as_ptr();
                         let scales = [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))];
                         for t in 0..T {
-                            let multiplier = _mm256_set1_ps(groups.multipliers[t][g]);
+                            let multiplier = _mm256_set1_ps(lines[t].multipliers[g]);
                             for h in 0..2 {
                                 let factor = _mm256_mul_ps(scales[h], multiplier);
                                 let dots = _mm256_cvtepi32_ps(dots[t][h]);
@@ -267,7 +267,7 @@ macro_rules! tiles {
                     }
                     let Some(out) = out else { return };
                     for t in 0..T {
-                        let factor = _mm256_set1_ps(groups.factors[t]);
+                        let factor = _mm256_set1_ps(lines[t].factor);
                         let out = out[t][0].as_ptr().cast::<f32>();
                         for h in 0..2 {
                             let y = _mm256_loadu_ps(kept[t].add(8 * h));

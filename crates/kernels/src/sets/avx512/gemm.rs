@@ -8,7 +8,9 @@ use std::cell::Cell;
 use super::shuffles::{in_order, transposed};
 use super::{Avx512, load, load_rows};
 use crate::body::gemm::few::Few;
-use crate::body::gemm::panel::{Begin, GROUPS, Groups, MAX_UNITS, Outputs, Panels, UNIT, Unit};
+use crate::body::gemm::panel::{
+    Begin, GROUPS, Groups, Line, MAX_UNITS, Outputs, Panels, UNIT, Unit,
+};
 
 impl Panels for Avx512 {
     type Unit = __m512i;
@@ -108,12 +110,12 @@ impl Panels for Avx512 {
         self,
         _max: u8,
         panel: &[Unit],
-        x: &[&[[i8; 4]]; T],
+        lines: &[Line<'_>; T],
         groups: &Groups<'_, T>,
         out: Option<&Outputs<'_, f32, T>>,
     ) {
         // SAFETY: the token proves the features.
-        unsafe { grouped_tile(panel, x, groups, out) }
+        unsafe { grouped_tile(panel, lines, groups, out) }
     }
 
     #[inline(always)]
@@ -205,7 +207,7 @@ unsafe fn tile<const T: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn grouped_tile<const T: usize>(
     panel: &[Unit],
-    x: &[&[[i8; 4]]; T],
+    lines: &[Line<'_>; T],
     groups: &Groups<'_, T>,
     out: Option<&Outputs<'_, f32, T>>,
 ) {
@@ -226,11 +228,11 @@ unsafe fn grouped_tile<const T: usize>(
             let (start, len) = (g * groups.fours, groups.fours);
             let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
             for t in 0..T {
-                sums[t] = [_mm512_set1_epi32(-groups.offset * groups.sums[t][g]); MAX_UNITS];
+                sums[t] = [_mm512_set1_epi32(-groups.offset * lines[t].sums[g]); MAX_UNITS];
             }
-            let mut part = *x;
+            let mut part: [&[[i8; 4]]; T] = [&[]; T];
             for t in 0..T {
-                part[t] = &x[t][start..][..len];
+                part[t] = &lines[t].x[start..][..len];
             }
             let sums = dots(&panel[start..][..len], &part, sums);
             let scales = &groups.scales[g].as_chunks::<MAX_UNITS>().0[groups.unit / MAX_UNITS];
@@ -239,7 +241,7 @@ unsafe fn grouped_tile<const T: usize>(
                 factors[u] = _mm512_loadu_ps(scales[u].as_ptr());
             }
             for t in 0..T {
-                let multiplier = _mm512_set1_ps(groups.multipliers[t][g]);
+                let multiplier = _mm512_set1_ps(lines[t].multipliers[g]);
                 for u in 0..MAX_UNITS {
                     let factor = _mm512_mul_ps(factors[u], multiplier);
                     let dots = _mm512_cvtepi32_ps(sums[t][u]);
@@ -250,7 +252,7 @@ unsafe fn grouped_tile<const T: usize>(
         }
         let Some(out) = out else { return };
         for t in 0..T {
-            let factor = _mm512_set1_ps(groups.factors[t]);
+            let factor = _mm512_set1_ps(lines[t].factor);
             let out = whole(out[t]);
             for u in 0..MAX_UNITS {
                 let y = _mm512_loadu_ps(kept[t].add(UNIT * u));
