@@ -22,6 +22,10 @@ const COLUMN_STEP: usize = 16;
 const TILE_STEP: usize = 64;
 /// How many tokens are many.
 const MANY_TOKENS: usize = 4;
+/// Most columns of a part for so many tokens that products are bound by arithmetic: what a part computes is still in a cache
+/// when it is activated or added.
+const PART_COLUMNS: usize = 128;
+const PART_TOKENS: usize = 32;
 /// Bytes to work through, per part, below which cutting costs more than it saves.
 const MIN_PART_WORK: usize = 1 << 15;
 
@@ -97,7 +101,12 @@ impl Context<'_> {
             // What a band costs twice where it is cut is little.
             TILE_STEP
         };
-        outputs.div_ceil(parts).next_multiple_of(step)
+        let block = outputs.div_ceil(parts);
+        let block = match tokens < PART_TOKENS {
+            true => block,
+            false => block.min(outputs.div_ceil(MAX_COLUMN_PARTS).max(PART_COLUMNS)),
+        };
+        block.next_multiple_of(step)
     }
 }
 
@@ -168,7 +177,7 @@ mod tests {
                 executor: &executor,
                 skipped: &AtomicU64::new(0),
             };
-            for tokens in [1usize, 2, 63, 64, 65, 4097] {
+            for tokens in [1usize, 2, 31, 32, 63, 64, 65, 4097] {
                 assert!(tokens.div_ceil(ctx.token_block(tokens, 2560)) <= MAX_TOKEN_BLOCKS);
                 assert!(tokens.div_ceil(ctx.query_block(tokens, 5)) <= MAX_TOKEN_BLOCKS);
                 for outputs in [1usize, 15, 16, 17, 2560, 128_256] {
