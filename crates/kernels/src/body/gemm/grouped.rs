@@ -149,15 +149,20 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
         let s = e.set();
         let room = &mut *Room::of_thread();
         let mut lines = [Line::EMPTY; PART_TOKENS];
+        let mut sums = [[0; GROUPS]; PART_TOKENS];
         for (chunk, _) in chunks(rows.clone(), E::ROWS, false) {
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
             for tokens in pieces(self.x.tokens(), E::TOKENS) {
                 let mut out = out.some_rows(tokens.clone());
+                let lines = &mut lines[..tokens.len()];
+                let by_token = self.lines(tokens.start, lines);
                 for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
                     let groups = self.groups(&fours, cols);
                     (self.source).unpack(s, chunk.clone(), fours.clone(), &mut room.panel);
                     (self.source).scales(s, chunk.clone(), groups.clone(), &mut room.scales);
-                    self.lines(s, &tokens, &fours, &groups, &mut lines);
+                    if by_token {
+                        self.sums(s, lines, &fours, &mut sums);
+                    }
                     let part = Part {
                         panel: &room.panel,
                         fours: fours.clone(),
@@ -166,7 +171,8 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
                     };
                     let tile = Tile {
                         of: self,
-                        lines: &lines[..tokens.len()],
+                        lines,
+                        sums: by_token.then_some(&sums),
                         first: tokens.start,
                         fours,
                         groups,
@@ -185,41 +191,43 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
         fours.start / self.group_fours..end.min(fours.end.div_ceil(self.group_fours))
     }
 
-    /// What tokens have for some columns. Where sums of groups do not come with the activations they are found.
+    /// The tokens from `first` on. Returns whether they have no scales by group of their own.
     #[inline(always)]
-    fn lines<'a, S: Panels>(
-        &'a self,
-        s: S,
-        tokens: &Range<usize>,
-        fours: &Range<usize>,
-        groups: &Range<usize>,
-        lines: &mut [Line<'a>; PART_TOKENS],
-    ) {
-        for (line, token) in lines.iter_mut().zip(tokens.clone()) {
-            line.x = &self.x.codes(token).as_chunks().0[fours.clone()];
-            line.factor = self.x.factor(token);
-            if let Some((multipliers, sums)) = self.x.groups(token) {
-                line.multipliers = &multipliers[groups.clone()];
-                for (to, from) in line.sums.iter_mut().zip(&sums[groups.clone()]) {
-                    *to = *from;
-                }
-                continue;
+    fn lines<'a>(&'a self, first: usize, lines: &mut [Line<'a>]) -> bool {
+        let mut by_token = false;
+        for (i, line) in lines.iter_mut().enumerate() {
+            line.x = self.x.codes(first + i).as_chunks().0;
+            line.factor = self.x.factor(first + i);
+            match self.x.groups(first + i) {
+                Some((multipliers, sums)) => (line.multipliers, line.sums) = (multipliers, sums),
+                None => (line.multipliers, by_token) = (&ONES, true),
             }
-            line.multipliers = &ONES;
-            let planes = fours.start / PLANE..fours.end / PLANE;
-            let planes = &self.x.codes(token).as_chunks::<64>().0[planes];
-            let planes = planes.chunks_exact(self.group_fours / PLANE);
-            for (sum, group) in line.sums.iter_mut().zip(planes) {
+        }
+        by_token
+    }
+
+    /// Of each token and group of some columns, the sum of the activations.
+    #[inline(always)]
+    fn sums<S: Panels>(&self, s: S, lines: &[Line<'_>], fours: &Range<usize>, sums: &mut Sums) {
+        for (line, sums) in lines.iter().zip(sums) {
+            let planes = line.x[fours.clone()].as_flattened().as_chunks::<64>().0;
+            let groups = planes.chunks_exact(self.group_fours / PLANE);
+            for (sum, group) in sums.iter_mut().zip(groups) {
                 *sum = s.group_sum(group);
             }
         }
     }
 }
 
+/// Of each token and group, the sum of the activations.
+type Sums = [[i32; GROUPS]; PART_TOKENS];
+
 /// Some columns of tokens from `first` on.
 pub(crate) struct Tile<'a, W, X> {
     pub(super) of: &'a Grouped<W, X>,
-    pub(super) lines: &'a [Line<'a>],
+    lines: &'a [Line<'a>],
+    /// Where these do not come with the activations.
+    sums: Option<&'a Sums>,
     pub(super) first: usize,
     fours: Range<usize>,
     pub(super) groups: Range<usize>,
@@ -230,6 +238,25 @@ pub(crate) struct Tile<'a, W, X> {
 const ONES: [f32; GROUPS] = [1.0; GROUPS];
 
 impl<W, X> Tile<'_, W, X> {
+    /// A token, counted from the first.
+    #[inline(always)]
+    pub(super) fn line(&self, token: usize) -> Line<'_> {
+        let mut line = self.lines[token];
+        if let Some(sums) = self.sums {
+            line.sums = &sums[token];
+        }
+        line
+    }
+
+    /// Where the first group is among the multipliers and sums of a token.
+    #[inline(always)]
+    pub(super) fn first_group(&self) -> usize {
+        match self.sums {
+            Some(_) => 0,
+            None => self.groups.start,
+        }
+    }
+
     /// The fours of group `g`, counted from those of the part.
     #[inline(always)]
     pub(super) fn fours_of(&self, g: usize) -> Range<usize> {
@@ -252,15 +279,22 @@ impl<W, X: Scaled> Multiply<f32> for Tile<'_, W, X> {
         let groups = Groups {
             count: self.groups.len(),
             fours: self.of.group_fours,
+            first_four: self.fours.start,
+            first_group: self.first_group(),
             kept,
             first,
             scales: self.scales,
             unit,
             offset: self.of.offset,
         };
-        let lines = self.lines[token..]
-            .first_chunk()
-            .expect("tokens of the part");
-        s.grouped_tile::<T>(self.of.max, panel, lines, &groups, out);
+        if self.sums.is_none() {
+            let lines = self.lines[token..].first_chunk().expect("tokens");
+            return s.grouped_tile::<T>(self.of.max, panel, lines, &groups, out);
+        }
+        let mut lines = [Line::EMPTY; T];
+        for t in 0..T {
+            lines[t] = self.line(token + t);
+        }
+        s.grouped_tile::<T>(self.of.max, panel, &lines, &groups, out);
     }
 }

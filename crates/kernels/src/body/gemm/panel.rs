@@ -50,13 +50,13 @@ pub(crate) const GROUPS: usize = MAX_COLS / 64;
 /// The scales of a panel: `[group][unit][row]`.
 pub(crate) type PanelScales = [[[f32; UNIT]; MAX_ROWS / UNIT]; GROUPS];
 
-/// What a token has for some columns.
+/// A token's activations.
 #[derive(Clone, Copy)]
 pub(crate) struct Line<'a> {
     pub(crate) x: &'a [[i8; 4]],
     /// Of each group of columns what its dots are multiplied with, and the sum of the activations.
     pub(crate) multipliers: &'a [f32],
-    pub(crate) sums: [i32; GROUPS],
+    pub(crate) sums: &'a [i32],
     /// What the outputs are multiplied with at the end.
     pub(crate) factor: f32,
 }
@@ -65,7 +65,7 @@ impl Line<'_> {
     pub(super) const EMPTY: Self = Self {
         x: &[],
         multipliers: &[],
-        sums: [0; GROUPS],
+        sums: &[],
         factor: 1.0,
     };
 }
@@ -75,6 +75,9 @@ pub(crate) struct Groups<'a, const T: usize> {
     /// How many there are, and the fours of columns in each.
     pub(crate) count: usize,
     pub(crate) fours: usize,
+    /// The first four of the panel's columns, and where its first group is among the multipliers and sums of a token.
+    pub(crate) first_four: usize,
+    pub(crate) first_group: usize,
     pub(crate) scales: &'a PanelScales,
     /// Where they are added up, one after the other, in whole lines of memory: the registers are taken.
     pub(crate) kept: &'a Outputs<'a, f32, T>,

@@ -209,7 +209,7 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
             if token < tile.first {
                 continue;
             }
-            let factor = self.set.splat(tile.lines[token - tile.first].factor);
+            let factor = self.set.splat(tile.line(token - tile.first).factor);
             let kept = &kept[t * S::UNITS..][..S::UNITS];
             let row = out.row(token - tile.first);
             if row.len() == S::UNITS * UNIT {
@@ -247,9 +247,9 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
             if token < tile.first {
                 continue;
             }
-            let line = &tile.lines[token - tile.first];
-            let multiplier = self.set.splat(line.multipliers[g]);
-            let offset = tile.of.offset * line.sums[g];
+            let (line, group) = (tile.line(token - tile.first), tile.first_group() + g);
+            let multiplier = self.set.splat(line.multipliers[group]);
+            let offset = tile.of.offset * line.sums[group];
             for u in 0..S::UNITS {
                 let at = t * S::UNITS + u;
                 let mut dots = [0.0; UNIT];

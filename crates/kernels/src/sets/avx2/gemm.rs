@@ -245,17 +245,20 @@ macro_rules! tiles {
                         let (start, len) = (g * groups.fours, groups.fours);
                         let mut offsets = [[_mm256_setzero_si256(); 2]; T];
                         for t in 0..T {
-                            offsets[t] = [_mm256_set1_epi32(-groups.offset * lines[t].sums[g]); 2];
+                            offsets[t] = [_mm256_set1_epi32(
+                                -groups.offset * lines[t].sums[groups.first_group + g],
+                            ); 2];
                         }
                         let mut part: [&[[i8; 4]]; T] = [&[]; T];
                         for t in 0..T {
-                            part[t] = &lines[t].x[start..][..len];
+                            part[t] = &lines[t].x[groups.first_four + start..][..len];
                         }
                         let dots = $dots(max, &panel[start..][..len], &part, offsets);
                         let scales = groups.scales[g][groups.unit].as_ptr();
                         let scales = [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))];
                         for t in 0..T {
-                            let multiplier = _mm256_set1_ps(lines[t].multipliers[g]);
+                            let multiplier =
+                                _mm256_set1_ps(lines[t].multipliers[groups.first_group + g]);
                             for h in 0..2 {
                                 let factor = _mm256_mul_ps(scales[h], multiplier);
                                 let dots = _mm256_cvtepi32_ps(dots[t][h]);

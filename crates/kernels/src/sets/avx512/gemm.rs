@@ -228,11 +228,13 @@ unsafe fn grouped_tile<const T: usize>(
             let (start, len) = (g * groups.fours, groups.fours);
             let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
             for t in 0..T {
-                sums[t] = [_mm512_set1_epi32(-groups.offset * lines[t].sums[g]); MAX_UNITS];
+                sums[t] =
+                    [_mm512_set1_epi32(-groups.offset * lines[t].sums[groups.first_group + g]);
+                        MAX_UNITS];
             }
             let mut part: [&[[i8; 4]]; T] = [&[]; T];
             for t in 0..T {
-                part[t] = &lines[t].x[start..][..len];
+                part[t] = &lines[t].x[groups.first_four + start..][..len];
             }
             let sums = dots(&panel[start..][..len], &part, sums);
             let scales = &groups.scales[g].as_chunks::<MAX_UNITS>().0[groups.unit / MAX_UNITS];
@@ -241,7 +243,7 @@ unsafe fn grouped_tile<const T: usize>(
                 factors[u] = _mm512_loadu_ps(scales[u].as_ptr());
             }
             for t in 0..T {
-                let multiplier = _mm512_set1_ps(lines[t].multipliers[g]);
+                let multiplier = _mm512_set1_ps(lines[t].multipliers[groups.first_group + g]);
                 for u in 0..MAX_UNITS {
                     let factor = _mm512_mul_ps(factors[u], multiplier);
                     let dots = _mm512_cvtepi32_ps(sums[t][u]);
