@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Set, Vector as _};
+use super::{Set, portable};
 use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
@@ -246,7 +246,7 @@ impl Set for Avx2 {
                 let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(half::<i8, 1>(codes), zero));
                 !(u64::from(low as u32) | (u64::from(high as u32) << 32))
             },
-            None => super::portable::nonzero(codes),
+            None => portable::nonzero(codes),
         }
     }
 
@@ -352,11 +352,7 @@ impl Set for Avx2 {
                 _mm_storeu_ps(sums.as_mut_ptr().cast(), found);
             }
         } else {
-            for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = self.sum(acc[r][t]);
-                }
-            }
+            sums = portable::sums(self, acc);
         }
         sums
     }
@@ -375,11 +371,7 @@ impl Set for Avx2 {
                 _mm_storeu_ps(sums.as_mut_ptr().cast(), found);
             }
         } else {
-            for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = acc[r][t].tree_sum();
-                }
-            }
+            sums = portable::tree_sums(acc);
         }
         sums
     }

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Set, Vector};
+use super::{Set, portable};
 use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
@@ -284,7 +284,7 @@ impl Set for Avx512 {
                 let codes = load(codes);
                 _mm512_test_epi8_mask(codes, codes)
             },
-            None => super::portable::nonzero(codes),
+            None => portable::nonzero(codes),
         }
     }
 
@@ -426,11 +426,7 @@ impl Set for Avx512 {
                 _mm512_storeu_ps(sums.as_mut_ptr().cast(), found);
             }
         } else {
-            for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = self.sum(acc[r][t]);
-                }
-            }
+            sums = portable::sums(self, acc);
         }
         sums
     }
@@ -449,11 +445,7 @@ impl Set for Avx512 {
                 _mm512_storeu_ps(sums.as_mut_ptr().cast(), found);
             }
         } else {
-            for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = acc[r][t].tree_sum();
-                }
-            }
+            sums = portable::tree_sums(acc);
         }
         sums
     }

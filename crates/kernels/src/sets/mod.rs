@@ -276,25 +276,13 @@ pub(crate) trait Set: Copy {
     /// The sums of accumulators of [`i8_i16`](Set::i8_i16).
     #[inline(always)]
     fn sums<const R: usize, const T: usize>(self, acc: [[Self::I; T]; R]) -> [[i32; R]; T] {
-        let mut sums = [[0; R]; T];
-        for t in 0..T {
-            for r in 0..R {
-                sums[t][r] = self.sum(acc[r][t]);
-            }
-        }
-        sums
+        portable::sums(self, acc)
     }
 
     /// The tree sums of many vectors.
     #[inline(always)]
     fn tree_sums<const R: usize, const T: usize>(self, acc: [[Self::F; T]; R]) -> [[f32; R]; T] {
-        let mut sums = [[0.0; R]; T];
-        for t in 0..T {
-            for r in 0..R {
-                sums[t][r] = acc[r][t].tree_sum();
-            }
-        }
-        sums
+        portable::tree_sums(acc)
     }
 
     /// For each of `T` rows of weights the exact sums, over the rows `2 pairs.start..2 pairs.end` of

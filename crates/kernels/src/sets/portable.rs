@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::{Set, Vector};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::lookup::{BAND, STEP, Step, Table};
@@ -158,6 +159,35 @@ pub(crate) fn weighted_sums<const T: usize>(
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += i32::from(*value as i8) * i32::from(weights[j]);
             }
+        }
+    }
+    sums
+}
+
+/// The sum of each accumulator.
+#[inline(always)]
+pub(crate) fn sums<S: Set, const R: usize, const T: usize>(
+    s: S,
+    acc: [[S::I; T]; R],
+) -> [[i32; R]; T] {
+    let mut sums = [[0; R]; T];
+    for t in 0..T {
+        for r in 0..R {
+            sums[t][r] = s.sum(acc[r][t]);
+        }
+    }
+    sums
+}
+
+/// The tree sum of each vector.
+#[inline(always)]
+pub(crate) fn tree_sums<F: Vector, const R: usize, const T: usize>(
+    acc: [[F; T]; R],
+) -> [[f32; R]; T] {
+    let mut sums = [[0.0; R]; T];
+    for t in 0..T {
+        for r in 0..R {
+            sums[t][r] = acc[r][t].tree_sum();
         }
     }
     sums

@@ -1,7 +1,8 @@
 //! Integer weights times int8 activations of many tokens: weights unpacked once, into panels.
 //!
 //! Exact sums here, sums with scales per group of columns in [`grouped`]. Panels are made from matrices stored by [`rows`],
-//! by bands of rows ([`bands`], [`rows64`]), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does.
+//! by bands of rows ([`bands`], [`rows64`]), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does,
+//! [`tiled`] what a matrix unit does instead.
 //!
 //! ```text
 //! for each 128 rows
