@@ -110,6 +110,7 @@ impl<'a> I8Rows<'a> {
     }
 
     /// The codes from the first of token `t` to the end of the last token.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn rows_from(&self, t: usize) -> &'a [i8] {
         &self.data[t * self.stride..self.tokens() * self.stride]
     }
@@ -217,6 +218,7 @@ impl<'a> I8GroupRows<'a> {
     }
 
     /// The codes from the first of token `t` to the end of the last token.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn rows_from(&self, t: usize) -> &'a [i8] {
         &self.data[t * self.stride..self.tokens() * self.stride]
     }

@@ -36,6 +36,7 @@ pub(crate) trait Scaled: Rows + Copy {
     fn id(&self) -> Id;
     fn codes(&self, token: usize) -> &[i8];
     /// The codes from those of a token to the end.
+    #[cfg(target_arch = "x86_64")]
     fn codes_from(&self, token: usize) -> &[i8];
     /// What the dots of a group are multiplied by.
     fn multiplier(&self, token: usize, group: usize) -> f32;
@@ -54,6 +55,7 @@ impl Scaled for I8Rows<'_> {
     fn codes(&self, token: usize) -> &[i8] {
         self.row(token)
     }
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn codes_from(&self, token: usize) -> &[i8] {
         self.rows_from(token)
@@ -81,6 +83,7 @@ impl Scaled for I8GroupRows<'_> {
     fn codes(&self, token: usize) -> &[i8] {
         self.row(token)
     }
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn codes_from(&self, token: usize) -> &[i8] {
         self.rows_from(token)
