@@ -258,13 +258,10 @@ impl Set for Avx2 {
         sums: &mut [i32; STRIP],
         ahead: &mut impl Ahead,
     ) {
-        (0..batch.len).for_each(|i| ahead.request(self, i, 0));
         // SAFETY: the token proves the features.
         unsafe {
-            products::t2_columns::<0, 0, 2>(strip, batch, sums);
-            products::t2_columns::<0, 4, 6>(strip, batch, sums);
-            products::t2_columns::<1, 0, 2>(strip, batch, sums);
-            products::t2_columns::<1, 4, 6>(strip, batch, sums);
+            products::t2_columns::<0, _>(self, strip, batch, sums, ahead);
+            products::t2_columns::<1, _>(self, strip, batch, sums, ahead);
         }
     }
 

@@ -2,57 +2,75 @@
 
 use std::arch::x86_64::*;
 
-use super::{Sums, half};
+use super::{Avx2, Sums, half};
+use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 
-/// The planes at bits `A` and `B` of half `H` of a strip: one 16-bit lane per output and pair of
-/// inputs. Over a batch of 64 inputs a lane reaches 16 * 2 * 3 * 128 = 12288 at most.
+/// Half `H` of a strip, all planes: bytes of two inputs side by side, so that one 16-bit lane is an output. Over a batch of 64
+/// inputs a lane reaches 64 * 3 * 128 = 24576 at most.
 ///
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-pub(super) unsafe fn t2_columns<const H: usize, const A: i32, const B: i32>(
+pub(super) unsafe fn t2_columns<const H: usize, A: Ahead>(
+    s: Avx2,
     strip: Strip<'_>,
     batch: &Batch,
     sums: &mut [i32; STRIP],
+    ahead: &mut A,
 ) {
-    // SAFETY: the caller vouches for the instructions; a plane has 64 sums, a half of it 32, which
-    // are four registers.
+    // SAFETY: the caller vouches for the instructions; a plane has 64 sums, a half of it 32, which are four registers.
     unsafe {
-        let mask = _mm256_set1_epi8(3);
-        let mut acc = [[_mm256_setzero_si256(); 4]; 2];
+        let mut acc = [[_mm256_setzero_si256(); 2]; 4];
         for (inputs, codes) in batch.fours() {
-            let x = _mm256_set1_epi32(i32::from_le_bytes(codes.map(|code| code as u8)));
-            let rows = side_by_side([
-                half::<u8, H>(strip.atom(inputs[0])),
-                half::<u8, H>(strip.atom(inputs[1])),
-                half::<u8, H>(strip.atom(inputs[2])),
-                half::<u8, H>(strip.atom(inputs[3])),
-            ]);
-            for q in 0..4 {
-                let code = _mm256_and_si256(_mm256_srli_epi16::<A>(rows[q]), mask);
-                acc[0][q] = _mm256_add_epi16(acc[0][q], _mm256_maddubs_epi16(code, x));
-                let code = _mm256_and_si256(_mm256_srli_epi16::<B>(rows[q]), mask);
-                acc[1][q] = _mm256_add_epi16(acc[1][q], _mm256_maddubs_epi16(code, x));
+            // As many lines as there are inputs, over both halves; more at once would fill all buffers.
+            ahead.request(s, 0, 0);
+            ahead.request(s, 0, 0);
+            for i in [0, 2] {
+                let x = i16::from_le_bytes([codes[i] as u8, codes[i + 1] as u8]);
+                let x = _mm256_set1_epi16(x);
+                let a = half::<u8, H>(strip.atom(inputs[i]));
+                let b = half::<u8, H>(strip.atom(inputs[i + 1]));
+                add_pair(&mut acc, 0, _mm256_unpacklo_epi8(a, b), x);
+                add_pair(&mut acc, 1, _mm256_unpackhi_epi8(a, b), x);
             }
         }
-        let planes = sums.as_chunks_mut::<64>().0;
-        for (shift, acc) in [A, B].into_iter().zip(acc) {
-            let plane = planes[shift as usize / 2][32 * H..].as_mut_ptr();
-            let mut wide = acc;
-            for sums in &mut wide {
-                *sums = _mm256_madd_epi16(*sums, _mm256_set1_epi16(1));
-            }
+        for (plane, [low, high]) in sums.as_chunks_mut::<64>().0.iter_mut().zip(acc) {
+            // Unpacking works within 128 bits: outputs 0 to 8 and 16 to 24 are low, the others high.
             let ordered = [
-                _mm256_permute2x128_si256::<0x20>(wide[0], wide[1]),
-                _mm256_permute2x128_si256::<0x20>(wide[2], wide[3]),
-                _mm256_permute2x128_si256::<0x31>(wide[0], wide[1]),
-                _mm256_permute2x128_si256::<0x31>(wide[2], wide[3]),
+                _mm256_castsi256_si128(low),
+                _mm256_castsi256_si128(high),
+                _mm256_extracti128_si256::<1>(low),
+                _mm256_extracti128_si256::<1>(high),
             ];
-            for (n, sums) in ordered.into_iter().enumerate() {
-                let at = plane.add(8 * n).cast::<__m256i>();
-                _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at), sums));
+            let plane = &mut plane.as_chunks_mut::<32>().0[H];
+            for (out, sums) in plane.as_chunks_mut::<8>().0.iter_mut().zip(ordered) {
+                let at = out.as_mut_ptr().cast::<__m256i>();
+                let sum = _mm256_add_epi32(_mm256_loadu_si256(at), _mm256_cvtepi16_epi32(sums));
+                _mm256_storeu_si256(at, sum);
             }
+        }
+    }
+}
+
+/// Adds the four planes of the bytes of two inputs, side by side, times their codes.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn add_pair(acc: &mut [[__m256i; 2]; 4], h: usize, bytes: __m256i, x: __m256i) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let mask = _mm256_set1_epi8(3);
+        let planes = [
+            bytes,
+            _mm256_srli_epi16::<2>(bytes),
+            _mm256_srli_epi16::<4>(bytes),
+            _mm256_srli_epi16::<6>(bytes),
+        ];
+        for p in 0..4 {
+            let product = _mm256_maddubs_epi16(_mm256_and_si256(planes[p], mask), x);
+            acc[p][h] = _mm256_add_epi16(acc[p][h], product);
         }
     }
 }
