@@ -13,8 +13,8 @@ impl Kernels {
     }
 
     /// Multiplies bytes that stand in registers `rounds` times, as products of ternary (`ternary`) or
-    /// int8 weights do with 4 rows and 4 tokens, which is what products of many tokens are measured
-    /// against. Returns the number of multiplications.
+    /// int8 weights do, which is what products of many tokens are measured against: nothing but multiplying and adding
+    /// on x86-64, blocks of 4 rows and 4 tokens elsewhere. Returns the number of multiplications.
     pub fn multiply(&self, rounds: usize, ternary: bool) -> u64 {
         // SAFETY: the registry offers this set only on a CPU that has its features.
         std::hint::black_box(unsafe { (self.multiply)(rounds, ternary) });
@@ -24,6 +24,6 @@ impl Kernels {
     /// The number of multiplications that [`multiply`](Kernels::multiply) does.
     pub fn multiplications(rounds: usize, ternary: bool) -> u64 {
         let planes = if ternary { 4 } else { 1 };
-        rounds as u64 * planes * MULTIPLIED
+        (rounds * planes * MULTIPLIED) as u64
     }
 }

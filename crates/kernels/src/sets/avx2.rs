@@ -22,6 +22,7 @@ mod dense;
 mod gemm;
 mod groups;
 pub(super) mod lanes;
+mod limits;
 mod lookup;
 mod products;
 
@@ -156,6 +157,19 @@ impl Set for Avx2 {
     fn prefetch_early(self, line: *const u8) {
         // SAFETY: a prefetch takes any address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, products: usize, ternary: bool) -> Option<i32> {
+        if !ternary {
+            return None;
+        }
+        if is_x86_feature_detected!("avxvnni") {
+            // SAFETY: the token proves the set's features, the line above the one more.
+            return Some(unsafe { limits::fours(products) });
+        }
+        // SAFETY: the token proves the features.
+        Some(unsafe { limits::pairs(products) })
     }
 
     #[inline(always)]

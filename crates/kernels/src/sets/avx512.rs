@@ -21,6 +21,7 @@ mod dense;
 mod few;
 mod gemm;
 mod lanes;
+mod limits;
 mod lookup;
 mod popcount;
 mod shuffles;
@@ -163,6 +164,12 @@ impl Set for Avx512 {
     fn prefetch_early(self, line: *const u8) {
         // SAFETY: a prefetch takes any address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, products: usize, _ternary: bool) -> Option<i32> {
+        // SAFETY: the token proves the features.
+        Some(unsafe { limits::fours(products) })
     }
 
     #[inline(always)]

@@ -81,6 +81,13 @@ pub(crate) trait Set: Copy {
     /// The same for a line that is needed so late that the first-level cache would not keep it.
     fn prefetch_early(self, line: *const u8);
 
+    /// Does at least so many multiplications of bytes, of ternary weights or int8 ones, and nothing else but adding up what comes of
+    /// them, wherever it wraps: what this CPU could do at best. `None` where the set has no such loop.
+    #[inline(always)]
+    fn multiply(self, _products: usize, _ternary: bool) -> Option<i32> {
+        None
+    }
+
     fn zero_sums(self) -> Self::I;
     fn sum(self, lanes: Self::I) -> i32;
     /// Adds `code * x` with `code = w + 1` in 0..=3.

@@ -3,9 +3,9 @@
 mod attention;
 mod common;
 mod elementwise;
-
 mod floats;
 mod integers;
+mod limits;
 mod many;
 mod memory;
 mod misuse;
