@@ -7,7 +7,11 @@ use crate::common::{Random, sets};
 #[test]
 fn reading_sees_every_word() {
     let bytes = Random(3).bytes(4 * 64 * 9);
-    let words = bytes.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
+    let words = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|word| u64::from_ne_bytes(*word));
     let expected = words.fold(0, |all, word| all ^ word);
     for set in sets() {
         assert_eq!(set.read(&bytes), expected, "{}", set.name());

@@ -21,7 +21,9 @@ pub(super) unsafe fn fours(products: usize) -> i32 {
         for sum in &mut sums {
             // The same register, of which the compiler does not know that: equal products would be done once.
             // SAFETY: there is no instruction.
-            unsafe { asm!("/* {} */", inout(zmm_reg) w, options(pure, nomem, nostack, preserves_flags)) }
+            unsafe {
+                asm!("/* {} */", inout(zmm_reg) w, options(pure, nomem, nostack, preserves_flags))
+            }
             *sum = _mm512_dpbusd_epi32(*sum, w, x);
         }
     }
