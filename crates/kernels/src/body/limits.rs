@@ -26,14 +26,14 @@ pub(crate) fn read<S: Set>(s: S, bytes: &[u8]) -> u64 {
 
 /// Multiplications of a call of [`multiply`], per round: 4 rows x 4 tokens x 64 columns, for each of
 /// as many planes as an atom of the form has.
-pub(crate) const MULTIPLIED: usize = 4 * 4 * 64;
+pub(crate) const MULTIPLIED: u64 = 4 * 4 * 64;
 
 /// Multiplies registers of ternary (`ternary`, four planes) or int8 (one) weights with activations, again and
 /// again, and reads nothing from beyond the first-level cache. Blocks of atoms, where a set has no better loop: these unpack, too.
 #[inline(always)]
 pub(crate) fn multiply<S: Set>(s: S, rounds: usize, ternary: bool) -> i32 {
     let planes = if ternary { 4 } else { 1 };
-    if let Some(sum) = s.multiply(rounds * planes * MULTIPLIED, ternary) {
+    if let Some(sum) = s.multiply(rounds as u64 * planes * MULTIPLIED, ternary) {
         return sum;
     }
     let w = std::hint::black_box([[1u8; 64]; 4]);

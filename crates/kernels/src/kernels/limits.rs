@@ -24,6 +24,6 @@ impl Kernels {
     /// The number of multiplications that [`multiply`](Kernels::multiply) does.
     pub fn multiplications(rounds: usize, ternary: bool) -> u64 {
         let planes = if ternary { 4 } else { 1 };
-        (rounds * planes * MULTIPLIED) as u64
+        rounds as u64 * planes * MULTIPLIED
     }
 }

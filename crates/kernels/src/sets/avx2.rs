@@ -160,7 +160,7 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
-    fn multiply(self, products: usize, ternary: bool) -> Option<i32> {
+    fn multiply(self, products: u64, ternary: bool) -> Option<i32> {
         if !ternary {
             return None;
         }

@@ -167,7 +167,7 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn multiply(self, products: usize, _ternary: bool) -> Option<i32> {
+    fn multiply(self, products: u64, _ternary: bool) -> Option<i32> {
         // SAFETY: the token proves the features.
         Some(unsafe { limits::fours(products) })
     }

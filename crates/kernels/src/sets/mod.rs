@@ -84,7 +84,7 @@ pub(crate) trait Set: Copy {
     /// Does at least so many multiplications of bytes, of ternary weights or int8 ones, and nothing else but adding up what comes of
     /// them, wherever it wraps: what this CPU could do at best. `None` where the set has no such loop.
     #[inline(always)]
-    fn multiply(self, _products: usize, _ternary: bool) -> Option<i32> {
+    fn multiply(self, _products: u64, _ternary: bool) -> Option<i32> {
         None
     }
 

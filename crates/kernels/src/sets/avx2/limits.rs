@@ -6,18 +6,18 @@ use std::arch::x86_64::*;
 /// Sums that stand in registers beside the factors.
 const SUMS: usize = 12;
 
-/// Products of bytes in a register.
-const BYTES: usize = 32;
+/// Products of a turn, of 32 bytes to a register.
+const PRODUCTS: u64 = SUMS as u64 * 32;
 
 /// Does at least so many products with `vpmaddubsw` and `vpaddw`. Returns a number that depends on all of them.
 ///
 /// # Safety
 /// The CPU must have AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn pairs(products: usize) -> i32 {
+pub(super) unsafe fn pairs(products: u64) -> i32 {
     let (mut w, x) = (_mm256_set1_epi8(1), _mm256_set1_epi8(1));
     let mut sums = [_mm256_setzero_si256(); SUMS];
-    for _ in 0..products.div_ceil(SUMS * BYTES) {
+    for _ in 0..products.div_ceil(PRODUCTS) {
         for sum in &mut sums {
             w = another(w);
             *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(w, x));
@@ -31,10 +31,10 @@ pub(super) unsafe fn pairs(products: usize) -> i32 {
 /// # Safety
 /// The CPU must have AVX2 and AVX-VNNI.
 #[target_feature(enable = "avx2,avxvnni")]
-pub(super) unsafe fn fours(products: usize) -> i32 {
+pub(super) unsafe fn fours(products: u64) -> i32 {
     let (mut w, x) = (_mm256_set1_epi8(1), _mm256_set1_epi8(1));
     let mut sums = [_mm256_setzero_si256(); SUMS];
-    for _ in 0..products.div_ceil(SUMS * BYTES) {
+    for _ in 0..products.div_ceil(PRODUCTS) {
         for sum in &mut sums {
             w = another(w);
             *sum = _mm256_dpbusd_avx_epi32(*sum, w, x);

@@ -6,18 +6,18 @@ use std::arch::x86_64::*;
 /// Sums that stand in registers beside the factors.
 const SUMS: usize = 24;
 
-/// Products of bytes in a register.
-const BYTES: usize = 64;
+/// Products of a turn, of 64 bytes to a register.
+const PRODUCTS: u64 = SUMS as u64 * 64;
 
 /// Does at least so many products with `vpdpbusd`. Returns a number that depends on all of them.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn fours(products: usize) -> i32 {
+pub(super) unsafe fn fours(products: u64) -> i32 {
     let (mut w, x) = (_mm512_set1_epi8(1), _mm512_set1_epi8(1));
     let mut sums = [_mm512_setzero_si512(); SUMS];
-    for _ in 0..products.div_ceil(SUMS * BYTES) {
+    for _ in 0..products.div_ceil(PRODUCTS) {
         for sum in &mut sums {
             // The same register, of which the compiler does not know that: equal products would be done once.
             // SAFETY: there is no instruction.
