@@ -6,6 +6,8 @@ use std::collections::HashSet;
 
 /// Tokens that stand for the bytes.
 const BYTES: usize = 256;
+/// Characters of the longest token.
+const LONGEST: usize = 12;
 /// Tokens that are no text: begin and end.
 const SPECIAL: usize = 2;
 
@@ -22,25 +24,24 @@ pub(super) fn json(vocab: usize, seed: u64) -> anyhow::Result<Vec<u8>> {
     );
     let mut random = Random::new(seed ^ 0x70_6b);
     let mut tokens: Vec<String> = byte_characters();
-    // Only letters merge, so that digits and punctuation stay apart as in real vocabularies.
-    let mut parts: Vec<String> = ('a'..='z')
-        .map(String::from)
-        .chain(["Ġ".to_owned()])
-        .collect();
+    // Only letters merge, so that digits and punctuation stay apart as in real vocabularies. Each with its length in characters.
+    let mut parts: Vec<(String, usize)> = ('a'..='z').chain(['Ġ']).map(|c| (c.into(), 1)).collect();
     let mut seen: HashSet<String> = tokens.iter().cloned().collect();
     let mut merges = Vec::new();
     while tokens.len() < vocab - SPECIAL {
-        let (left, right) = (random.below(parts.len()), random.below(parts.len()));
-        let merged = format!("{}{}", parts[left], parts[right]);
-        if merged.chars().count() > 12
-            || parts[right].starts_with('Ġ')
-            || !seen.insert(merged.clone())
-        {
+        let [(left, left_len), (right, right_len)] =
+            [(); 2].map(|()| &parts[random.below(parts.len())]);
+        let len = left_len + right_len;
+        // Most pairs are too long: nothing is put together for these.
+        if len > LONGEST || right.starts_with('Ġ') {
             continue;
         }
-        merges.push(json!([parts[left], parts[right]]));
-        tokens.push(merged.clone());
-        parts.push(merged);
+        let merged = format!("{left}{right}");
+        if seen.insert(merged.clone()) {
+            merges.push(json!([left, right]));
+            tokens.push(merged.clone());
+            parts.push((merged, len));
+        }
     }
     let special = ["<|begin|>", "<|end|>"];
     tokens.extend(special.map(str::to_owned));
