@@ -51,11 +51,25 @@ fn lacking(features: &[(&'static str, bool)]) -> Vec<&'static str> {
     absent.map(|(name, _)| *name).collect()
 }
 
+/// Something to be done with a set.
+pub(crate) trait Work<S> {
+    type Out;
+    /// Always inlined, as every body is.
+    fn run(self, s: S) -> Self::Out;
+}
+
+/// What [`kernel_set!`] makes of a set's token.
+pub(crate) trait Apart: Copy {
+    /// Does work in a function of its own that has the set's instructions: bodies that call one another many times, or are large, are
+    /// compiled once and apart. What the compiler does to a function's loops takes it longer the more of them there are.
+    fn apart<W: Work<Self>>(self, work: W) -> W::Out;
+}
+
 /// An instruction set. A value is proof that this CPU has it.
 ///
 /// The products take one atom (64 bytes) of each of `R` rows and the activations of the atom's
 /// columns for `T` tokens, in planes of 64, and add the products to `acc[row][token]`.
-pub(crate) trait Set: Copy {
+pub(crate) trait Set: Apart {
     /// 16 lanes of `f32`.
     type F: Vector;
     /// Partial sums of one row and token, in however many `i32` lanes; they wrap.
@@ -426,6 +440,19 @@ macro_rules! kernel_set {
                 $crate::body::$module::$body(set, $($arg),*)
             }
         )*
+
+        impl $crate::sets::Apart for $token {
+            #[inline(always)]
+            fn apart<W: $crate::sets::Work<Self>>(self, work: W) -> W::Out {
+                #[inline(never)]
+                #[$features]
+                unsafe fn apart<W: $crate::sets::Work<$token>>(set: $token, work: W) -> W::Out {
+                    work.run(set)
+                }
+                // SAFETY: the token proves the features.
+                unsafe { apart(self, work) }
+            }
+        }
     };
 }
 pub(crate) use kernel_set;

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::{Set, Vector};
 
-crate::sets::kernel_set!("scalar", Scalar, inline(never));
+crate::sets::kernel_set!("scalar", Scalar, doc = "Asks nothing of the CPU.");
 
 /// Proof of nothing: every CPU can run this set.
 #[derive(Clone, Copy)]

@@ -40,7 +40,7 @@ use crate::kv::{Attend, KV_BLOCK, KV_GROUP, KV_SPAN, KvBlock, KvType, MAX_HEAD_D
 use crate::sets::Set;
 use crate::tiles::TileMut;
 use room::{Rooms, Sources};
-use scores::Codes;
+use scores::{Codes, Scores};
 pub(crate) use softmax::{finish, merge};
 
 /// Blocks per span.
@@ -363,11 +363,16 @@ impl Pass<'_> {
             start: self.start,
             ends,
         };
-        match a.keys.kind() {
-            KvType::F32 => scores::f32(s, a, at, keys, used, for_scores, &mut p),
-            KvType::F16 => scores::f16(s, a, at, keys, used, for_scores, &mut p),
-            _ => scores::q8(s, self.codes, at, keys, used, for_scores, &mut p),
-        }
+        let scores = Scores {
+            a,
+            codes: self.codes,
+            at,
+            keys,
+            used,
+            ahead: for_scores,
+            p: &mut p,
+        };
+        scores.take(s);
         let mut rescale = [0.0; T];
         for i in 0..T {
             let base = self.queries.base(at[i].0, partials);
@@ -377,14 +382,14 @@ impl Pass<'_> {
         let sums = values::Sums {
             queries: self.queries,
             at,
+            values,
+            used,
+            ahead: for_sums,
+            p: &mut p,
             rescale,
             partials,
         };
-        match a.values.kind() {
-            KvType::F32 => sums.f32(s, values, used, for_sums, &p),
-            KvType::F16 => sums.f16(s, values, used, for_sums, &p),
-            _ => sums.q8(s, values, used, for_sums, &mut p),
-        }
+        sums.add(s);
         T
     }
 }

@@ -11,13 +11,14 @@
 //!
 //! The sum is exact, so its order is free.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{Block, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize;
-use crate::kv::{Attend, KV_BLOCK, KvBlock};
-use crate::sets::{Set, Vector};
+use crate::kv::{Attend, KV_BLOCK, KvBlock, KvType};
+use crate::sets::{Set, Vector, Work};
 
 /// Keys that are multiplied with several queries at once, where there are registers for it.
 const KEYS: usize = 4;
@@ -82,17 +83,65 @@ fn align_tail(head_dim: usize, row: &mut [i16]) {
     }
 }
 
-/// Scores of `T` heads with the keys that each sees.
+/// A block of keys and `T` heads.
+pub(super) struct Scores<'a, const T: usize> {
+    pub(super) a: &'a Attend<'a>,
+    /// The heads as codes, for int8 keys.
+    pub(super) codes: &'a Codes<'a>,
+    /// Query and head of each.
+    pub(super) at: [(usize, usize); T],
+    pub(super) keys: &'a KvBlock<'a>,
+    pub(super) used: Used<T>,
+    /// What is asked for meanwhile.
+    pub(super) ahead: &'a [u8],
+    pub(super) p: &'a mut [Block; T],
+}
+
+impl<const T: usize> Scores<'_, T> {
+    /// Puts the scores with the keys that each head sees into `p`.
+    #[inline(always)]
+    pub(super) fn take<S: Set>(self, s: S) {
+        match self.a.keys.kind() {
+            KvType::F32 => s.apart(Floats::<F32, 64, T>(self, PhantomData)),
+            KvType::F16 => s.apart(Floats::<F16, 32, T>(self, PhantomData)),
+            _ => s.apart(Q8(self)),
+        }
+    }
+}
+
+/// Scores with int8 keys.
+struct Q8<'a, const T: usize>(Scores<'a, T>);
+
+impl<S: Set, const T: usize> Work<S> for Q8<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self, s: S) {
+        q8(s, self.0);
+    }
+}
+
+/// Scores with keys in a float format.
+struct Floats<'a, K, const B: usize, const T: usize>(Scores<'a, T>, PhantomData<K>);
+
+impl<S: Set, K: Format<B>, const B: usize, const T: usize> Work<S> for Floats<'_, K, B, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self, s: S) {
+        floats::<S, K, B, T>(s, self.0);
+    }
+}
+
 #[inline(always)]
-pub(super) fn q8<S: Set, const T: usize>(
-    s: S,
-    queries: &Codes<'_>,
-    at: [(usize, usize); T],
-    keys: &KvBlock<'_>,
-    used: Used<T>,
-    ahead: &[u8],
-    p: &mut [Block; T],
-) {
+fn q8<S: Set, const T: usize>(s: S, scores: Scores<'_, T>) {
+    let Scores {
+        codes: queries,
+        at,
+        keys,
+        used,
+        ahead,
+        p,
+        ..
+    } = scores;
     let Some(scales) = keys.scales else { return };
     let mut codes: [&[[i16; 32]]; T] = [&[]; T];
     let mut factors = [0.0; T];
@@ -198,44 +247,17 @@ pub(super) fn prefetch<S: Set>(s: S, ahead: &[u8], start: usize, len: usize) {
     }
 }
 
-/// Scores of `T` heads with the keys that each sees.
 #[inline(always)]
-pub(super) fn f32<S: Set, const T: usize>(
-    s: S,
-    a: &Attend<'_>,
-    at: [(usize, usize); T],
-    keys: &KvBlock<'_>,
-    used: Used<T>,
-    ahead: &[u8],
-    p: &mut [Block; T],
-) {
-    floats::<S, F32, 64, T>(s, a, at, keys, used, ahead, p);
-}
-
-/// Scores of `T` heads with the keys that each sees.
-#[inline(always)]
-pub(super) fn f16<S: Set, const T: usize>(
-    s: S,
-    a: &Attend<'_>,
-    at: [(usize, usize); T],
-    keys: &KvBlock<'_>,
-    used: Used<T>,
-    ahead: &[u8],
-    p: &mut [Block; T],
-) {
-    floats::<S, F16, 32, T>(s, a, at, keys, used, ahead, p);
-}
-
-#[inline(always)]
-fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(
-    s: S,
-    a: &Attend<'_>,
-    at: [(usize, usize); T],
-    keys: &KvBlock<'_>,
-    used: Used<T>,
-    ahead: &[u8],
-    p: &mut [Block; T],
-) {
+fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Scores<'_, T>) {
+    let Scores {
+        a,
+        at,
+        keys,
+        used,
+        ahead,
+        p,
+        ..
+    } = scores;
     let mut queries: [&[f32]; T] = [&[]; T];
     for i in 0..T {
         queries[i] = a.query(at[i].0, at[i].1);

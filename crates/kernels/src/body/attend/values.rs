@@ -10,25 +10,66 @@
 //! The sum over a block is exact (below 2^28), so its order is free; positions that a query does not
 //! see have code 0.
 
+use std::marker::PhantomData;
+
 use super::scores::{prefetch, widen};
 use super::{Block, Partials, Queries, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize::round_i16;
-use crate::kv::{KV_BLOCK, KvBlock};
-use crate::sets::{Set, Vector};
+use crate::kv::{KV_BLOCK, KvBlock, KvType};
+use crate::sets::{Set, Vector, Work};
 
 /// Largest weight code.
 const LIMIT: f32 = 32767.0;
 
-/// The sums of `T` heads, and what they are multiplied with before a block's share is added.
+/// A block of values, the weights of `T` heads, and where their sums are.
 pub(super) struct Sums<'a, 'b, 'c, const T: usize> {
     pub(super) queries: &'a Queries<'a>,
+    /// Query and head of each.
     pub(super) at: [(usize, usize); T],
+    pub(super) values: &'a KvBlock<'a>,
+    pub(super) used: Used<T>,
+    /// What is asked for meanwhile.
+    pub(super) ahead: &'a [u8],
+    pub(super) p: &'a mut [Block; T],
+    /// What the sums are multiplied with before the block's share is added.
     pub(super) rescale: [f32; T],
     pub(super) partials: &'a mut Partials<'b, 'c>,
 }
 
+/// Sums of int8 values.
+struct Q8<'a, 'b, 'c, const T: usize>(Sums<'a, 'b, 'c, T>);
+
+impl<S: Set, const T: usize> Work<S> for Q8<'_, '_, '_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self, s: S) {
+        self.0.q8(s);
+    }
+}
+
+/// Sums of values in a float format.
+struct Floats<'a, 'b, 'c, V, const B: usize, const T: usize>(Sums<'a, 'b, 'c, T>, PhantomData<V>);
+
+impl<S: Set, V: Format<B>, const B: usize, const T: usize> Work<S> for Floats<'_, '_, '_, V, B, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run(self, s: S) {
+        self.0.floats::<S, V, B>(s);
+    }
+}
+
 impl<const T: usize> Sums<'_, '_, '_, T> {
+    /// Adds the block's share.
+    #[inline(always)]
+    pub(super) fn add<S: Set>(self, s: S) {
+        match self.queries.a.values.kind() {
+            KvType::F32 => s.apart(Floats::<F32, 64, T>(self, PhantomData)),
+            KvType::F16 => s.apart(Floats::<F16, 32, T>(self, PhantomData)),
+            _ => s.apart(Q8(self)),
+        }
+    }
+
     /// The sum of head `i`.
     #[inline(always)]
     fn head(&mut self, i: usize) -> &mut [f32] {
@@ -37,55 +78,24 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         self.partials.head(base, t, h).0
     }
 
-    #[inline(always)]
-    pub(super) fn f32<S: Set>(
-        self,
-        s: S,
-        values: &KvBlock<'_>,
-        used: Used<T>,
-        ahead: &[u8],
-        p: &[Block; T],
-    ) {
-        self.floats::<S, F32, 64>(s, values, used, ahead, p);
-    }
-
-    #[inline(always)]
-    pub(super) fn f16<S: Set>(
-        self,
-        s: S,
-        values: &KvBlock<'_>,
-        used: Used<T>,
-        ahead: &[u8],
-        p: &[Block; T],
-    ) {
-        self.floats::<S, F16, 32>(s, values, used, ahead, p);
-    }
-
     /// 64 columns at a time where there are registers for it, else 16.
     #[inline(always)]
-    fn floats<S: Set, V: Format<B>, const B: usize>(
-        mut self,
-        s: S,
-        values: &KvBlock<'_>,
-        used: Used<T>,
-        ahead: &[u8],
-        p: &[Block; T],
-    ) {
-        let d = self.queries.a.head_dim;
+    fn floats<S: Set, V: Format<B>, const B: usize>(mut self, s: S) {
+        let (d, ahead) = (self.queries.a.head_dim, self.ahead);
         let ask = |columns: usize| (ahead.len() * columns / d).div_ceil(KV_BLOCK * 64) * 64;
         let mut start = 0;
         while S::MANY_FLOATS && d - start >= 64 {
             let ahead = (&ahead[ahead.len() * start / d..], ask(64));
-            self.strip::<S, V, B, 4>(s, values, used, ahead, p, start);
+            self.strip::<S, V, B, 4>(s, ahead, start);
             start += 64;
         }
         while d - start >= 16 {
             let ahead = (&ahead[ahead.len() * start / d..], ask(16));
-            self.strip::<S, V, B, 1>(s, values, used, ahead, p, start);
+            self.strip::<S, V, B, 1>(s, ahead, start);
             start += 16;
         }
         if start < d {
-            self.tail::<S, V, B>(s, values, used, p, start);
+            self.tail::<S, V, B>(s, start);
         }
     }
 
@@ -94,12 +104,10 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
     fn strip<S: Set, V: Format<B>, const B: usize, const C: usize>(
         &mut self,
         s: S,
-        values: &KvBlock<'_>,
-        used: Used<T>,
         (ahead, ask): (&[u8], usize),
-        p: &[Block; T],
         start: usize,
     ) {
+        let (values, used) = (self.values, self.used);
         let mut acc = [[s.splat(0.0); C]; T];
         for i in 0..T {
             let rescale = s.splat(self.rescale[i]);
@@ -112,7 +120,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
             prefetch(s, ahead, j * ask, if ahead.is_empty() { 0 } else { ask });
             let value = strip_of::<S, V, B, C>(s, values, j, start);
             for i in 0..T {
-                let weight = s.splat(p[i][j]);
+                let weight = s.splat(self.p[i][j]);
                 for c in 0..C {
                     acc[i][c] = weight.mul_add(value[c], acc[i][c]);
                 }
@@ -121,7 +129,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         for i in 0..T {
             for j in used.all().end..used.ends[i] {
                 let value = strip_of::<S, V, B, C>(s, values, j, start);
-                let weight = s.splat(p[i][j]);
+                let weight = s.splat(self.p[i][j]);
                 for c in 0..C {
                     acc[i][c] = weight.mul_add(value[c], acc[i][c]);
                 }
@@ -137,14 +145,8 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
 
     /// Fewer than 16 columns, the last ones.
     #[inline(always)]
-    fn tail<S: Set, V: Format<B>, const B: usize>(
-        &mut self,
-        s: S,
-        values: &KvBlock<'_>,
-        used: Used<T>,
-        p: &[Block; T],
-        start: usize,
-    ) {
+    fn tail<S: Set, V: Format<B>, const B: usize>(&mut self, s: S, start: usize) {
+        let (values, used) = (self.values, self.used);
         let mut acc = [s.splat(0.0); T];
         for i in 0..T {
             acc[i] = s.load_part(&self.head(i)[start..]) * s.splat(self.rescale[i]);
@@ -153,7 +155,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
             for j in used.of(i) {
                 let row = &values.rows[j * values.stride..][..values.stride];
                 let value = V::load_part(s, &row[start / 16 * B..]);
-                acc[i] = s.splat(p[i][j]).mul_add(value, acc[i]);
+                acc[i] = s.splat(self.p[i][j]).mul_add(value, acc[i]);
             }
         }
         for i in 0..T {
@@ -162,23 +164,17 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
     }
 
     #[inline(always)]
-    pub(super) fn q8<S: Set>(
-        mut self,
-        s: S,
-        values: &KvBlock<'_>,
-        used: Used<T>,
-        ahead: &[u8],
-        p: &mut [Block; T],
-    ) {
+    fn q8<S: Set>(mut self, s: S) {
+        let (values, used, ahead) = (self.values, self.used, self.ahead);
         let Some(scales) = values.scales else { return };
         let mut codes = [[0i16; KV_BLOCK]; T];
         let mut factors = [0.0; T];
         for i in 0..T {
-            let weights = p[i][used.of(i)].iter_mut();
+            let weights = self.p[i][used.of(i)].iter_mut();
             for (weight, scale) in weights.zip(&scales[used.of(i)]) {
                 *weight *= scale;
             }
-            factors[i] = weight_codes(s, &p[i], &mut codes[i]);
+            factors[i] = weight_codes(s, &self.p[i], &mut codes[i]);
         }
         let d = self.queries.a.head_dim;
         let mut short = [0; 32 * KV_BLOCK];
