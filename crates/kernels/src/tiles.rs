@@ -282,24 +282,19 @@ impl<'a, T> TileMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.width) }
     }
 
-    /// `N` rows from row `first` on.
+    /// The first element of `count` rows from row `first` on, and how many elements further on the next row begins.
     ///
     /// # Panics
     /// When they are not all there.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn rows_from<const N: usize>(&mut self, first: usize) -> [&mut [T]; N] {
+    pub(crate) fn rows_at(&mut self, first: usize, count: usize) -> (*mut T, usize) {
         assert!(
-            first + N <= self.rows,
+            first + count <= self.rows,
             "rows {first} to {} of {}",
-            first + N,
+            first + count,
             self.rows
         );
-        std::array::from_fn(|i| {
-            // SAFETY: as in `row`; rows do not overlap, because `width` is at most `stride`, and each is made once.
-            unsafe {
-                std::slice::from_raw_parts_mut(self.data.add((first + i) * self.stride), self.width)
-            }
-        })
+        (self.data.wrapping_add(first * self.stride), self.stride)
     }
 
     /// Some columns, for a shorter time.

@@ -117,7 +117,10 @@ fn integer_layouts() -> Vec<Layout> {
 fn tokens_around_every_tile() {
     let mut random = Random(21);
     for layout in integer_layouts() {
-        for tokens in (2..=12).chain(24..=44).chain([47, 48, 49, 97, 128, 129]) {
+        for tokens in (2..=12)
+            .chain(24..=44)
+            .chain([47, 48, 49, 97, 128, 129, 256, 257])
+        {
             check_layout(layout, [18, 130, tokens], 0, 0, &mut random);
         }
     }
@@ -134,7 +137,7 @@ fn rows_and_columns_around_every_panel() {
             check_layout(layout, [19, cols, 37], 2, 0, &mut random);
         }
         check_layout(layout, [260, 1100, 33], 131, 7, &mut random);
-        check_layout(layout, [70, 1100, 150], 0, 0, &mut random);
+        check_layout(layout, [70, 1100, 270], 0, 0, &mut random);
     }
 }
 

@@ -4,11 +4,12 @@
 //! instruction adds up in each of 16 lanes of 32 bits. Atoms are interleaved while they are still packed,
 //! so that one transposition serves all their planes.
 
-use std::cell::Cell;
+use std::marker::PhantomData;
 
 use super::few::Few;
 use crate::body::int;
 use crate::sets::Set;
+use crate::tiles::TileMut;
 
 /// Rows of a unit: the 32-bit lanes of 64 bytes.
 pub(crate) const UNIT: usize = 16;
@@ -31,9 +32,51 @@ pub(crate) const MAX_TOKENS: usize = 6;
 /// Four columns of 16 rows.
 pub(crate) type Unit = [u8; 64];
 
-/// The outputs of a tile: of each token, so many units as the set takes. In cells, because what a tile begins with may
-/// stand where it ends.
-pub(crate) type Outputs<'a, X, const T: usize> = [&'a [Cell<[X; UNIT]>]; T];
+/// The outputs of a tile: of each of `T` tokens so many units as the set takes, beside each other. Addresses, because what
+/// a tile begins with may stand where it ends.
+pub(crate) struct Outputs<'a, X, const T: usize> {
+    first: *mut X,
+    /// Elements from a token's outputs to those of the next.
+    stride: usize,
+    borrow: PhantomData<&'a mut [X]>,
+}
+
+impl<'a, X, const T: usize> Outputs<'a, X, T> {
+    /// In `out`, `width` of each token.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    #[inline(always)]
+    pub(super) fn beside(out: &'a mut [X], width: usize) -> Self {
+        assert!(out.len() >= T * width);
+        Self {
+            first: out.as_mut_ptr(),
+            stride: width,
+            borrow: PhantomData,
+        }
+    }
+
+    /// The first `width` columns of the rows of `out` from `token` on.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    #[inline(always)]
+    pub(super) fn rows(out: &'a mut TileMut<'_, X>, token: usize, width: usize) -> Self {
+        assert!(out.width() >= width);
+        let (first, stride) = out.rows_at(token, T);
+        Self {
+            first,
+            stride,
+            borrow: PhantomData,
+        }
+    }
+
+    /// Where those of token `t`, below `T`, begin: nothing else is borrowed there.
+    #[inline(always)]
+    pub(crate) fn token(&self, t: usize) -> *mut X {
+        self.first.wrapping_add(t * self.stride)
+    }
+}
 
 /// What exact sums begin with.
 #[derive(Clone, Copy)]

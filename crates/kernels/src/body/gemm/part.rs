@@ -3,7 +3,7 @@
 //! The outputs of a tile are short pieces, a row of the output apart. Until the last columns are added they are kept
 //! beside each other instead, in the order of the tiles.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{RefCell, RefMut};
 use std::ops::Range;
 
 use bytemuck::Pod;
@@ -14,7 +14,8 @@ use super::panel::{
 use crate::thread;
 use crate::tiles::TileMut;
 
-/// Tokens that a panel is multiplied with at most.
+/// Tokens that a panel is multiplied with at most. With twice as many weights are unpacked half as often, but the tokens' activations
+/// leave the second-level cache where it is small.
 pub(super) const TOKENS: usize = 128;
 
 /// Pieces of outputs of 16 rows that are kept on their way.
@@ -113,73 +114,93 @@ impl Part<'_> {
         kept: &mut [[u32; UNIT]],
         out: &mut TileMut<'_, X>,
     ) {
-        let kept = Cell::from_mut(bytemuck::cast_slice_mut(kept)).as_slice_of_cells();
+        let kept: &mut [[X; UNIT]] = bytemuck::cast_slice_mut(kept);
         let (tile_rows, end) = (S::UNITS * UNIT, self.skip + out.width());
+        let tiles = Tiles::of::<S>(out.rows());
         for start in (self.skip / tile_rows * tile_rows..end).step_by(tile_rows) {
             let unit = start / UNIT;
             let block = Block {
                 part: self,
                 panel: &self.panel[unit * self.fours.len()..][..S::UNITS * self.fours.len()],
-                kept: &kept[unit * TOKENS..][..S::UNITS * TOKENS],
                 unit,
                 before: self.skip.saturating_sub(start),
             };
+            let kept = &mut kept[unit * TOKENS..][..S::UNITS * TOKENS];
             let rows = start.max(self.skip)..end.min(start + tile_rows);
             let mut out = out.columns(rows.start - self.skip..rows.end - self.skip);
-            per_tile!(S, token in 0..out.rows(), T => {
-                block.tile::<S, M, T>(s, multiply, token, &mut out)
-            });
-        }
-    }
-}
-
-/// The rows of a tile.
-struct Block<'a, X> {
-    part: &'a Part<'a>,
-    panel: &'a [Unit],
-    kept: &'a [Cell<[X; UNIT]>],
-    unit: usize,
-    /// Rows before that of the first output.
-    before: usize,
-}
-
-impl<X: Pod + Default> Block<'_, X> {
-    #[inline(always)]
-    fn tile<S: Panels, M: Multiply<X>, const T: usize>(
-        &self,
-        s: S,
-        multiply: &M,
-        token: usize,
-        out: &mut TileMut<'_, X>,
-    ) {
-        let mut kept: Outputs<'_, X, T> = [&[]; T];
-        for t in 0..T {
-            kept[t] = &self.kept[(token + t) * S::UNITS..][..S::UNITS];
-        }
-        let kept = (&kept, First(self.part.is_first()));
-        if !self.part.last {
-            multiply.tile(s, self.panel, token, self.unit, kept, None);
-        } else if out.width() == S::UNITS * UNIT {
-            let out = outputs(out, token);
-            multiply.tile(s, self.panel, token, self.unit, kept, Some(&out));
-        } else {
-            let mut edge = [[[X::default(); UNIT]; MAX_UNITS]; T];
-            let cells = edge.each_mut();
-            let cells = cells.map(|units| Cell::from_mut(&mut units[..]).as_slice_of_cells());
-            multiply.tile(s, self.panel, token, self.unit, kept, Some(&cells));
-            for (t, units) in edge.iter().enumerate() {
-                let out = out.row(token + t);
-                out.copy_from_slice(&units.as_flattened()[self.before..][..out.len()]);
+            let mut token = 0;
+            for i in 0..tiles.count {
+                let len = tiles.len(i);
+                per_len!(len, T => block.tile::<S, M, X, T>(s, multiply, token, kept, &mut out));
+                token += len;
             }
         }
     }
 }
 
-/// The outputs of a whole tile, from row `token` on, where they will stand.
-#[inline(always)]
-fn outputs<'a, X, const T: usize>(out: &'a mut TileMut<'_, X>, token: usize) -> Outputs<'a, X, T> {
-    out.rows_from(token)
-        .map(|row| Cell::from_mut(row.as_chunks_mut().0).as_slice_of_cells())
+/// How tokens are cut into tiles: into as few as the set takes, and as evenly as they divide.
+struct Tiles {
+    count: usize,
+    /// Tokens of a tile, and how many tiles have one more: the first ones.
+    tokens: usize,
+    longer: usize,
+}
+
+impl Tiles {
+    fn of<S: Panels>(tokens: usize) -> Self {
+        let count = tokens.div_ceil(S::TOKENS).max(1);
+        Self {
+            count,
+            tokens: tokens / count,
+            longer: tokens % count,
+        }
+    }
+
+    /// Tokens of tile `i`.
+    fn len(&self, i: usize) -> usize {
+        self.tokens + usize::from(i < self.longer)
+    }
+}
+
+/// The rows of a tile.
+struct Block<'a> {
+    part: &'a Part<'a>,
+    panel: &'a [Unit],
+    unit: usize,
+    /// Rows before that of the first output.
+    before: usize,
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn tile<S: Panels, M: Multiply<X>, X: Pod + Default, const T: usize>(
+        &self,
+        s: S,
+        multiply: &M,
+        token: usize,
+        kept: &mut [[X; UNIT]],
+        out: &mut TileMut<'_, X>,
+    ) {
+        let width = S::UNITS * UNIT;
+        let kept = kept[token * S::UNITS..].as_flattened_mut();
+        let kept = Outputs::<X, T>::beside(kept, width);
+        let kept = (&kept, First(self.part.is_first()));
+        if !self.part.last {
+            multiply.tile(s, self.panel, token, self.unit, kept, None);
+        } else if out.width() == width {
+            let out = Outputs::rows(out, token, width);
+            multiply.tile(s, self.panel, token, self.unit, kept, Some(&out));
+        } else {
+            let mut edge = [[X::default(); MAX_UNITS * UNIT]; T];
+            let edge = &mut edge.as_flattened_mut()[..T * width];
+            let outputs = Outputs::beside(edge, width);
+            multiply.tile(s, self.panel, token, self.unit, kept, Some(&outputs));
+            for t in 0..T {
+                let out = out.row(token + t);
+                out.copy_from_slice(&edge[t * width + self.before..][..out.len()]);
+            }
+        }
+    }
 }
 
 /// `rows` in pieces that a panel holds, each with the rows of the panel before it.
@@ -206,28 +227,22 @@ pub(super) fn pieces(len: usize, step: usize) -> impl Iterator<Item = Range<usiz
         .map(move |start| start..len.min(start + step))
 }
 
-/// Runs a block for tiles of `$count` tokens, a constant, from token `$token` on: as many as the set
-/// takes, and as evenly as they divide.
-macro_rules! per_tile {
-    ($set:ident, $token:ident in $tokens:expr, $count:ident => $block:block) => {
-        let tokens: std::ops::Range<usize> = $tokens;
-        let mut $token = tokens.start;
-        for left in (1..=tokens.len().div_ceil($set::TOKENS)).rev() {
-            let count = (tokens.end - $token).div_ceil(left);
-            match count {
-                1 => per_tile!(@count $count, 1, $block),
-                2 => per_tile!(@count $count, 2, $block),
-                3 => per_tile!(@count $count, 3, $block),
-                4 => per_tile!(@count $count, 4, $block),
-                5 => per_tile!(@count $count, 5, $block),
-                _ => per_tile!(@count $count, MAX_TOKENS, $block),
-            }
-            $token += count;
+/// Runs a block with `$count`, a constant, for a tile of `$len` tokens.
+macro_rules! per_len {
+    ($len:expr, $count:ident => $block:expr) => {
+        match $len {
+            0 => {}
+            1 => per_len!(@count $count, 1, $block),
+            2 => per_len!(@count $count, 2, $block),
+            3 => per_len!(@count $count, 3, $block),
+            4 => per_len!(@count $count, 4, $block),
+            5 => per_len!(@count $count, 5, $block),
+            _ => per_len!(@count $count, MAX_TOKENS, $block),
         }
     };
-    (@count $count:ident, $value:expr, $block:block) => {{
+    (@count $count:ident, $value:expr, $block:expr) => {{
         const $count: usize = $value;
         $block
     }};
 }
-use per_tile;
+use per_len;

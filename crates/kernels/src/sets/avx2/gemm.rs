@@ -194,7 +194,7 @@ macro_rules! tiles {
                 begin: Begin<'_, T>,
                 out: &Outputs<'_, i32, T>,
             ) {
-                // SAFETY: this function has the features; half a unit's sums are 32 bytes.
+                // SAFETY: this function has the features; half a unit's sums are 32 bytes, and there is a unit of each token.
                 unsafe {
                     let mut sums = [[_mm256_setzero_si256(); 2]; T];
                     if let Begin::Less(offsets) = begin {
@@ -204,11 +204,11 @@ macro_rules! tiles {
                     }
                     let mut sums = $dots(max, panel, x, sums);
                     for t in 0..T {
-                        let out = out[t][0].as_ptr().cast::<__m256i>();
+                        let out = out.token(t).cast::<__m256i>();
                         for h in 0..2 {
                             // Added last: nothing but the store waits for what comes from further away.
                             if let Begin::With(begin) = begin {
-                                let begin = begin[t][0].as_ptr().cast::<__m256i>();
+                                let begin = begin.token(t).cast::<__m256i>();
                                 let begin = _mm256_loadu_si256(begin.add(h));
                                 sums[t][h] = _mm256_add_epi32(sums[t][h], begin);
                             }
@@ -230,12 +230,12 @@ macro_rules! tiles {
                 groups: &Groups<'_, T>,
                 out: Option<&Outputs<'_, f32, T>>,
             ) {
-                // SAFETY: this function has the features; half a unit's numbers are 32 bytes.
+                // SAFETY: this function has the features; half a unit's numbers are 32 bytes, and there is a unit of each token.
                 unsafe {
                     // Of each token, where its results are added up.
                     let mut kept = [std::ptr::null_mut(); T];
                     for t in 0..T {
-                        kept[t] = groups.kept[t][0].as_ptr().cast::<f32>();
+                        kept[t] = groups.kept.token(t);
                         if groups.first {
                             _mm256_storeu_ps(kept[t], _mm256_setzero_ps());
                             _mm256_storeu_ps(kept[t].add(8), _mm256_setzero_ps());
@@ -271,7 +271,7 @@ macro_rules! tiles {
                     let Some(out) = out else { return };
                     for t in 0..T {
                         let factor = _mm256_set1_ps(lines[t].factor);
-                        let out = out[t][0].as_ptr().cast::<f32>();
+                        let out = out.token(t);
                         for h in 0..2 {
                             let y = _mm256_loadu_ps(kept[t].add(8 * h));
                             _mm256_storeu_ps(out.add(8 * h), _mm256_mul_ps(y, factor));

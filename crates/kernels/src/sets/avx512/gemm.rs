@@ -3,7 +3,6 @@
 //! registers of sums, and loads 10 registers for 24 products.
 
 use std::arch::x86_64::*;
-use std::cell::Cell;
 
 use super::shuffles::{in_order, transposed};
 use super::{Avx512, load, load_rows};
@@ -157,12 +156,6 @@ unsafe fn dots<const T: usize>(
     acc
 }
 
-/// A token's outputs of a tile as an array: over a slice, whose length it does not know, the compiler would put the sums in memory.
-#[inline(always)]
-fn whole<X>(out: &[Cell<[X; UNIT]>]) -> &[Cell<[X; UNIT]>; MAX_UNITS] {
-    out.first_chunk().expect("a whole tile")
-}
-
 /// [`Panels::tile`].
 ///
 /// # Safety
@@ -174,7 +167,7 @@ unsafe fn tile<const T: usize>(
     begin: Begin<'_, T>,
     out: &Outputs<'_, i32, T>,
 ) {
-    // SAFETY: this function has the features; outputs of a unit are 64 bytes.
+    // SAFETY: this function has the features; outputs of a unit are 64 bytes, and there are as many units of each token.
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); MAX_UNITS]; T];
         if let Begin::Less(offsets) = begin {
@@ -184,17 +177,17 @@ unsafe fn tile<const T: usize>(
         }
         let sums = dots(panel.as_chunks().0, x, sums);
         for t in 0..T {
-            let out = whole(out[t]);
+            let out = out.token(t).cast::<__m512i>();
             for u in 0..MAX_UNITS {
                 // Added last: nothing but the store waits for what comes from further away.
                 let sums = match begin {
                     Begin::Less(_) => sums[t][u],
                     Begin::With(begin) => {
-                        let begin = _mm512_loadu_si512(whole(begin[t])[u].as_ptr().cast());
+                        let begin = _mm512_loadu_si512(begin.token(t).cast::<__m512i>().add(u));
                         _mm512_add_epi32(sums[t][u], begin)
                     }
                 };
-                _mm512_storeu_si512(out[u].as_ptr().cast(), sums);
+                _mm512_storeu_si512(out.add(u), sums);
             }
         }
     }
@@ -212,12 +205,12 @@ unsafe fn grouped_tile<const T: usize>(
     out: Option<&Outputs<'_, f32, T>>,
 ) {
     let panel = panel.as_chunks::<MAX_UNITS>().0;
-    // SAFETY: this function has the features; a unit's sums and scales are 64 bytes.
+    // SAFETY: this function has the features; a unit's sums and scales are 64 bytes, and there are as many units of each token.
     unsafe {
         // Addresses, not slices: these might change with what is stored through them, for all that the compiler knows.
         let mut kept = [std::ptr::null_mut::<f32>(); T];
         for t in 0..T {
-            kept[t] = whole(groups.kept[t]).as_ptr().cast_mut().cast();
+            kept[t] = groups.kept.token(t);
             for u in 0..MAX_UNITS {
                 if groups.first {
                     _mm512_storeu_ps(kept[t].add(UNIT * u), _mm512_setzero_ps());
@@ -255,10 +248,10 @@ unsafe fn grouped_tile<const T: usize>(
         let Some(out) = out else { return };
         for t in 0..T {
             let factor = _mm512_set1_ps(lines[t].factor);
-            let out = whole(out[t]);
+            let out = out.token(t);
             for u in 0..MAX_UNITS {
                 let y = _mm512_loadu_ps(kept[t].add(UNIT * u));
-                _mm512_storeu_ps(out[u].as_ptr().cast(), _mm512_mul_ps(y, factor));
+                _mm512_storeu_ps(out.add(UNIT * u), _mm512_mul_ps(y, factor));
             }
         }
     }
