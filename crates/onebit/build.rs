@@ -10,6 +10,5 @@ fn main() {
     let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join(DEMO);
     if path.is_file() {
         println!("cargo::rustc-cfg=demo_model");
-        println!("cargo::rustc-env=ONEBIT_DEMO_MODEL={}", path.display());
     }
 }
