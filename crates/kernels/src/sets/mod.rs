@@ -53,16 +53,15 @@ fn lacking(features: &[(&'static str, bool)]) -> Vec<&'static str> {
 
 /// Something to be done with a set.
 pub(crate) trait Work<S> {
-    type Out;
     /// Always inlined, as every body is.
-    fn run(self, s: S) -> Self::Out;
+    fn run(self, s: S);
 }
 
 /// What [`kernel_set!`] makes of a set's token.
 pub(crate) trait Apart: Copy {
     /// Does work in a function of its own that has the set's instructions: bodies that call one another many times, or are large, are
     /// compiled once and apart. What the compiler does to a function's loops takes it longer the more of them there are.
-    fn apart<W: Work<Self>>(self, work: W) -> W::Out;
+    fn apart<W: Work<Self>>(self, work: W);
 }
 
 /// An instruction set. A value is proof that this CPU has it.
@@ -443,11 +442,11 @@ macro_rules! kernel_set {
 
         impl $crate::sets::Apart for $token {
             #[inline(always)]
-            fn apart<W: $crate::sets::Work<Self>>(self, work: W) -> W::Out {
+            fn apart<W: $crate::sets::Work<Self>>(self, work: W) {
                 #[inline(never)]
                 #[$features]
-                unsafe fn apart<W: $crate::sets::Work<$token>>(set: $token, work: W) -> W::Out {
-                    work.run(set)
+                unsafe fn apart<W: $crate::sets::Work<$token>>(set: $token, work: W) {
+                    work.run(set);
                 }
                 // SAFETY: the token proves the features.
                 unsafe { apart(self, work) }

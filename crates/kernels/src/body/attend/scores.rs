@@ -113,7 +113,6 @@ impl<const T: usize> Scores<'_, T> {
 struct Q8<'a, const T: usize>(Scores<'a, T>);
 
 impl<S: Set, const T: usize> Work<S> for Q8<'_, T> {
-    type Out = ();
     #[inline(always)]
     fn run(self, s: S) {
         q8(s, self.0);
@@ -124,7 +123,6 @@ impl<S: Set, const T: usize> Work<S> for Q8<'_, T> {
 struct Floats<'a, K, const B: usize, const T: usize>(Scores<'a, T>, PhantomData<K>);
 
 impl<S: Set, K: Format<B>, const B: usize, const T: usize> Work<S> for Floats<'_, K, B, T> {
-    type Out = ();
     #[inline(always)]
     fn run(self, s: S) {
         floats::<S, K, B, T>(s, self.0);

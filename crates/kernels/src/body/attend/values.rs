@@ -41,7 +41,6 @@ pub(super) struct Sums<'a, 'b, 'c, const T: usize> {
 struct Q8<'a, 'b, 'c, const T: usize>(Sums<'a, 'b, 'c, T>);
 
 impl<S: Set, const T: usize> Work<S> for Q8<'_, '_, '_, T> {
-    type Out = ();
     #[inline(always)]
     fn run(self, s: S) {
         self.0.q8(s);
@@ -52,7 +51,6 @@ impl<S: Set, const T: usize> Work<S> for Q8<'_, '_, '_, T> {
 struct Floats<'a, 'b, 'c, V, const B: usize, const T: usize>(Sums<'a, 'b, 'c, T>, PhantomData<V>);
 
 impl<S: Set, V: Format<B>, const B: usize, const T: usize> Work<S> for Floats<'_, '_, '_, V, B, T> {
-    type Out = ();
     #[inline(always)]
     fn run(self, s: S) {
         self.0.floats::<S, V, B>(s);

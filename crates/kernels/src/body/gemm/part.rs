@@ -14,8 +14,8 @@ use super::panel::{
 use crate::thread;
 use crate::tiles::TileMut;
 
-/// Tokens that a panel is multiplied with at most. With twice as many weights are unpacked half as often, but the tokens' activations
-/// leave the second-level cache where it is small.
+/// Tokens that a panel is multiplied with at most. Twice as many would halve unpacking, but their activations do not stay in a small
+/// second-level cache.
 pub(super) const TOKENS: usize = 128;
 
 /// Pieces of outputs of 16 rows that are kept on their way.
@@ -116,7 +116,7 @@ impl Part<'_> {
     ) {
         let kept: &mut [[X; UNIT]] = bytemuck::cast_slice_mut(kept);
         let (tile_rows, end) = (S::UNITS * UNIT, self.skip + out.width());
-        let tiles = Tiles::of::<S>(out.rows());
+        let split = Split::of::<S>(out.rows());
         for start in (self.skip / tile_rows * tile_rows..end).step_by(tile_rows) {
             let unit = start / UNIT;
             let block = Block {
@@ -129,8 +129,8 @@ impl Part<'_> {
             let rows = start.max(self.skip)..end.min(start + tile_rows);
             let mut out = out.columns(rows.start - self.skip..rows.end - self.skip);
             let mut token = 0;
-            for i in 0..tiles.count {
-                let len = tiles.len(i);
+            for i in 0..split.count {
+                let len = split.len(i);
                 per_len!(len, T => block.tile::<S, M, X, T>(s, multiply, token, kept, &mut out));
                 token += len;
             }
@@ -139,14 +139,14 @@ impl Part<'_> {
 }
 
 /// How tokens are cut into tiles: into as few as the set takes, and as evenly as they divide.
-struct Tiles {
+struct Split {
     count: usize,
     /// Tokens of a tile, and how many tiles have one more: the first ones.
     tokens: usize,
     longer: usize,
 }
 
-impl Tiles {
+impl Split {
     fn of<S: Panels>(tokens: usize) -> Self {
         let count = tokens.div_ceil(S::TOKENS).max(1);
         Self {
