@@ -4,6 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
+use common::chosen::sets;
 use common::run::{Runner, Threads, bits};
 use onebit_kernels::Kernels;
 use onebit_model::{KvType, Model};
@@ -69,15 +70,11 @@ fn generate(
 
 /// Checks the golden tokens of `packed` on all sets, and that 1 to 4 threads and all sets agree.
 fn check(packed: &str, goldens: &str) {
-    let required = std::env::var("ONEBIT_REQUIRE_KERNELS").unwrap_or_default();
-    for name in required.split(',').filter(|name| !name.is_empty()) {
-        Kernels::by_name(name).unwrap_or_else(|error| panic!("required: {error}"));
-    }
     let model = Model::open(fixture(packed)).unwrap();
     for (i, case) in cases(goldens).into_iter().enumerate() {
         let scalar = Kernels::by_name("scalar").unwrap();
         let (_, expected) = generate(&model, scalar, 1, &case.prompt);
-        for kernels in Kernels::available() {
+        for kernels in sets() {
             let threads = 1 + i % 4;
             let (ids, bits) = generate(&model, kernels, threads, &case.prompt);
             let what = format!("{} on {} with {threads} threads", packed, kernels.name());

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::chosen::sets;
 use common::run::{Backwards, Runner, Threads, bits, rows, tokens};
 use common::{Recipe, shapes};
 use onebit_format::{ActivationMode, Layout};
@@ -15,7 +16,7 @@ fn every_kernel_set_and_thread_count() {
         let ids = tokens(&model, 24, 1);
         let expected =
             bits(&Runner::new(&model, Kernels::by_name("scalar").unwrap(), &Serial).logits(&ids));
-        for kernels in Kernels::available() {
+        for kernels in sets() {
             let executors: [&dyn Executor; 6] = [
                 &Serial,
                 &Backwards(3),
@@ -56,7 +57,7 @@ fn binary_weights_in_rows_and_in_bands() {
     for (name, recipe) in recipes {
         let [rows, bands] = [Layout::B1, Layout::B1R64].map(|layout| recipe(layout).model(11));
         let ids = tokens(&rows, 9, 5);
-        for kernels in Kernels::available() {
+        for kernels in sets() {
             let [rows, bands] = [&rows, &bands].map(|model| {
                 let mut runner = Runner::new(model, kernels, &Backwards(3));
                 let mut cache = runner.cache(KvType::F32);

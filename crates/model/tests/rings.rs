@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::chosen::sets;
 use common::run::{Backwards, Runner, bits, rows, tokens};
 use common::{Recipe, shapes};
 use onebit_kernels::{Kernels, Serial};
@@ -58,7 +59,7 @@ fn every_kernel_set_and_thread_count() {
     for kind in [KvType::F16, KvType::Q8, KvType::Q4, KvType::Q2, KvType::B1] {
         let options = narrow(kind, 50, 4);
         let mut all = Vec::new();
-        for kernels in Kernels::available() {
+        for kernels in sets() {
             for threads in [1, 3] {
                 let executor = Backwards(threads);
                 let mut runner = Runner::new(&model, kernels, &executor);

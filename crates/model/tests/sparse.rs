@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
+use common::chosen::sets;
 use common::run::{Backwards, Runner, Threads, bits, tokens};
 use common::{Recipe, shapes};
 use onebit_format::{Layout, PackedFile, Plan, Writer, pack};
@@ -76,7 +77,7 @@ fn a_transposed_down_gives_the_same_bits() {
         let ids = tokens(&model, 9, 1);
         let expected =
             bits(&Runner::new(&model, Kernels::by_name("scalar").unwrap(), &Serial).logits(&ids));
-        for kernels in Kernels::available() {
+        for kernels in sets() {
             let executors: [&dyn Executor; 4] =
                 [&Serial, &Backwards(3), &Backwards(100), &Threads(4)];
             for executor in executors {

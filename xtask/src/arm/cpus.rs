@@ -15,6 +15,14 @@ pub(super) struct Cpu {
     quick: bool,
 }
 
+impl Cpu {
+    /// The sets that `other` does not have.
+    pub(super) fn beyond(&self, other: &Cpu) -> Vec<&'static str> {
+        let new = |set: &&&str| !other.sets.contains(*set);
+        self.sets.iter().filter(new).copied().collect()
+    }
+}
+
 const ALL_SETS: &[&str] = &["neon", "neon-dotprod", "neon-i8mm", "sve2"];
 
 /// Worst first.
@@ -107,6 +115,15 @@ mod tests {
         assert_eq!(names(&[], false).unwrap().len(), CPUS.len());
         let error = names(&["z80"], false).unwrap_err().to_string();
         assert!(error.contains("\"z80\"; known CPUs: cortex-a72"), "{error}");
+    }
+
+    #[test]
+    fn quick_tests_every_set_on_some_cpu() {
+        let [first, second] = choose(&[], true).unwrap()[..] else {
+            panic!("two CPUs")
+        };
+        let tested = [first.sets.to_vec(), second.beyond(first)].concat();
+        assert_eq!(tested, ALL_SETS);
     }
 
     #[test]

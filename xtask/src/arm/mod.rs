@@ -16,6 +16,9 @@ use toolchain::Toolchain;
 /// Names the kernel sets that must have been tested, separated by commas.
 const REQUIRE: &str = "ONEBIT_REQUIRE_KERNELS";
 
+/// Names the only kernel sets to test.
+const ONLY: &str = "ONEBIT_ONLY_KERNELS";
+
 /// What is tested; always all of them, since the features of the dependencies follow from it.
 const PACKAGES: &[&str] = &["onebit-format", "onebit-kernels", "onebit-model"];
 
@@ -42,8 +45,8 @@ const SLOW: &[&str] = &[
     "many::rows_and_columns_around_every_panel",
 ];
 
-/// What `--quick` tests of the arithmetic on the other CPUs, whose many kernel sets and wide vectors are slow to emulate: the
-/// properties, of any shape and any values.
+/// What `--quick` tests of the arithmetic on the other CPUs, with the kernel sets that the first one lacks, whose wide vectors are
+/// slow to emulate: the properties, of any shape and any values.
 const PROPERTIES: &[&str] = &["::any_", "anything", "of_any"];
 
 /// Flags of `cargo xtask arm`.
@@ -95,8 +98,8 @@ pub(crate) fn run_all(args: &ArmArgs) -> anyhow::Result<()> {
     arm.step("build", || {
         run(arm.tests(&["--no-run"], &[BYTES, SETS, DEMO], cpus[0]))
     })?;
-    for (index, cpu) in cpus.iter().enumerate() {
-        arm.step(cpu.name, || arm.test(cpu, args, index == 0))?;
+    for cpu in &cpus {
+        arm.step(cpu.name, || arm.test(cpu, args, cpus[0]))?;
     }
     Ok(())
 }
@@ -147,22 +150,33 @@ impl Arm {
     }
 
     /// Runs the tests on a CPU, which must have the sets that it is known for.
-    fn test(&self, cpu: &Cpu, args: &ArmArgs, is_first: bool) -> anyhow::Result<()> {
+    fn test(&self, cpu: &Cpu, args: &ArmArgs, first: &Cpu) -> anyhow::Result<()> {
         let chosen = args.test_args.iter().map(String::as_str);
         let chosen: Vec<&str> = chosen.collect();
+        let everything = [BYTES, SETS, DEMO];
+        let all = (REQUIRE, cpu.sets.join(","));
         if !args.quick {
-            return self.run(cpu, &[BYTES, SETS, DEMO], &chosen, &[]);
+            return self.run(cpu, all, &everything, &chosen, &[]);
         }
-        if is_first {
-            return self.run(cpu, &[BYTES, SETS, DEMO], &chosen, SLOW);
+        if cpu.name == first.name {
+            return self.run(cpu, all, &everything, &chosen, SLOW);
         }
-        self.run(cpu, &[SETS], &[PROPERTIES, &chosen].concat(), &[])?;
-        self.run(cpu, &[DEMO], &chosen, &[])
+        let new = (ONLY, cpu.beyond(first).join(","));
+        self.run(
+            cpu,
+            new.clone(),
+            &[SETS],
+            &[PROPERTIES, &chosen].concat(),
+            &[],
+        )?;
+        self.run(cpu, new, &[DEMO], &chosen, &[])
     }
 
+    /// Runs tests, with a variable that names kernel sets.
     fn run(
         &self,
         cpu: &Cpu,
+        sets: (&str, String),
         which: &[&[&str]],
         args: &[&str],
         skip: &[&str],
@@ -172,7 +186,7 @@ impl Arm {
         for name in SKIP.iter().chain(skip) {
             test.args(["--skip", name]);
         }
-        test.env(REQUIRE, cpu.sets.join(","));
+        test.env(sets.0, sets.1);
         run(test)
     }
 }

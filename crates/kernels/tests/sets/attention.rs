@@ -6,7 +6,8 @@ use onebit_kernels::{
 };
 use proptest::prelude::*;
 
-use crate::common::{Random, agreed, assert_same, sets};
+use crate::chosen::sets;
+use crate::common::{Random, agreed, assert_same};
 use crate::memory::{Bytes, assert_exact};
 
 #[derive(Clone)]

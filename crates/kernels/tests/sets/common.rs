@@ -1,35 +1,11 @@
-//! Sets to test, reproducible data, and comparison by bits.
-
-use std::io::Write;
-use std::sync::Once;
+//! Reproducible data, and comparison by bits.
 
 use half::f16;
 use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales, pack};
 use onebit_kernels::Kernels;
 
+use crate::chosen::sets;
 use crate::memory::{Bytes, assert_exact};
-
-/// The sets to test: all this machine has. Those it lacks are named on standard error, once and past
-/// the test harness, and are a failure when listed in `ONEBIT_REQUIRE_KERNELS`.
-pub(crate) fn sets() -> &'static [&'static Kernels] {
-    static NAMED: Once = Once::new();
-    let required = std::env::var("ONEBIT_REQUIRE_KERNELS").unwrap_or_default();
-    for name in required.split(',').filter(|name| !name.is_empty()) {
-        if let Err(error) = Kernels::by_name(name) {
-            panic!("required by ONEBIT_REQUIRE_KERNELS: {error}");
-        }
-    }
-    NAMED.call_once(|| {
-        for name in Kernels::all_names() {
-            if let Some(reason) = Kernels::why_unavailable(name) {
-                // Not by `eprintln`, which the harness keeps to itself when a test passes.
-                let line = format!("kernel set {name} is not tested: {reason}\n");
-                std::io::stderr().write_all(line.as_bytes()).ok();
-            }
-        }
-    });
-    Kernels::available()
-}
 
 /// A small reproducible generator (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
@@ -137,11 +113,12 @@ pub(crate) fn assert_same(found: &[f32], expected: &[f32], what: impl std::fmt::
     }
 }
 
-/// Runs `f` on every set and demands the same bits from all; returns them.
+/// Runs `f` on every set and demands the bits that `scalar` has; returns them.
 #[track_caller]
 pub(crate) fn agreed(what: &str, f: impl Fn(&Kernels) -> Vec<f32>) -> Vec<f32> {
-    let expected = f(sets()[0]);
-    for set in &sets()[1..] {
+    let scalar = Kernels::by_name("scalar").unwrap();
+    let expected = f(scalar);
+    for set in sets().iter().filter(|set| set.name() != scalar.name()) {
         assert_same(&f(set), &expected, format!("{what} on {}", set.name()));
     }
     expected

@@ -4,7 +4,8 @@ use half::f16;
 use onebit_kernels::{Activation, KV_BLOCK, Kernels, KvType, KvViewMut, oracle};
 use proptest::prelude::*;
 
-use crate::common::{Random, agreed, assert_same, sets};
+use crate::chosen::sets;
+use crate::common::{Random, agreed, assert_same};
 use crate::memory::{Bytes, assert_exact};
 
 const LENGTHS: &[usize] = &[1, 15, 16, 17, 31, 32, 33, 100, 2560];

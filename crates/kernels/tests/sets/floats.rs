@@ -4,7 +4,8 @@ use onebit_format::Layout;
 use onebit_kernels::{F32Rows, Input, TileMut, oracle};
 use proptest::prelude::*;
 
-use crate::common::{Matrix, Random, assert_same, sets};
+use crate::chosen::sets;
+use crate::common::{Matrix, Random, assert_same};
 use crate::memory::Skewed;
 
 const TOKENS: usize = 9;

@@ -4,7 +4,8 @@ use onebit_format::{Layout, Scales};
 use onebit_kernels::{I8Rows, Input, TileMut, oracle, padded_stride};
 use proptest::prelude::*;
 
-use crate::common::{Matrix, Random, assert_same, sets};
+use crate::chosen::sets;
+use crate::common::{Matrix, Random, assert_same};
 use crate::memory::{Skewed, assert_exact};
 
 /// Around every tile edge of every layout and set.

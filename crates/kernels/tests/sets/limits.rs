@@ -2,7 +2,8 @@
 
 use onebit_kernels::Kernels;
 
-use crate::common::{Random, sets};
+use crate::chosen::sets;
+use crate::common::Random;
 
 #[test]
 fn reading_sees_every_word() {

@@ -1,6 +1,7 @@
-//! Every available kernel set against the naive reference and against each other.
+//! Every kernel set against the naive reference and against each other.
 
 mod attention;
+mod chosen;
 mod common;
 mod elementwise;
 mod floats;

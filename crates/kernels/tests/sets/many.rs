@@ -4,7 +4,8 @@ use onebit_format::{Layout, SIGN_GROUP};
 use onebit_kernels::{I8GroupRows, I8Rows, Input, TileMut, oracle};
 use proptest::prelude::*;
 
-use crate::common::{Matrix, Random, assert_same, sets, sums_of_groups};
+use crate::chosen::sets;
+use crate::common::{Matrix, Random, assert_same, sums_of_groups};
 use crate::memory::{Skewed, assert_exact};
 
 /// Activations in buffers of exact length that start `skew` bytes in.

@@ -3,7 +3,8 @@
 use onebit_format::Layout;
 use onebit_kernels::{BitRows, F32Rows, I8GroupRows, I8Rows, Input, KernelError, Kernels, TileMut};
 
-use crate::common::{Matrix, Random, sets};
+use crate::chosen::sets;
+use crate::common::{Matrix, Random};
 
 fn message(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
     let panic = std::panic::catch_unwind(f).expect_err("should have panicked");

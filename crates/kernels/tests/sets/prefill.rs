@@ -6,7 +6,8 @@ use std::ops::Range;
 use onebit_format::Layout;
 use onebit_kernels::{I8Rows, TileMut, oracle};
 
-use crate::common::{Matrix, Random, sets};
+use crate::chosen::sets;
+use crate::common::{Matrix, Random};
 use crate::memory::{Skewed, assert_exact};
 
 const LAYOUTS: [Layout; 6] = [

@@ -4,7 +4,8 @@ use onebit_format::{Layout, MatrixRef, Scales, pack};
 use onebit_kernels::{I8Rows, Input, TileMut, padded_stride};
 use proptest::prelude::*;
 
-use crate::common::{Matrix, Random, assert_same, sets};
+use crate::chosen::sets;
+use crate::common::{Matrix, Random, assert_same};
 use crate::memory::{Bytes, assert_exact};
 
 /// Enough for panels.

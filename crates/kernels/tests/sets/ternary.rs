@@ -6,7 +6,8 @@ use onebit_format::{Layout, MatrixRef, Scales, pack};
 use onebit_kernels::{F32Rows, I8Rows, Input, TileMut, padded_stride};
 use proptest::prelude::*;
 
-use crate::common::{Random, assert_same, sets};
+use crate::chosen::sets;
+use crate::common::{Random, assert_same};
 use crate::memory::{Bytes, assert_exact};
 
 /// The codes of `rows` rows, packed.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+#[path = "../../../kernels/tests/sets/chosen.rs"]
+pub(crate) mod chosen;
 pub(crate) mod counting;
 pub(crate) mod reference;
 pub(crate) mod run;
