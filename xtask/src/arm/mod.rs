@@ -155,29 +155,21 @@ impl Arm {
         let chosen: Vec<&str> = chosen.collect();
         let everything = [BYTES, SETS, DEMO];
         if !args.quick {
-            let required = (REQUIRE, cpu.sets.join(","));
-            return self.run(cpu, required, &everything, &chosen, &[]);
+            return self.run(cpu, &[], &everything, &chosen, &[]);
         }
         if cpu.name == first.name {
-            let own = (ONLY, cpu.sets.join(","));
-            return self.run(cpu, own, &everything, &chosen, SLOW);
+            return self.run(cpu, cpu.sets, &everything, &chosen, SLOW);
         }
-        let new = (ONLY, cpu.beyond(first).join(","));
-        self.run(
-            cpu,
-            new.clone(),
-            &[SETS],
-            &[PROPERTIES, &chosen].concat(),
-            &[],
-        )?;
-        self.run(cpu, new, &[DEMO], &chosen, &[])
+        let new = cpu.beyond(first);
+        self.run(cpu, &new, &[SETS], &[PROPERTIES, &chosen].concat(), &[])?;
+        self.run(cpu, &new, &[DEMO], &chosen, &[])
     }
 
-    /// Runs tests, with a variable that names kernel sets.
+    /// Runs tests, of `only` these kernel sets if any are named.
     fn run(
         &self,
         cpu: &Cpu,
-        sets: (&str, String),
+        only: &[&str],
         which: &[&[&str]],
         args: &[&str],
         skip: &[&str],
@@ -187,7 +179,10 @@ impl Arm {
         for name in SKIP.iter().chain(skip) {
             test.args(["--skip", name]);
         }
-        test.env(sets.0, sets.1);
+        test.env(REQUIRE, cpu.sets.join(","));
+        if !only.is_empty() {
+            test.env(ONLY, only.join(","));
+        }
         run(test)
     }
 }
