@@ -6,8 +6,10 @@ use onebit_kernels::{Executor, Kernels};
 use onebit_runtime::{Pool, default_threads};
 use serde_json::json;
 
+use super::attention::{self, Attention};
 use super::bar::Bar;
-use super::cases::{BATCHES, Case, DECODE, PREFILL};
+use super::cases::{BATCHES, DECODE, PREFILL};
+use super::job::Job;
 use super::machine;
 use super::series::Series;
 use super::system::Monitor;
@@ -48,8 +50,7 @@ struct Limit {
 /// One kernel.
 struct Row<'a> {
     kind: &'static str,
-    case: Case,
-    work: Work<'a>,
+    job: Box<dyn Job + 'a>,
     times: Series,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         bar.next("");
         for row in &mut rows {
             let mut times = Series::default();
-            times.time(|| row.work.run(kernels, &pool));
+            times.time(|| row.job.run(kernels, &pool));
             // The first round faults pages in and wakes the threads.
             if round > 0 {
                 row.times.add(times);
@@ -152,20 +153,28 @@ fn rows<'a>(
     weights: &'a Weights,
     kernels: &Kernels,
 ) -> anyhow::Result<Vec<Row<'a>>> {
-    let groups = [("decode", DECODE), ("batch", BATCHES), ("prefill", PREFILL)];
+    let groups = [
+        ("decode", DECODE, attention::DECODE),
+        ("batch", BATCHES, &[][..]),
+        ("prefill", PREFILL, attention::PREFILL),
+    ];
+    let wanted = |kind: &str, name: &str| {
+        let name = format!("{kind} {name}");
+        args.only.as_ref().is_none_or(|text| name.contains(text))
+    };
     let mut rows = Vec::new();
-    for (kind, cases) in groups {
-        for case in cases {
-            let wanted = args.only.as_ref();
-            let name = format!("{kind} {}", case.name());
-            if wanted.is_none_or(|text| name.contains(text.as_str())) {
-                rows.push(Row {
-                    kind,
-                    case: *case,
-                    work: Work::new(*case, weights, kernels)?,
-                    times: Series::default(),
-                });
-            }
+    let row = |kind, job| Row {
+        kind,
+        job,
+        times: Series::default(),
+    };
+    for (kind, products, attention) in groups {
+        for case in products.iter().filter(|case| wanted(kind, &case.name())) {
+            let work = Work::new(*case, weights, kernels)?;
+            rows.push(row(kind, Box::new(work) as Box<dyn Job + 'a>));
+        }
+        for case in attention.iter().filter(|case| wanted(kind, &case.name())) {
+            rows.push(row(kind, Box::new(Attention::new(*case, weights)?)));
         }
     }
     Ok(rows)
@@ -180,11 +189,11 @@ impl Limit {
 
 impl Row<'_> {
     fn bytes_per_second(&self) -> f64 {
-        self.work.bytes() / self.times.median()
+        self.job.bytes() / self.times.median()
     }
 
     fn operations_per_second(&self) -> f64 {
-        2.0 * self.work.products() / self.times.median()
+        2.0 * self.job.products() / self.times.median()
     }
 }
 
@@ -216,13 +225,14 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
         "", "kernel", "rows x cols", "tokens", "ms", "spread", "GB/s", "share", "GOPS", "share"
     );
     for row in rows {
+        let [rows, cols] = row.job.shape();
         let (bytes, operations) = (row.bytes_per_second(), row.operations_per_second());
         println!(
             "{:<8} {:<38} {:>13} {:>6} {:>9.2} {:>5.0} % {:>7.1} {:>5.0} % {:>7.0} {:>5.0} %",
             row.kind,
-            row.case.name(),
-            format!("{}x{}", row.case.rows, row.case.cols),
-            row.case.tokens,
+            row.job.name(),
+            format!("{rows}x{cols}"),
+            row.job.tokens(),
             row.times.median() * 1e3,
             row.times.spread() * 100.0,
             bytes / 1e9,
@@ -247,10 +257,10 @@ fn print_json(
         .map(|row| {
             json!({
                 "kind": row.kind,
-                "kernel": row.case.name(),
-                "rows": row.case.rows,
-                "cols": row.case.cols,
-                "tokens": row.case.tokens,
+                "kernel": row.job.name(),
+                "rows": row.job.shape()[0],
+                "cols": row.job.shape()[1],
+                "tokens": row.job.tokens(),
                 "seconds": row.times.median(),
                 "spread": row.times.spread(),
                 "bytes_per_second": row.bytes_per_second(),

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what is measured, on synthetic weights of the real shapes.
 
+mod attention;
 mod bar;
 mod batch;
 mod cases;
@@ -8,6 +9,7 @@ mod compare;
 mod figure;
 mod gguf;
 mod html;
+mod job;
 mod kernels;
 mod kv;
 mod load;

@@ -10,6 +10,7 @@ use onebit_kernels::{
 use onebit_runtime::Pool;
 
 use super::cases::{Activations, Case, Reads};
+use super::job::Job;
 use crate::synth::Random;
 
 /// Parts per thread, as the model cuts its products.
@@ -199,23 +200,6 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Bytes of weights and scales that one run reads.
-    pub(super) fn bytes(&self) -> f64 {
-        let w = &self.matrices[0];
-        let scales = match w.scales() {
-            Scales::Groups { values, .. } => size_of_val(values),
-            Scales::Rows(values) => size_of_val(values),
-            _ => 0,
-        };
-        (w.bytes().len() + scales) as f64 * self.share() * self.matrices.len() as f64
-    }
-
-    /// Multiplications with weights that one run does, zeros that are left out not counted.
-    pub(super) fn products(&self) -> f64 {
-        let w = &self.matrices[0];
-        (w.rows() * w.cols() * self.case.tokens) as f64 * self.share() * self.matrices.len() as f64
-    }
-
     /// The share of the weights that is needed.
     fn share(&self) -> f64 {
         let w = &self.matrices[0];
@@ -228,9 +212,38 @@ impl<'a> Work<'a> {
             }
         }
     }
+}
+
+impl Job for Work<'_> {
+    fn name(&self) -> String {
+        self.case.name()
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        [self.case.rows, self.case.cols]
+    }
+
+    fn tokens(&self) -> usize {
+        self.case.tokens
+    }
+
+    fn bytes(&self) -> f64 {
+        let w = &self.matrices[0];
+        let scales = match w.scales() {
+            Scales::Groups { values, .. } => size_of_val(values),
+            Scales::Rows(values) => size_of_val(values),
+            _ => 0,
+        };
+        (w.bytes().len() + scales) as f64 * self.share() * self.matrices.len() as f64
+    }
+
+    fn products(&self) -> f64 {
+        let w = &self.matrices[0];
+        (w.rows() * w.cols() * self.case.tokens) as f64 * self.share() * self.matrices.len() as f64
+    }
 
     /// Multiplies all matrices, one after the other, each on all threads.
-    pub(super) fn run(&mut self, kernels: &Kernels, pool: &Pool) {
+    fn run(&mut self, kernels: &Kernels, pool: &Pool) {
         let input = self.inputs.input(&self.case);
         let width = match self.case.reads {
             Reads::Rows(_) => self.list.len(),
