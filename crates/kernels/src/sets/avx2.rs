@@ -93,6 +93,7 @@ impl Set for Avx2 {
     type I = Sums;
     const I8_BIAS: i32 = 0;
     const MANY_REGISTERS: bool = false;
+    const HEAD_PAIRS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Lanes {
@@ -342,25 +343,25 @@ impl Set for Avx2 {
         w: [&[u8; 32]; R],
         x: [&[i16; 32]; T],
     ) {
-        for r in 0..R {
-            // SAFETY: the token proves the features.
-            unsafe { attention::i8_i16(&mut acc[r], w[r], &x) }
-        }
+        // SAFETY: the token proves the features.
+        unsafe { attention::i8_i16(acc, &w, &x) }
     }
 
     #[inline(always)]
     fn sums<const R: usize, const T: usize>(self, acc: [[Sums; T]; R]) -> [[i32; R]; T] {
         let mut sums = [[0; R]; T];
-        if R == 1 && T == 4 {
-            // SAFETY: the token proves the features; the sums are 16 bytes.
-            unsafe {
-                let mut v = [[_mm256_setzero_ps(); 2]; 4];
-                for t in 0..T {
-                    let [low, high] = acc[0][t].0;
-                    v[t] = [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)];
+        if R == 4 {
+            for t in 0..T {
+                // SAFETY: the token proves the features; four sums are 16 bytes.
+                unsafe {
+                    let mut v = [_mm256_setzero_si256(); 4];
+                    for r in 0..R {
+                        let [low, high] = acc[r][t].0;
+                        v[r] = _mm256_add_epi32(low, high);
+                    }
+                    let found = attention::four_sums(v);
+                    _mm_storeu_si128(sums[t].as_mut_ptr().cast(), found);
                 }
-                let found = attention::four::<true>(v);
-                _mm_storeu_ps(sums.as_mut_ptr().cast(), found);
             }
         } else {
             sums = portable::sums(self, acc);
@@ -371,14 +372,16 @@ impl Set for Avx2 {
     #[inline(always)]
     fn tree_sums<const R: usize, const T: usize>(self, acc: [[Lanes; T]; R]) -> [[f32; R]; T] {
         let mut sums = [[0.0; R]; T];
-        if R == 1 && T == 4 {
+        if R * T == 4 {
             // SAFETY: the token proves the features; the sums are 16 bytes.
             unsafe {
                 let mut v = [[_mm256_setzero_ps(); 2]; 4];
                 for t in 0..T {
-                    v[t] = [acc[0][t].0, acc[0][t].1];
+                    for r in 0..R {
+                        v[t * R + r] = [acc[r][t].0, acc[r][t].1];
+                    }
                 }
-                let found = attention::four::<false>(v);
+                let found = attention::four_tree_sums(v);
                 _mm_storeu_ps(sums.as_mut_ptr().cast(), found);
             }
         } else {

@@ -79,6 +79,9 @@ pub(crate) trait Set: Apart {
     const MANY_REGISTERS: bool;
     /// The same of `F`.
     const MANY_FLOATS: bool = Self::MANY_REGISTERS;
+    /// Whether, in attention, two or four keys are multiplied with two heads at a time where there are no registers for
+    /// more, rather than one key with all heads.
+    const HEAD_PAIRS: bool = false;
     /// How far ahead of the weights in use [`looked_up`](Set::looked_up) asks for the next ones, in bytes: whole steps.
     const LOOKUP_LEAD: usize = lookup::LEAD;
     /// Most steps that [`looked_up`](Set::looked_up) takes.
@@ -306,8 +309,8 @@ pub(crate) trait Set: Apart {
     }
 
     /// For each of `T` rows of weights the exact sums, over the rows `2 pairs.start..2 pairs.end` of
-    /// signed bytes that lie `stride` apart, of weight times each of the row's first 32 bytes. Asks for
-    /// `ahead.1` cache lines from `ahead.0` on per pair of rows.
+    /// signed bytes that lie `stride` apart, of weight times each of the row's first 32 bytes. Either end of `pairs`
+    /// is even. Asks for `ahead.1` cache lines from `ahead.0` on per pair of rows.
     #[inline(always)]
     fn weighted_sums<const T: usize>(
         self,

@@ -104,7 +104,8 @@ pub(crate) fn attend_span<S: Set>(
     };
     let end = (start..a.tokens).find(|t| !a.sees(*t, span));
     let end = end.unwrap_or(a.tokens);
-    let mut rooms = Rooms::new(a);
+    let mut rooms = Rooms::NONE;
+    rooms.open(a);
     let mut first = start;
     while first < end {
         let last = end.min(first + at_once).min(same_rows(a, first));
@@ -373,11 +374,15 @@ impl Pass<'_> {
             p: &mut p,
         };
         scores.take(s);
-        let mut rescale = [0.0; T];
+        let mut states = [[0.0; 2]; T];
         for i in 0..T {
             let base = self.queries.base(at[i].0, partials);
-            let (_, state) = partials.head(base, at[i].0, at[i].1);
-            rescale[i] = softmax::soften(s, &mut p[i], state);
+            states[i] = *partials.head(base, at[i].0, at[i].1).1;
+        }
+        let rescale = softmax::soften(s, &mut p, &mut states);
+        for i in 0..T {
+            let base = self.queries.base(at[i].0, partials);
+            *partials.head(base, at[i].0, at[i].1).1 = states[i];
         }
         let sums = values::Sums {
             queries: self.queries,

@@ -16,15 +16,20 @@ pub(super) struct Room {
 pub(super) struct Rooms([Option<Room>; 2]);
 
 impl Rooms {
+    /// None yet: a room that is moved is copied, there or not.
+    pub(super) const NONE: Self = Self([const { None }; 2]);
+
+    /// Makes what rooms are needed.
     #[inline(always)]
-    pub(super) fn new(a: &Attend<'_>) -> Self {
-        let room = |side: &KvSide<'_>| {
-            side.kind().is_packed().then_some(Room {
-                codes: [0; KV_BLOCK * MAX_PACKED_HEAD_DIM + SLACK],
-                scales: [0.0; KV_BLOCK],
-            })
-        };
-        Self([room(&a.keys), room(&a.values)])
+    pub(super) fn open(&mut self, a: &Attend<'_>) {
+        for (room, side) in self.0.iter_mut().zip([&a.keys, &a.values]) {
+            if side.kind().is_packed() {
+                *room = Some(Room {
+                    codes: [0; KV_BLOCK * MAX_PACKED_HEAD_DIM + SLACK],
+                    scales: [0.0; KV_BLOCK],
+                });
+            }
+        }
     }
 }
 

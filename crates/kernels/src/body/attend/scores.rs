@@ -146,37 +146,45 @@ fn q8<S: Set, const T: usize>(s: S, scores: Scores<'_, T>) {
     for i in 0..T {
         (codes[i], factors[i]) = queries.head(at[i]);
     }
-    let mut short = [0; 32 * KV_BLOCK];
+    let mut short;
     let (rows, stride) = match queries.head_dim {
-        0..32 => (widen(keys, &mut short), 32),
+        0..32 => {
+            short = [0; 32 * KV_BLOCK];
+            (widen(keys, &mut short), 32)
+        }
         _ => (keys.rows, keys.stride),
     };
-    let mut dots = [[0i32; KV_BLOCK]; T];
+    let mut dots = [[[0; KEYS]; KV_BLOCK / KEYS]; T];
     let ask = ahead.len() / KV_BLOCK * KEYS;
     let any = used.any();
-    for j in (any.start / KEYS * KEYS..any.end).step_by(KEYS) {
-        prefetch(s, ahead, j / KEYS * ask, ask);
-        let rows = &rows[j * stride..][..KEYS * stride];
-        if S::MANY_REGISTERS {
-            let found = code_dots::<S, KEYS, T>(s, rows, stride, codes);
-            for i in 0..T {
-                dots[i][j..j + KEYS].copy_from_slice(&found[i]);
-            }
-        } else {
-            for r in 0..KEYS {
-                let found = code_dots::<S, 1, T>(s, &rows[r * stride..], stride, codes);
-                for i in 0..T {
-                    dots[i][j + r] = found[i][0];
-                }
-            }
-        }
+    for four in any.start / KEYS..any.end.div_ceil(KEYS) {
+        prefetch(s, ahead, four * ask, ask);
+        let rows = &rows[four * KEYS * stride..][..KEYS * stride];
+        four_keys(s, rows, stride, codes, four, &mut dots);
     }
     for i in 0..T {
-        let used = used.of(i);
-        let found = dots[i][used.clone()].iter().zip(&scales[used.clone()]);
-        for (p, (dot, scale)) in p[i][used].iter_mut().zip(found) {
-            *p = *dot as f32 * (scale * factors[i]);
+        let (p, dots) = (&mut p[i], dots[i].as_flattened());
+        match used.of(i) {
+            // The length is known, so there is nothing left over for a loop of its own.
+            WHOLE => to_scores(p, dots, scales, factors[i]),
+            used => to_scores(
+                &mut p[used.clone()],
+                &dots[used.clone()],
+                &scales[used],
+                factors[i],
+            ),
         }
+    }
+}
+
+/// All positions of a block.
+pub(super) const WHOLE: Range<usize> = 0..KV_BLOCK;
+
+/// Products of codes as scores.
+#[inline(always)]
+fn to_scores(p: &mut [f32], dots: &[i32], scales: &[f32], factor: f32) {
+    for (p, (dot, scale)) in p.iter_mut().zip(dots.iter().zip(scales)) {
+        *p = *dot as f32 * (scale * factor);
     }
 }
 
@@ -188,6 +196,42 @@ pub(super) fn widen<'a>(block: &KvBlock<'_>, room: &'a mut [u8; 32 * KV_BLOCK]) 
         wide[..row.len()].copy_from_slice(row);
     }
     room
+}
+
+/// Exact products of [`KEYS`] keys with `T` queries, as many at once as there are registers for. They are the `four`-th of
+/// `dots`.
+#[inline(always)]
+fn four_keys<S: Set, const T: usize>(
+    s: S,
+    rows: &[u8],
+    stride: usize,
+    codes: [&[[i16; 32]]; T],
+    four: usize,
+    dots: &mut [[[i32; KEYS]; KV_BLOCK / KEYS]; T],
+) {
+    if S::MANY_REGISTERS {
+        let found = code_dots::<S, KEYS, T>(s, rows, stride, codes);
+        for i in 0..T {
+            dots[i][four] = found[i];
+        }
+    } else if S::HEAD_PAIRS {
+        let (pairs, one) = codes.as_chunks::<2>();
+        for (i, pair) in pairs.iter().enumerate() {
+            let found = code_dots::<S, KEYS, 2>(s, rows, stride, *pair);
+            dots[2 * i][four] = found[0];
+            dots[2 * i + 1][four] = found[1];
+        }
+        if let [one] = one {
+            [dots[T - 1][four]] = code_dots::<S, KEYS, 1>(s, rows, stride, [*one]);
+        }
+    } else {
+        for r in 0..KEYS {
+            let found = code_dots::<S, 1, T>(s, &rows[r * stride..], stride, codes);
+            for i in 0..T {
+                dots[i][four][r] = found[i][0];
+            }
+        }
+    }
 }
 
 /// Exact products of `R` keys with `T` queries.
@@ -263,10 +307,10 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
     let ask = ahead.len() / KV_BLOCK;
     let any = used.any();
     let mut j = any.start;
-    while S::MANY_FLOATS && any.end - j >= KEYS {
+    while (S::MANY_FLOATS || S::HEAD_PAIRS) && any.end - j >= KEYS {
         prefetch(s, ahead, j * ask, KEYS * ask);
         let rows = &keys.rows[j * keys.stride..];
-        let found = float_dots::<S, K, B, KEYS, T>(s, rows, keys.stride, queries);
+        let found = four_float_keys::<S, K, B, T>(s, rows, keys.stride, queries);
         for i in 0..T {
             for r in 0..KEYS {
                 p[i][j + r] = found[i][r] * a.scale;
@@ -286,6 +330,32 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
     for i in 0..T {
         p[i][used.ends[i]..any.end].fill(f32::NEG_INFINITY);
     }
+}
+
+/// Products of [`KEYS`] keys with `T` queries: with two at a time, two keys, with one, all.
+#[inline(always)]
+fn four_float_keys<S: Set, K: Format<B>, const B: usize, const T: usize>(
+    s: S,
+    rows: &[u8],
+    stride: usize,
+    queries: [&[f32]; T],
+) -> [[f32; KEYS]; T] {
+    if S::MANY_FLOATS {
+        return float_dots::<S, K, B, KEYS, T>(s, rows, stride, queries);
+    }
+    let mut dots = [[0.0; KEYS]; T];
+    let (pairs, one) = queries.as_chunks::<2>();
+    for (i, pair) in pairs.iter().enumerate() {
+        for r in (0..KEYS).step_by(2) {
+            let found = float_dots::<S, K, B, 2, 2>(s, &rows[r * stride..], stride, *pair);
+            dots[2 * i][r..][..2].copy_from_slice(&found[0]);
+            dots[2 * i + 1][r..][..2].copy_from_slice(&found[1]);
+        }
+    }
+    if let [one] = one {
+        [dots[T - 1]] = float_dots::<S, K, B, KEYS, 1>(s, rows, stride, [*one]);
+    }
+    dots
 }
 
 /// Products of `R` keys with `T` queries, each in 16 lanes.

@@ -5,25 +5,43 @@ use crate::body::math::exp;
 use crate::sets::{Set, Vector};
 
 /// Turns the scores of a block into weights relative to the new maximum, updates maximum and total,
-/// and returns the factor for what the earlier blocks left.
+/// and returns the factor for what the earlier blocks left, each of `T` heads. A step is taken for all heads before the
+/// next one: the steps of one wait for one another.
 #[inline(always)]
-pub(super) fn soften<S: Set>(s: S, p: &mut Block, [max, total]: &mut [f32; 2]) -> f32 {
-    let p = p.as_chunks_mut::<16>().0;
-    let mut lanes = s.splat(*max);
-    for chunk in p.iter() {
-        lanes = s.load(chunk).max(lanes);
+pub(super) fn soften<S: Set, const T: usize>(
+    s: S,
+    p: &mut [Block; T],
+    states: &mut [[f32; 2]; T],
+) -> [f32; T] {
+    const { assert!(T <= 16) };
+    let mut max = [0.0; T];
+    let mut less = [0.0; 16];
+    for i in 0..T {
+        let mut lanes = s.splat(states[i][0]);
+        for chunk in p[i].as_chunks::<16>().0 {
+            lanes = s.load(chunk).max(lanes);
+        }
+        max[i] = lanes.tree_max();
+        less[i] = states[i][0] - max[i];
     }
-    let new_max = lanes.tree_max();
-    let mut sum = s.splat(0.0);
-    for chunk in p {
-        let weight = exp(s, s.load(chunk) - s.splat(new_max));
-        weight.store(chunk);
-        sum = sum + weight;
+    let mut factors = [0.0; 16];
+    exp(s, s.load(&less)).store(&mut factors);
+    let mut sums = [0.0; T];
+    for i in 0..T {
+        let mut sum = s.splat(0.0);
+        for chunk in p[i].as_chunks_mut::<16>().0 {
+            let weight = exp(s, s.load(chunk) - s.splat(max[i]));
+            weight.store(chunk);
+            sum = sum + weight;
+        }
+        sums[i] = sum.tree_sum();
     }
-    let factor = exp_of(s, *max - new_max);
-    *max = new_max;
-    *total = total.mul_add(factor, sum.tree_sum());
-    factor
+    let mut rescale = [0.0; T];
+    for i in 0..T {
+        rescale[i] = factors[i];
+        states[i] = [max[i], states[i][1].mul_add(factors[i], sums[i])];
+    }
+    rescale
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@
 
 use std::marker::PhantomData;
 
-use super::scores::{prefetch, widen};
+use super::scores::{WHOLE, prefetch, widen};
 use super::{Block, Partials, Queries, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize::round_i16;
@@ -114,9 +114,16 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
                 acc[i][c] = s.load(&sums[c]) * rescale;
             }
         }
-        for j in used.all() {
-            prefetch(s, ahead, j * ask, if ahead.is_empty() { 0 } else { ask });
-            let value = strip_of::<S, V, B, C>(s, values, j, start);
+        let ask = if ahead.is_empty() { 0 } else { ask };
+        let all = used.all().start.min(KV_BLOCK)..used.all().end.min(KV_BLOCK);
+        let rows = &values.rows[start / 16 * B..][all.start * values.stride..];
+        for (j, row) in all.zip(rows.chunks(values.stride)) {
+            prefetch(s, ahead, j * ask, ask);
+            let row = &row.as_chunks::<B>().0[..C];
+            let mut value = [s.splat(0.0); C];
+            for c in 0..C {
+                value[c] = V::load(s, &row[c]);
+            }
             for i in 0..T {
                 let weight = s.splat(self.p[i][j]);
                 for c in 0..C {
@@ -168,38 +175,69 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         let mut codes = [[0i16; KV_BLOCK]; T];
         let mut factors = [0.0; T];
         for i in 0..T {
-            let weights = self.p[i][used.of(i)].iter_mut();
-            for (weight, scale) in weights.zip(&scales[used.of(i)]) {
-                *weight *= scale;
+            match used.of(i) {
+                WHOLE => scale_by(&mut self.p[i], scales),
+                used => scale_by(&mut self.p[i][used.clone()], &scales[used]),
             }
             factors[i] = weight_codes(s, &self.p[i], &mut codes[i]);
         }
         let d = self.queries.a.head_dim;
-        let mut short = [0; 32 * KV_BLOCK];
+        let mut short;
         let (rows, stride) = match d {
-            0..32 => (widen(values, &mut short), 32),
+            0..32 => {
+                short = [0; 32 * KV_BLOCK];
+                (widen(values, &mut short), 32)
+            }
             _ => (values.rows, values.stride),
         };
         let any = used.any();
-        let pairs = any.start / 2..any.end.div_ceil(2);
+        let pairs = any.start / 4 * 2..any.end.div_ceil(4) * 2;
         let ask = ahead.len().div_ceil(d.div_ceil(32) * KV_BLOCK / 2 * 64);
-        for start in (0..d).step_by(32) {
-            let ahead = match ahead.is_empty() {
-                true => (ahead.as_ptr(), 0),
-                false => (ahead.as_ptr().wrapping_add(ahead.len() / d * start), ask),
-            };
-            // The last strip ends with the row; what the strip before it had is left out.
-            let from = start.min(stride - 32);
-            let found = s.weighted_sums(&rows[from..], stride, pairs.clone(), &codes, ahead);
+        for part in (0..d).step_by(32 * STRIPS) {
+            let mut found = [[[0; 32]; STRIPS]; T];
+            for strip in 0..STRIPS.min((d - part).div_ceil(32)) {
+                let start = part + 32 * strip;
+                let ahead = match ahead.is_empty() {
+                    true => (ahead.as_ptr(), 0),
+                    false => (ahead.as_ptr().wrapping_add(ahead.len() / d * start), ask),
+                };
+                // The last strip ends with the row; what the strip before it had is left out.
+                let from = start.min(stride - 32);
+                let sums = s.weighted_sums(&rows[from..], stride, pairs.clone(), &codes, ahead);
+                for i in 0..T {
+                    found[i][strip] = sums[i];
+                    if from < start {
+                        found[i][strip].rotate_left(start - from);
+                    }
+                }
+            }
             for i in 0..T {
-                let rescale = self.rescale[i];
-                let end = d.min(start + 32);
-                let out = &mut self.head(i)[start..end];
-                for (x, sum) in out.iter_mut().zip(&found[i][start - from..]) {
-                    *x = (*sum as f32).mul_add(factors[i], *x * rescale);
+                let factors = (self.rescale[i], factors[i]);
+                let (out, found) = (&mut self.head(i)[part..], found[i].as_flattened());
+                match out.first_chunk_mut::<{ 32 * STRIPS }>() {
+                    Some(out) => add_to(out, found, factors),
+                    None => add_to(out, found, factors),
                 }
             }
         }
+    }
+}
+
+/// Strips of 32 columns whose sums are added together.
+const STRIPS: usize = 4;
+
+#[inline(always)]
+fn scale_by(weights: &mut [f32], scales: &[f32]) {
+    for (weight, scale) in weights.iter_mut().zip(scales) {
+        *weight *= scale;
+    }
+}
+
+/// Rescales sums and adds those of a block, as codes.
+#[inline(always)]
+fn add_to(out: &mut [f32], codes: &[i32], (rescale, factor): (f32, f32)) {
+    for (x, code) in out.iter_mut().zip(codes) {
+        *x = (*code as f32).mul_add(factor, *x * rescale);
     }
 }
 
