@@ -23,7 +23,7 @@ use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
 
 /// Group scales that are converted together.
-pub(super) const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// Most groups in an atom.
 pub(crate) const MAX_GROUPS: usize = 4;
@@ -121,19 +121,52 @@ impl<'a> GroupScales<'a> {
         }
     }
 
-    /// Those of a row from group `first` on; zeros past the end.
+    /// Those of a row from group `first` on; past the row's end whatever, but numbers.
     #[inline(always)]
     pub(super) fn batch<S: Set>(self, s: S, row: usize, first: usize) -> [f32; BATCH] {
         match self {
             Self::Same(scale) => [scale; BATCH],
-            Self::Each { values, per_row } => {
-                let left = &values[row * per_row..][first..per_row];
-                let left = &left[..left.len().min(BATCH)];
-                let mut bytes = [0; 2 * BATCH];
-                bytes[..2 * left.len()].copy_from_slice(bytemuck::cast_slice(left));
+            Self::Each { .. } => {
                 let mut lanes = [0.0; BATCH];
-                s.load_f16(&bytes).store(&mut lanes);
+                s.load_f16(&self.bytes(row, first)).store(&mut lanes);
                 lanes
+            }
+        }
+    }
+
+    /// The same of some rows, a group's side by side.
+    #[inline(always)]
+    fn batches<S: Set, const R: usize>(
+        self,
+        s: S,
+        rows: [usize; R],
+        first: usize,
+    ) -> [[f32; R]; BATCH] {
+        match self {
+            Self::Same(scale) => [[scale; R]; BATCH],
+            Self::Each { .. } => {
+                let mut bytes = [[0; 2 * BATCH]; R];
+                for r in 0..R {
+                    bytes[r] = self.bytes(rows[r], first);
+                }
+                s.scales_by_group(&bytes)
+            }
+        }
+    }
+
+    /// The scales of a batch as they are stored. Where those of the matrix end within it, zeros follow.
+    #[inline(always)]
+    fn bytes(self, row: usize, first: usize) -> [u8; 2 * BATCH] {
+        let Self::Each { values, per_row } = self else {
+            return [0; 2 * BATCH];
+        };
+        let left: &[u8] = bytemuck::cast_slice(&values[row * per_row + first..]);
+        match left.first_chunk() {
+            Some(bytes) => *bytes,
+            None => {
+                let mut bytes = [0; 2 * BATCH];
+                bytes[..left.len()].copy_from_slice(left);
+                bytes
             }
         }
     }
@@ -293,7 +326,7 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
         for a in 0..w_rows[0].len() {
             let first = a * Geometry::<BITS>::GROUPS;
             if first.is_multiple_of(BATCH) {
-                scales = self.scales_from::<R>(rows, first);
+                scales = self.scales.batches(self.set, rows, first);
             }
             let mut atoms = [&[0; 64]; R];
             for r in 0..R {
@@ -319,18 +352,5 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
             }
         }
         acc
-    }
-
-    /// The scales of `R` rows for the next [`BATCH`] groups.
-    #[inline(always)]
-    fn scales_from<const R: usize>(&self, rows: [usize; R], first: usize) -> [[f32; R]; BATCH] {
-        let mut scales = [[0.0; R]; BATCH];
-        for r in 0..R {
-            let batch = self.scales.batch(self.set, rows[r], first);
-            for g in 0..BATCH {
-                scales[g][r] = batch[g];
-            }
-        }
-        scales
     }
 }

@@ -12,7 +12,7 @@ use super::{Set, portable};
 use crate::body::ahead::Ahead;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
-use crate::body::grouped::MAX_GROUPS;
+use crate::body::grouped::{BATCH, MAX_GROUPS};
 use crate::body::lookup::{BAND, STEP, Step, Table};
 use crate::kv::KV_BLOCK;
 
@@ -317,6 +317,12 @@ impl Set for Avx2 {
     ) -> [[[i32; R]; MAX_GROUPS]; T] {
         // SAFETY: the token proves the features.
         unsafe { groups::dots::<BITS, R, T>(w, x) }
+    }
+
+    #[inline(always)]
+    fn scales_by_group<const R: usize>(self, rows: &[[u8; 2 * BATCH]; R]) -> [[f32; R]; BATCH] {
+        // SAFETY: the token proves the features.
+        unsafe { groups::scales_by_group(rows) }
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use std::ops::{Add, Div, Mul, Range, Sub};
 use crate::body::ahead::Ahead;
 use crate::body::bands::{self, BandSums};
 use crate::body::columns::{Batch, STRIP, Strip};
-use crate::body::grouped::MAX_GROUPS;
+use crate::body::grouped::{BATCH, MAX_GROUPS};
 use crate::body::int::{self, Codes, T5};
 use crate::body::lookup::{self, Table};
 use crate::kv::KV_BLOCK;
@@ -172,6 +172,20 @@ pub(crate) trait Set: Apart {
             }
         }
         dots
+    }
+
+    /// The binary16 scales of some rows, those of a group side by side.
+    #[inline(always)]
+    fn scales_by_group<const R: usize>(self, rows: &[[u8; 2 * BATCH]; R]) -> [[f32; R]; BATCH] {
+        let mut scales = [[0.0; R]; BATCH];
+        for r in 0..R {
+            let mut lanes = [0.0; BATCH];
+            self.load_f16(&rows[r]).store(&mut lanes);
+            for g in 0..BATCH {
+                scales[g][r] = lanes[g];
+            }
+        }
+        scales
     }
 
     /// The sum of the activations of a group, at most [`MAX_SUMMED`] planes.
