@@ -23,7 +23,7 @@ const WIDTH: usize = KV_HEADS * GROUP * HEAD_DIM;
 /// Floats of the query heads of one of keys and values for a span.
 const PARTIAL: usize = GROUP * (HEAD_DIM + 2);
 /// Query positions that are a part, where there are many.
-const QUERY_BLOCK: usize = 32;
+const QUERY_BLOCK: usize = 16;
 
 /// Queries of the 2B-4T shape: 20 heads of 128, four to a head of keys and values.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,8 @@ pub(super) const DECODE: &[Case] = &[
     decode(KvType::F16),
     decode(KvType::Q8),
     decode(KvType::Q4),
+    decode(KvType::Q2),
+    decode(KvType::B1),
 ];
 
 /// A prompt: bound by multiplication.
