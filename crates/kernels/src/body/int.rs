@@ -71,6 +71,16 @@ impl Codes<4> for T2 {
     }
 
     #[inline(always)]
+    fn rows<S: Set, A: Ahead, const R: usize, const T: usize>(
+        s: S,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 4]]; T],
+    ) -> [[i32; T]; R] {
+        s.t2_rows(w, ahead, x)
+    }
+
+    #[inline(always)]
     fn finish<S: Set>(sum: i32, x_sum: i32) -> i32 {
         sum.wrapping_sub(x_sum)
     }

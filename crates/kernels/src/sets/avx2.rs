@@ -1,9 +1,9 @@
 //! AVX2 with FMA and F16C: 16 floats or 64 bytes are two registers.
 //!
 //! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits, which saturates when
-//! the codes are large. The largest sums here, over the planes added before `vpmaddwd` widens to
-//! 32 bits, are far from 32767: ternary 4 * 2 * 3 * 128 = 3072, binary 8 * 2 * 128 = 2048, 4 bits
-//! 2 * 15 * 128 = 3840. Int8 weights are widened to 16 bits first.
+//! the codes are large. The largest sums here, over what is added before `vpmaddwd` widens to 32 bits,
+//! stay below 32767: ternary 5 atoms * 8 * 2 * 3 * 128 = 30720, binary 8 * 2 * 128 = 2048, 4 bits
+//! 2 * 2 * 15 * 128 = 7680. Int8 weights are widened to 16 bits first.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -201,10 +201,24 @@ impl Set for Avx2 {
         for r in 0..R {
             // SAFETY: the token proves the features.
             unsafe {
-                products::t2_half::<0, T>(&mut acc[r], w[r], &x);
-                products::t2_half::<1, T>(&mut acc[r], w[r], &x);
+                let mut pairs = [_mm256_setzero_si256(); T];
+                products::t2_atom(&mut pairs, w[r], &x);
+                for t in 0..T {
+                    products::widen::<0>(&mut acc[r][t], pairs[t]);
+                }
             }
         }
+    }
+
+    #[inline(always)]
+    fn t2_rows<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 4]]; T],
+    ) -> [[i32; T]; R] {
+        // SAFETY: the token proves the features.
+        unsafe { products::t2_rows(self, w, ahead, x) }
     }
 
     #[inline(always)]

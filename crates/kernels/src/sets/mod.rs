@@ -16,7 +16,7 @@ use crate::body::ahead::Ahead;
 use crate::body::bands::{self, BandSums};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
-use crate::body::int::{self, Codes, T5};
+use crate::body::int::{self, Codes, T2, T5};
 use crate::body::lookup::{self, Table};
 use crate::kv::KV_BLOCK;
 
@@ -246,6 +246,17 @@ pub(crate) trait Set: Apart {
             }
         }
         sums
+    }
+
+    /// [`row_sums`](Set::row_sums) of ternary codes, four to a byte.
+    #[inline(always)]
+    fn t2_rows<A: Ahead, const R: usize, const T: usize>(
+        self,
+        w: [&[[u8; 64]]; R],
+        ahead: A,
+        x: [&[[[i8; 64]; 4]]; T],
+    ) -> [[i32; T]; R] {
+        self.row_sums::<T2, A, 4, R, T>(w, ahead, x)
     }
 
     /// [`row_sums`](Set::row_sums) of codes that stand five to a byte.

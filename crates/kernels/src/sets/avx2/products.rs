@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::{Avx2, Sums, half};
 use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
+use crate::sets::Set;
 
 /// Half `H` of a strip, all planes: bytes of two inputs side by side, so that one 16-bit lane is an output. Over a batch of 64
 /// inputs a lane reaches 64 * 3 * 128 = 24576 at most.
@@ -110,13 +111,78 @@ pub(super) unsafe fn widen<const H: usize>(acc: &mut Sums, lanes: __m256i) {
     }
 }
 
-/// Half `H` of a ternary atom.
+/// Atoms whose products fit 16 bits: two halves of four planes, two products of at most 3 * 128 to a lane.
+const T2_ATOMS: usize = i16::MAX as usize / (2 * 4 * 2 * 3 * 128);
+
+/// [`Set::t2_rows`](crate::sets::Set::t2_rows): sums stay in 16 bits as long as they surely fit. So there is one
+/// register for each row and token.
 ///
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-pub(super) unsafe fn t2_half<const H: usize, const T: usize>(
-    acc: &mut [Sums; T],
+pub(super) unsafe fn t2_rows<A: Ahead, const R: usize, const T: usize>(
+    s: Avx2,
+    w: [&[[u8; 64]]; R],
+    mut ahead: A,
+    x: [&[[[i8; 64]; 4]]; T],
+) -> [[i32; T]; R] {
+    let atoms = w[0].len();
+    let (mut w_rows, mut x_rows) = (w, x);
+    for r in 0..R {
+        w_rows[r] = &w[r][..atoms];
+    }
+    for t in 0..T {
+        x_rows[t] = &x[t][..atoms];
+    }
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let mut acc = [[s.zero_sums(); T]; R];
+        for start in (0..atoms).step_by(T2_ATOMS) {
+            let mut pairs = [[_mm256_setzero_si256(); T]; R];
+            for a in start..atoms.min(start + T2_ATOMS) {
+                let mut planes = [&[[0; 64]; 4]; T];
+                for t in 0..T {
+                    planes[t] = &x_rows[t][a];
+                }
+                for r in 0..R {
+                    ahead.request(s, r, 64 * a);
+                    t2_atom(&mut pairs[r], &w_rows[r][a], &planes);
+                }
+            }
+            for r in 0..R {
+                for t in 0..T {
+                    widen::<0>(&mut acc[r][t], pairs[r][t]);
+                }
+            }
+        }
+        s.block_sums(acc)
+    }
+}
+
+/// Adds the products of a ternary atom in 16 bits: at most 6144.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn t2_atom<const T: usize>(
+    pairs: &mut [__m256i; T],
+    w: &[u8; 64],
+    x: &[&[[i8; 64]; 4]; T],
+) {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        t2_half::<0, T>(pairs, w, x);
+        t2_half::<1, T>(pairs, w, x);
+    }
+}
+
+/// Half `H` of it.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn t2_half<const H: usize, const T: usize>(
+    pairs: &mut [__m256i; T],
     w: &[u8; 64],
     x: &[&[[i8; 64]; 4]; T],
 ) {
@@ -130,12 +196,10 @@ pub(super) unsafe fn t2_half<const H: usize, const T: usize>(
             _mm256_and_si256(_mm256_srli_epi16::<6>(w), mask),
         ];
         for t in 0..T {
-            let mut pairs = _mm256_maddubs_epi16(codes[0], half::<i8, H>(&x[t][0]));
-            for p in 1..4 {
+            for p in 0..4 {
                 let product = _mm256_maddubs_epi16(codes[p], half::<i8, H>(&x[t][p]));
-                pairs = _mm256_add_epi16(pairs, product);
+                pairs[t] = _mm256_add_epi16(pairs[t], product);
             }
-            widen::<H>(&mut acc[t], pairs);
         }
     }
 }
