@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use anyhow::ensure;
 use onebit_kernels::{
-    Attend, Claims, Cuts, Executor, Grid, KV_SPAN, Kernels, KvType, KvView, Tiles,
+    Attend, Claims, Cuts, Executor, Grid, KV_BLOCK, KV_SPAN, Kernels, KvType, KvView, Tiles,
 };
 use onebit_runtime::Pool;
 
@@ -90,27 +89,26 @@ struct Caches<'a> {
 }
 
 impl<'a> Caches<'a> {
-    /// As many layers as there are bytes for; a single one for a prompt, which its products take long enough.
-    fn new(case: Case, bytes: &'a Weights) -> anyhow::Result<Self> {
+    /// As many layers as there are bytes for, or one with fewer positions; a single one for a prompt, whose products take
+    /// long enough.
+    fn new(mut case: Case, bytes: &'a Weights) -> Self {
+        let row = case.kind.row_bytes(HEAD_DIM);
+        let positions = bytes.bytes().len() / (2 * KV_HEADS * row) / KV_BLOCK * KV_BLOCK;
+        case.depth = case.depth.min(positions);
+        case.tokens = case.tokens.min(case.depth);
         let sides: Vec<_> = bytes.bytes().chunks_exact(case.side_bytes()).collect();
         let view = |bytes| KvView::new(case.kind, bytes, case.depth, HEAD_DIM);
         let layer = |sides: &[&'a [u8]; 2 * KV_HEADS]| {
             std::array::from_fn(|head| [view(sides[2 * head]), view(sides[2 * head + 1])])
         };
         let layers = sides.as_chunks::<{ 2 * KV_HEADS }>().0.iter().map(layer);
-        let layers: Vec<_> = match case.tokens {
+        let layers = match case.tokens {
             1 => layers.collect(),
             _ => layers.take(1).collect(),
         };
-        ensure!(
-            !layers.is_empty(),
-            "--mib is too small for {} positions of {}",
-            case.depth,
-            case.kind.name()
-        );
         let mut q = vec![0.0; case.tokens * WIDTH];
         Random::new(3).fill(&mut q);
-        Ok(Self { case, layers, q })
+        Self { case, layers, q }
     }
 
     /// What the queries `tokens` of a head of a layer attend to.
@@ -141,17 +139,20 @@ pub(super) struct Attention<'a> {
 }
 
 impl<'a> Attention<'a> {
-    pub(super) fn new(case: Case, bytes: &'a Weights) -> anyhow::Result<Self> {
+    /// At least a mebibyte of keys and values.
+    pub(super) fn new(case: Case, bytes: &'a Weights) -> Self {
+        let caches = Caches::new(case, bytes);
+        let case = &caches.case;
         let rows = match case.tokens {
             1 => case.depth.div_ceil(KV_SPAN),
             tokens => 2 * tokens,
         };
-        Ok(Self {
-            caches: Caches::new(case, bytes)?,
+        Self {
             partials: vec![0.0; rows * KV_HEADS * PARTIAL],
             out: vec![0.0; case.tokens * WIDTH],
             claims: std::array::from_fn(|_| Claims::new(1024)),
-        })
+            caches,
+        }
     }
 
     /// One query: each (head, span) is a part, then the spans are merged.
