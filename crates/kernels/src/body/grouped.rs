@@ -121,14 +121,15 @@ impl<'a> GroupScales<'a> {
         }
     }
 
-    /// Those of a row from group `first` on; past the row's end whatever, but numbers.
+    /// Those of a row from group `first` on. What comes past the row's end is nothing to be used.
     #[inline(always)]
     pub(super) fn batch<S: Set>(self, s: S, row: usize, first: usize) -> [f32; BATCH] {
         match self {
             Self::Same(scale) => [scale; BATCH],
-            Self::Each { .. } => {
+            Self::Each { values, per_row } => {
                 let mut lanes = [0.0; BATCH];
-                s.load_f16(&self.bytes(row, first)).store(&mut lanes);
+                let stored = first_batch(&values[row * per_row + first..]);
+                s.load_f16(&stored).store(&mut lanes);
                 lanes
             }
         }
@@ -144,32 +145,26 @@ impl<'a> GroupScales<'a> {
     ) -> [[f32; R]; BATCH] {
         match self {
             Self::Same(scale) => [[scale; R]; BATCH],
-            Self::Each { .. } => {
-                let mut bytes = [[0; 2 * BATCH]; R];
+            Self::Each { values, per_row } => {
+                let mut stored = [[0; 2 * BATCH]; R];
                 for r in 0..R {
-                    bytes[r] = self.bytes(rows[r], first);
+                    stored[r] = first_batch(&values[rows[r] * per_row + first..]);
                 }
-                s.scales_by_group(&bytes)
+                s.scales_by_group(&stored)
             }
         }
     }
+}
 
-    /// The scales of a batch as they are stored. Where those of the matrix end within it, zeros follow.
-    #[inline(always)]
-    fn bytes(self, row: usize, first: usize) -> [u8; 2 * BATCH] {
-        let Self::Each { values, per_row } = self else {
-            return [0; 2 * BATCH];
-        };
-        let left: &[u8] = bytemuck::cast_slice(&values[row * per_row + first..]);
-        match left.first_chunk() {
-            Some(bytes) => *bytes,
-            None => {
-                let mut bytes = [0; 2 * BATCH];
-                bytes[..left.len()].copy_from_slice(left);
-                bytes
-            }
-        }
-    }
+/// The first scales as they are stored, zeros where there are too few. Whole batches are copied without a call.
+#[inline(always)]
+fn first_batch(values: &[f16]) -> [u8; 2 * BATCH] {
+    let stored: &[u8] = bytemuck::cast_slice(values);
+    stored.first_chunk().copied().unwrap_or_else(|| {
+        let mut bytes = [0; 2 * BATCH];
+        bytes[..stored.len()].copy_from_slice(stored);
+        bytes
+    })
 }
 
 /// A layout of `BITS` bits per code as groups: the weight is `STEP * code - OFFSET`.

@@ -392,14 +392,12 @@ impl Set for Avx2 {
     #[inline(always)]
     fn tree_sums<const R: usize, const T: usize>(self, acc: [[Lanes; T]; R]) -> [[f32; R]; T] {
         let mut sums = [[0.0; R]; T];
-        if R * T == 4 {
+        if R == 1 && T == 4 {
             // SAFETY: the token proves the features; the sums are 16 bytes.
             unsafe {
                 let mut v = [[_mm256_setzero_ps(); 2]; 4];
                 for t in 0..T {
-                    for r in 0..R {
-                        v[t * R + r] = [acc[r][t].0, acc[r][t].1];
-                    }
+                    v[t] = [acc[0][t].0, acc[0][t].1];
                 }
                 let found = attention::four_tree_sums(v);
                 _mm_storeu_ps(sums.as_mut_ptr().cast(), found);

@@ -79,8 +79,8 @@ pub(crate) trait Set: Apart {
     const MANY_REGISTERS: bool;
     /// The same of `F`.
     const MANY_FLOATS: bool = Self::MANY_REGISTERS;
-    /// Whether, in attention, two or four keys are multiplied with two heads at a time where there are no registers for
-    /// more, rather than one key with all heads.
+    /// Whether four int8 keys are multiplied with two heads at a time, rather than one with all, where there are no registers
+    /// for more.
     const HEAD_PAIRS: bool = false;
     /// How far ahead of the weights in use [`looked_up`](Set::looked_up) asks for the next ones, in bytes: whole steps.
     const LOOKUP_LEAD: usize = lookup::LEAD;

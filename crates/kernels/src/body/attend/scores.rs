@@ -307,10 +307,10 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
     let ask = ahead.len() / KV_BLOCK;
     let any = used.any();
     let mut j = any.start;
-    while (S::MANY_FLOATS || S::HEAD_PAIRS) && any.end - j >= KEYS {
+    while S::MANY_FLOATS && any.end - j >= KEYS {
         prefetch(s, ahead, j * ask, KEYS * ask);
         let rows = &keys.rows[j * keys.stride..];
-        let found = four_float_keys::<S, K, B, T>(s, rows, keys.stride, queries);
+        let found = float_dots::<S, K, B, KEYS, T>(s, rows, keys.stride, queries);
         for i in 0..T {
             for r in 0..KEYS {
                 p[i][j + r] = found[i][r] * a.scale;
@@ -330,32 +330,6 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
     for i in 0..T {
         p[i][used.ends[i]..any.end].fill(f32::NEG_INFINITY);
     }
-}
-
-/// Products of [`KEYS`] keys with `T` queries: with two at a time, two keys, with one, all.
-#[inline(always)]
-fn four_float_keys<S: Set, K: Format<B>, const B: usize, const T: usize>(
-    s: S,
-    rows: &[u8],
-    stride: usize,
-    queries: [&[f32]; T],
-) -> [[f32; KEYS]; T] {
-    if S::MANY_FLOATS {
-        return float_dots::<S, K, B, KEYS, T>(s, rows, stride, queries);
-    }
-    let mut dots = [[0.0; KEYS]; T];
-    let (pairs, one) = queries.as_chunks::<2>();
-    for (i, pair) in pairs.iter().enumerate() {
-        for r in (0..KEYS).step_by(2) {
-            let found = float_dots::<S, K, B, 2, 2>(s, &rows[r * stride..], stride, *pair);
-            dots[2 * i][r..][..2].copy_from_slice(&found[0]);
-            dots[2 * i + 1][r..][..2].copy_from_slice(&found[1]);
-        }
-    }
-    if let [one] = one {
-        [dots[T - 1]] = float_dots::<S, K, B, KEYS, 1>(s, rows, stride, [*one]);
-    }
-    dots
 }
 
 /// Products of `R` keys with `T` queries, each in 16 lanes.

@@ -114,16 +114,9 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
                 acc[i][c] = s.load(&sums[c]) * rescale;
             }
         }
-        let ask = if ahead.is_empty() { 0 } else { ask };
-        let all = used.all().start.min(KV_BLOCK)..used.all().end.min(KV_BLOCK);
-        let rows = &values.rows[start / 16 * B..][all.start * values.stride..];
-        for (j, row) in all.zip(rows.chunks(values.stride)) {
-            prefetch(s, ahead, j * ask, ask);
-            let row = &row.as_chunks::<B>().0[..C];
-            let mut value = [s.splat(0.0); C];
-            for c in 0..C {
-                value[c] = V::load(s, &row[c]);
-            }
+        for j in used.all() {
+            prefetch(s, ahead, j * ask, if ahead.is_empty() { 0 } else { ask });
+            let value = strip_of::<S, V, B, C>(s, values, j, start);
             for i in 0..T {
                 let weight = s.splat(self.p[i][j]);
                 for c in 0..C {

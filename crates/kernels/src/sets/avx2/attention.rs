@@ -61,8 +61,8 @@ pub(super) unsafe fn weighted<const C: usize, const T: usize>(
         "32 bytes of each row"
     );
     let lines = 2 * ahead.1;
-    // SAFETY: the caller vouches for the instructions. Rows up to `2 pairs.end` have 32 bytes from their start,
-    // of which 16 from `C` are read; stores are of two halves of 16 sums.
+    // SAFETY: the caller vouches for the instructions. Rows up to `2 pairs.end` have 32 bytes from their start, of which 16
+    // from `C` are read; there are as many weights in a block, four of which are read; stores are of two halves of 16 sums.
     unsafe {
         let mut acc = [[_mm256_setzero_si256(); 2]; T];
         for two in pairs.start / 2..pairs.end / 2 {
@@ -116,7 +116,7 @@ unsafe fn interleaved(row: *const u8, stride: usize) -> [__m256i; 2] {
 pub(super) unsafe fn four_sums(v: [__m256i; 4]) -> __m128i {
     // SAFETY: the caller vouches for the instructions.
     unsafe {
-        // `vphaddd` would be three operations, of which the shuffles wait for one another.
+        // Not `vphaddd`, which takes Zen 3 two cycles.
         let mut pairs = [_mm256_setzero_si256(); 2];
         for i in 0..2 {
             let (a, b) = (v[2 * i], v[2 * i + 1]);
