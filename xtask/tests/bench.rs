@@ -398,40 +398,6 @@ fn a_soak_is_measured_by_a_child_and_reported() {
 }
 
 #[test]
-fn attention_is_timed_in_little_memory_too() {
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["bench", "kernels", "--only", "attention"])
-        .args(["--mib", "1", "--rounds", "1", "--json"])
-        .output()
-        .unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words}");
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let rows = report["rows"].as_array().unwrap();
-    assert!(
-        rows.iter()
-            .all(|row| row["seconds"].as_f64().unwrap() > 0.0)
-    );
-    // Keys and values of 5 heads of 128, with their scales, in whole blocks of 64 positions.
-    for (kind, row_bytes) in [
-        ("f32", 512),
-        ("f16", 256),
-        ("q8", 132),
-        ("q4", 66),
-        ("q2", 34),
-        ("b1", 18),
-    ] {
-        let name = format!("attention, kv {kind}");
-        let is_it = |row: &&Value| row["kind"] == "decode" && row["kernel"] == *name;
-        let row = rows.iter().find(is_it).unwrap();
-        let positions = (1 << 20) / (10 * row_bytes) / 64 * 64;
-        assert_eq!(row["rows"], positions, "{name}");
-        let bytes = row["bytes_per_second"].as_f64().unwrap() * row["seconds"].as_f64().unwrap();
-        assert_eq!(bytes.round() as usize, positions * 10 * row_bytes, "{name}");
-    }
-}
-
-#[test]
 fn a_synthesis_whose_reader_has_gone_leaves_no_file() {
     // A terminal's Ctrl-C reaches the reader too: it ends, and that must not count as having pressed it twice.
     for interrupted in [false, true, true, true, true] {

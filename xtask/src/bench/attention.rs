@@ -27,11 +27,11 @@ const QUERY_BLOCK: usize = 16;
 /// Queries of the 2B-4T shape: 20 heads of 128, four to a head of keys and values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
-    pub(super) kind: KvType,
+    kind: KvType,
     /// Positions in the cache.
-    pub(super) depth: usize,
+    depth: usize,
     /// Queries: the last of these positions.
-    pub(super) tokens: usize,
+    tokens: usize,
 }
 
 const fn decode(kind: KvType) -> Case {
@@ -234,6 +234,38 @@ impl Job for Attention<'_> {
                 1 => self.one(layer, kernels, pool),
                 _ => self.many(layer, kernels, pool),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_memory_takes_fewer_positions() {
+        let weights = Weights::random(1 << 20);
+        let pool = Pool::new(2).unwrap();
+        // Keys and values of 5 heads of 128, with their scales, in whole blocks of 64 positions.
+        let positions = |row_bytes| (1 << 20) / (10 * row_bytes) / 64 * 64;
+        for (case, row_bytes) in DECODE.iter().zip([512, 256, 132, 66, 34, 18]) {
+            let mut job = Attention::new(*case, &weights);
+            assert_eq!(job.shape(), [positions(row_bytes), 128], "{case:?}");
+            let bytes = positions(row_bytes) * 10 * row_bytes;
+            assert_eq!(job.bytes(), bytes as f64, "{case:?}");
+            job.run(Kernels::best(), &pool);
+            assert!(job.out.iter().all(|x| x.is_finite()) && job.out.iter().any(|x| *x != 0.0));
+        }
+        for (case, row_bytes) in PREFILL.iter().zip([256, 132]) {
+            let mut job = Attention::new(*case, &weights);
+            let positions = positions(row_bytes).min(512);
+            assert_eq!(
+                (job.shape(), job.tokens()),
+                ([positions, 128], positions),
+                "{case:?}"
+            );
+            job.run(Kernels::best(), &pool);
+            assert!(job.out.iter().all(|x| x.is_finite()) && job.out.iter().any(|x| *x != 0.0));
         }
     }
 }
