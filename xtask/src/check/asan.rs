@@ -22,7 +22,7 @@ const SLOW: &[&str] = &[
 /// Flags of `cargo xtask asan`.
 #[derive(Debug, Args)]
 pub(crate) struct AsanArgs {
-    /// Leave out the slowest tests, which try values rather than addresses, and the kernels' own unit tests
+    /// Leave out the slowest tests, which try values rather than addresses
     #[arg(long)]
     quick: bool,
     /// Arguments of the tests
@@ -56,12 +56,8 @@ pub(super) fn test(quick: bool, test_args: &[String]) -> anyhow::Result<()> {
         run(command)
     };
     test(&["--package", "onebit-format", "--lib", "--tests"], &[])?;
-    // The library's own tests compile all of it a second time.
-    let kernels = ["--package", "onebit-kernels", "--test", "sets"];
-    match quick {
-        true => test(&kernels, SLOW),
-        false => test(&[&kernels[..], &["--lib"]].concat(), &[]),
-    }
+    let kernels = ["--package", "onebit-kernels", "--lib", "--tests"];
+    test(&kernels, if quick { SLOW } else { &[] })
 }
 
 /// Why the checks cannot be had here: what is not installed, or what the compiler says.

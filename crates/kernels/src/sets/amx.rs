@@ -19,17 +19,13 @@ use crate::kernels::Kernels;
 use crate::tiles::TileMut;
 
 mod detect;
-#[cfg(all(test, target_os = "linux"))]
-mod emulated;
-#[cfg(all(test, target_os = "linux"))]
-mod tests;
 mod unit;
 
 pub(crate) use detect::{missing, permission};
 use unit::Amx;
 
 /// The kernels of this set.
-pub(crate) static TABLE: Kernels = Kernels {
+pub(crate) const TABLE: Kernels = Kernels {
     name: "amx",
     t2,
     t5,

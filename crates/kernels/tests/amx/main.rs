@@ -1,13 +1,34 @@
-//! The set on emulated tiles, against `avx512`.
+//! `amx` on emulated tiles, against `avx512`.
+
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+mod emulated;
 
 use std::ops::Range;
 
 use half::f16;
 use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales};
+use onebit_kernels::{AlignedVec, I8GroupRows, I8Rows, Input, Kernels, TileMut};
 
-use super::emulated;
-use super::{TABLE, avx512, missing};
-use crate::{AlignedVec, I8GroupRows, I8Rows, Input, Kernels, TileMut};
+/// The set with tiles and the one without, if this machine can run one and run or emulate the other.
+fn sets() -> Option<[&'static Kernels; 2]> {
+    let avx512 = match Kernels::by_name("avx512") {
+        Ok(set) => set,
+        Err(error) => {
+            eprintln!("amx is not tested: {error}");
+            return None;
+        }
+    };
+    emulated::install();
+    // SAFETY: where the CPU does not have the instructions of `amx` that `avx512` has no use for, they are emulated from here on.
+    let amx = unsafe { Kernels::assume("amx") };
+    Some([amx.expect("made for this architecture"), avx512])
+}
+
+/// Whether the CPU has no tiles: it cannot be told how often those that it has were used.
+fn emulating() -> bool {
+    Kernels::why_unavailable("amx").is_some_and(|why| why.contains("amx-tile"))
+}
 
 /// Reproducible bytes.
 fn bytes(seed: usize) -> impl Iterator<Item = u8> {
@@ -96,6 +117,7 @@ fn with_matrix(
 /// Compares the bits of both sets, in a wider matrix, of which nothing else may be written. Tiles are used if they are `expected`.
 #[track_caller]
 fn check(
+    [amx, avx512]: [&Kernels; 2],
     what: &str,
     (tokens, width): (usize, usize),
     expected: bool,
@@ -110,10 +132,10 @@ fn check(
         found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     let before = emulated::multiplied();
-    let found = products(&TABLE);
+    let found = products(amx);
     let used = emulated::multiplied() > before;
-    assert!(found == products(&avx512::TABLE), "{what}");
-    if missing().contains(&"amx-tile") {
+    assert!(found == products(avx512), "{what}");
+    if emulating() {
         assert_eq!(used, expected && width > 0, "{what}: tiles");
     }
 }
@@ -140,9 +162,7 @@ fn sizes() -> [(Range<usize>, usize, usize); 14] {
 
 #[test]
 fn products_are_those_of_avx512() {
-    if !emulated::installed() {
-        return;
-    }
+    let Some(sets) = sets() else { return };
     let all = [
         (Layout::T2, None),
         (Layout::T5, None),
@@ -163,13 +183,19 @@ fn products_are_those_of_avx512() {
                 let whole = w.padded_cols().is_multiple_of(64) && rows.start.is_multiple_of(64);
                 let tiles = layout != Layout::B1R64 || whole;
                 let size = (tokens, rows.len());
-                check(&what, size, tiles, |set, out| {
+                check(sets, &what, size, tiles, |set, out| {
                     set.matmul(w, rows.clone(), Input::I8(x.by_token()), out);
                 });
                 if matches!(layout, Layout::T2 | Layout::B1 | Layout::B1R64) {
-                    check(&format!("{what} by group"), size, tiles, |set, out| {
-                        set.matmul(w, rows.clone(), Input::I8Groups(x.by_group()), out);
-                    });
+                    check(
+                        sets,
+                        &format!("{what} by group"),
+                        size,
+                        tiles,
+                        |set, out| {
+                            set.matmul(w, rows.clone(), Input::I8Groups(x.by_group()), out);
+                        },
+                    );
                 }
             });
         }
@@ -178,15 +204,13 @@ fn products_are_those_of_avx512() {
 
 #[test]
 fn transposed_products_are_those_of_avx512() {
-    if !emulated::installed() {
-        return;
-    }
+    let Some(sets) = sets() else { return };
     for (outputs, inputs, tokens) in sizes() {
         with_matrix((Layout::T2, None), (inputs, outputs.end + 2), |w| {
             let what = format!("{inputs} inputs, {outputs:?}, {tokens} tokens");
             let x = Tokens::new(tokens, inputs, inputs);
             let size = (tokens, outputs.len());
-            check(&what, size, inputs.is_multiple_of(64), |set, out| {
+            check(sets, &what, size, inputs.is_multiple_of(64), |set, out| {
                 set.matmul_transposed(w, outputs.clone(), x.by_token(), out);
             });
         });
@@ -195,12 +219,10 @@ fn transposed_products_are_those_of_avx512() {
 
 #[test]
 fn fewer_tokens_than_a_tile_take_none() {
-    if !emulated::installed() {
-        return;
-    }
+    let Some(sets) = sets() else { return };
     with_matrix((Layout::T2, None), (40, 512), |w| {
         let x = Tokens::new(15, 512, 512);
-        check("15 tokens", (15, 40), false, |set, out| {
+        check(sets, "15 tokens", (15, 40), false, |set, out| {
             set.matmul(w, 0..40, Input::I8(x.by_token()), out);
         });
     });
@@ -209,9 +231,7 @@ fn fewer_tokens_than_a_tile_take_none() {
 /// Codes of -128 times the largest ones, in the longest row: sums wrap or fit as everywhere.
 #[test]
 fn extremes_are_exact() {
-    if !emulated::installed() {
-        return;
-    }
+    let Some(sets) = sets() else { return };
     for byte in [0x80, 0x7f, 0xff, 0] {
         for layout in [Layout::T2, Layout::B1, Layout::I8] {
             let mut weights = AlignedVec::<u8>::zeroed(layout.byte_len(33, 16_384).unwrap());
@@ -226,6 +246,7 @@ fn extremes_are_exact() {
             x.codes.fill(-128);
             x.sum.fill(-128 * 16_384);
             check(
+                sets,
                 &format!("{layout} of {byte}"),
                 (18, 33),
                 true,

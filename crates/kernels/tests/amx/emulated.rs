@@ -9,8 +9,6 @@ use std::sync::Once;
 
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
-use crate::sets::avx512;
-
 /// The tiles of a thread.
 struct Tiles {
     rows: [u8; 8],
@@ -35,8 +33,8 @@ pub(super) fn multiplied() -> usize {
     MULTIPLIED.get()
 }
 
-/// From now on illegal instructions are looked at. Whether there is AVX-512 for the rest.
-pub(super) fn installed() -> bool {
+/// From now on illegal instructions are looked at.
+pub(super) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         // SAFETY: an action of zeros is a valid one; the handler has the signature that SA_SIGINFO asks for.
@@ -50,11 +48,6 @@ pub(super) fn installed() -> bool {
             );
         }
     });
-    let missing = avx512::missing();
-    if !missing.is_empty() {
-        eprintln!("amx is not tested: this CPU lacks {}", missing.join(", "));
-    }
-    missing.is_empty()
 }
 
 unsafe extern "C" fn illegal_instruction(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
