@@ -1,5 +1,7 @@
 //! A borrowed matrix: bytes, shape and scales, with the scalar decoder of every layout.
 
+use std::fmt;
+
 use half::{bf16, f16};
 use thiserror::Error;
 
@@ -97,7 +99,9 @@ pub enum ShapeError {
 ///
 /// [`code`](MatrixRef::code) is the definition of each layout; everything else, here and in the
 /// kernels, is tested against it. Any bytes of the right length decode without a panic.
-#[derive(Clone, Copy, Debug)]
+///
+/// Its `Debug` is short, whatever its size.
+#[derive(Clone, Copy)]
 pub struct MatrixRef<'a> {
     layout: Layout,
     rows: usize,
@@ -105,6 +109,16 @@ pub struct MatrixRef<'a> {
     band_bytes: usize,
     bytes: &'a [u8],
     scales: Scales<'a>,
+}
+
+impl fmt::Debug for MatrixRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layout, rows, cols, ..
+        } = self;
+        let scales = self.scales.kind();
+        write!(f, "MatrixRef({rows} x {cols} in layout {layout}, {scales})")
+    }
 }
 
 impl<'a> MatrixRef<'a> {

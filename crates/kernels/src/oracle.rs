@@ -11,11 +11,15 @@ use onebit_format::{MatrixRef, SIGN_GROUP, Scales};
 
 use crate::input::{Input, RowQuant};
 
-/// The exact sum of `code(row, k) * x[k]` over the columns.
-pub fn sum(w: &MatrixRef<'_>, row: usize, x: &[i8]) -> i64 {
-    (0..w.cols())
-        .map(|k| i64::from(w.code(row, k)) * i64::from(x[k]))
-        .sum()
+/// The codes of a row.
+pub fn codes(w: &MatrixRef<'_>, row: usize) -> Vec<i64> {
+    (0..w.cols()).map(|k| w.code(row, k).into()).collect()
+}
+
+/// The exact sum of `codes[k] * x[k]`; what follows in `x` is padding.
+pub fn sum(codes: &[i64], x: &[i8]) -> i64 {
+    let x = &x[..codes.len()];
+    codes.iter().zip(x).map(|(w, x)| w * i64::from(*x)).sum()
 }
 
 /// The 16 lanes added as the kernels do: `(l, l + 8)`, `(l, l + 4)`, `(l, l + 2)`, `(l, l + 1)`.
@@ -28,12 +32,45 @@ pub fn tree_sum(mut lanes: [f32; 16]) -> f32 {
     lanes[0]
 }
 
-/// One element of a product with int8 activations of scale `x_scale`.
-pub fn product_i8(w: &MatrixRef<'_>, row: usize, x: &[i8], x_scale: f32) -> f32 {
+/// A row of weights, taken apart once for all tokens.
+enum Row<'a> {
+    Codes(MatrixRef<'a>, usize, Vec<i64>),
+    Values(Vec<f32>),
+}
+
+impl<'a> Row<'a> {
+    fn new(w: &MatrixRef<'a>, row: usize, x: Input<'_>) -> Self {
+        match x {
+            Input::F32(_) => Self::Values(values(w, row)),
+            _ => Self::Codes(*w, row, codes(w, row)),
+        }
+    }
+
+    /// Its product with token `t`.
+    fn product(&self, x: Input<'_>, t: usize) -> f32 {
+        match (self, x) {
+            (Self::Codes(w, row, codes), Input::I8(x)) => {
+                scaled(w, *row, codes, x.row(t), x.scale(t))
+            }
+            (Self::Codes(w, row, codes), Input::Bits(x)) => {
+                scaled(w, *row, codes, &signs(x.row(t), w.cols()), x.scale(t))
+            }
+            (Self::Codes(w, row, codes), Input::I8Groups(x)) => {
+                let multipliers = x.multipliers(t);
+                grouped(w, *row, codes, x.row(t), SIGN_GROUP, |g| multipliers[g])
+            }
+            (Self::Values(values), Input::F32(x)) => product_f32(values, x.row(t)),
+            _ => unreachable!("rows are made for their input"),
+        }
+    }
+}
+
+/// A product with int8 activations of scale `x_scale`.
+fn scaled(w: &MatrixRef<'_>, row: usize, codes: &[i64], x: &[i8], x_scale: f32) -> f32 {
     match w.scales() {
-        Scales::Tensor(scale) => sum(w, row, x) as f32 * (scale / x_scale),
-        Scales::Rows(scales) => sum(w, row, x) as f32 * (scales[row] / x_scale),
-        Scales::Groups { size, .. } => grouped(w, row, x, size, |_| 1.0) * (1.0 / x_scale),
+        Scales::Tensor(scale) => sum(codes, x) as f32 * (scale / x_scale),
+        Scales::Rows(scales) => sum(codes, x) as f32 * (scales[row] / x_scale),
+        Scales::Groups { size, .. } => grouped(w, row, codes, x, size, |_| 1.0) * (1.0 / x_scale),
         Scales::None => panic!("float layouts take float activations"),
     }
 }
@@ -42,22 +79,16 @@ pub fn product_i8(w: &MatrixRef<'_>, row: usize, x: &[i8], x_scale: f32) -> f32 
 fn grouped(
     w: &MatrixRef<'_>,
     row: usize,
+    codes: &[i64],
     x: &[i8],
     size: usize,
     multiplier: impl Fn(usize) -> f32,
 ) -> f32 {
     let mut y = 0.0f32;
-    for start in (0..w.cols()).step_by(size) {
-        let product = |k: usize| i64::from(w.code(row, k)) * i64::from(x[k]);
-        let sum: i64 = (start..w.cols().min(start + size)).map(product).sum();
-        y = (sum as f32).mul_add(w.scale(row, start) * multiplier(start / size), y);
+    for (g, (codes, x)) in codes.chunks(size).zip(x.chunks(size)).enumerate() {
+        y = (sum(codes, x) as f32).mul_add(w.scale(row, g * size) * multiplier(g), y);
     }
     y
-}
-
-/// One element of a product with int8 activations that have a multiplier per group of 128 columns.
-pub fn product_groups(w: &MatrixRef<'_>, row: usize, x: &[i8], multipliers: &[f32]) -> f32 {
-    grouped(w, row, x, SIGN_GROUP, |g| multipliers[g])
 }
 
 /// The codes -1 and 1 of activations stored as bits, for `cols` columns.
@@ -66,29 +97,25 @@ pub fn signs(bits: &[u8], cols: usize) -> Vec<i8> {
     (0..cols).map(|k| 2 * bit(k) as i8 - 1).collect()
 }
 
+/// The weights of a row.
+pub fn values(w: &MatrixRef<'_>, row: usize) -> Vec<f32> {
+    (0..w.cols()).map(|k| w.value(row, k)).collect()
+}
+
 /// One element of a product with float activations: lane `k % 16`, one rounding per column.
-pub fn product_f32(w: &MatrixRef<'_>, row: usize, x: &[f32]) -> f32 {
+pub fn product_f32(values: &[f32], x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
-    for k in 0..w.cols() {
-        lanes[k % 16] = w.value(row, k).mul_add(x[k], lanes[k % 16]);
+    for (k, value) in values.iter().enumerate() {
+        lanes[k % 16] = value.mul_add(x[k], lanes[k % 16]);
     }
     tree_sum(lanes)
 }
 
 /// [`Kernels::matmul`](crate::Kernels::matmul): one row of `rows.len()` products per token.
 pub fn matmul(w: &MatrixRef<'_>, rows: Range<usize>, x: Input<'_>) -> Vec<f32> {
-    let mut out = Vec::new();
-    for t in 0..x.tokens() {
-        for row in rows.clone() {
-            out.push(match x {
-                Input::I8(x) => product_i8(w, row, x.row(t), x.scale(t)),
-                Input::I8Groups(x) => product_groups(w, row, x.row(t), x.multipliers(t)),
-                Input::Bits(x) => product_i8(w, row, &signs(x.row(t), w.cols()), x.scale(t)),
-                Input::F32(x) => product_f32(w, row, x.row(t)),
-            });
-        }
-    }
-    out
+    let rows: Vec<_> = rows.map(|row| Row::new(w, row, x)).collect();
+    let of_token = |t| rows.iter().map(move |row| row.product(x, t));
+    (0..x.tokens()).flat_map(of_token).collect()
 }
 
 /// [`Kernels::quantize_i8`](crate::Kernels::quantize_i8).

@@ -50,7 +50,7 @@ impl<'a> Sources<'a> {
         'a: 'r,
     {
         let sides = [&self.a.keys, &self.a.values];
-        let mut rows = sides.map(|side| side.rows.block(block));
+        let mut rows = [sides[0].rows.block(block), sides[1].rows.block(block)];
         for (i, room) in rooms.0.iter_mut().enumerate() {
             if let Some(room) = room {
                 rows[i] = self.unpacked(sides[i], block, room);

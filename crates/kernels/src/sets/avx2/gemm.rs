@@ -47,10 +47,8 @@ impl Panels for Avx2 {
     fn side_by_side(self, atoms: [&[u8; 64]; 4]) -> [Self::Unit; 4] {
         // SAFETY: the token proves the features.
         unsafe {
-            let low = super::products::side_by_side(atoms.map(|atom| half::<u8, 0>(atom)));
-            let high = super::products::side_by_side(atoms.map(|atom| half::<u8, 1>(atom)));
-            let [a, b] = in_order(low);
-            let [c, d] = in_order(high);
+            let [a, b] = in_order(super::products::side_by_side(halves::<0>(&atoms)));
+            let [c, d] = in_order(super::products::side_by_side(halves::<1>(&atoms)));
             [a, b, c, d]
         }
     }
@@ -312,7 +310,7 @@ unsafe fn dots<const T: usize>(
             for k in start..end {
                 let codes = [half::<u8, 0>(&panel[k]), half::<u8, 1>(&panel[k])];
                 for t in 0..T {
-                    let x = _mm256_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                    let x = _mm256_set1_epi32(bytemuck::cast(x[t][k]));
                     for h in 0..2 {
                         let product = _mm256_maddubs_epi16(codes[h], x);
                         pairs[t][h] = _mm256_add_epi16(pairs[t][h], product);
@@ -351,7 +349,7 @@ unsafe fn dots_vnni<const T: usize>(
         unsafe {
             let codes = [half::<u8, 0>(unit), half::<u8, 1>(unit)];
             for t in 0..T {
-                let x = _mm256_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                let x = _mm256_set1_epi32(bytemuck::cast(x[t][k]));
                 for h in 0..2 {
                     acc[t][h] = _mm256_dpbusd_avx_epi32(acc[t][h], codes[h], x);
                 }
@@ -359,6 +357,23 @@ unsafe fn dots_vnni<const T: usize>(
         }
     }
     acc
+}
+
+/// Half `H` of four atoms.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn halves<const H: usize>([a, b, c, d]: &[&[u8; 64]; 4]) -> [__m256i; 4] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        [
+            half::<u8, H>(a),
+            half::<u8, H>(b),
+            half::<u8, H>(c),
+            half::<u8, H>(d),
+        ]
+    }
 }
 
 /// Transposes half `H` of eight atoms as 8 times 32 bits.
@@ -372,7 +387,7 @@ unsafe fn transposed<const H: usize>(rows: &[&[u8; 64]; 8]) -> [__m256i; 8] {
         // Of four rows, vector c gets column c of each 128-bit lane.
         let mut fours = [[_mm256_setzero_si256(); 4]; 2];
         for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
-            let [a, b, c, d] = rows.map(|row| half::<u8, H>(row));
+            let [a, b, c, d] = halves::<H>(rows);
             let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
             let (ab2, cd2) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
             *four = [

@@ -46,7 +46,11 @@ pub(super) unsafe fn by_table<A: Ahead, const R: usize, const T: usize>(
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let table = [load(&FOUR_CODES[0]), load(&FOUR_CODES[1])];
-        let masks = [0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+        let masks = [
+            _mm512_set1_epi8(0x0c),
+            _mm512_set1_epi8(0x30),
+            _mm512_set1_epi8(0xc0u8 as i8),
+        ];
         let atoms = w[0].len();
         for start in (0..atoms).step_by(CHUNK) {
             for r in 0..R {

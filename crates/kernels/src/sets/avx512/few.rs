@@ -133,7 +133,7 @@ unsafe fn plane<const BITS: usize, const P: usize, const T: usize>(
         each_word! { N => {
             let codes = _mm512_and_si512(words[N], mask);
             for t in 0..T {
-                let four = _mm512_set1_epi32(i32::from_ne_bytes(fours[t][N].map(|x| x as u8)));
+                let four = _mm512_set1_epi32(bytemuck::cast(fours[t][N]));
                 acc[t][N % chains] = _mm512_dpbusd_epi32(acc[t][N % chains], codes, four);
             }
         } }

@@ -146,7 +146,7 @@ unsafe fn dots<const T: usize>(
                 codes[u] = load(&units[u]);
             }
             for t in 0..T {
-                let x = _mm512_set1_epi32(i32::from_le_bytes(x[t][k].map(|x| x as u8)));
+                let x = _mm512_set1_epi32(bytemuck::cast(x[t][k]));
                 for u in 0..MAX_UNITS {
                     acc[t][u] = _mm512_dpbusd_epi32(acc[t][u], codes[u], x);
                 }

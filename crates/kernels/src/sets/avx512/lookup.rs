@@ -238,9 +238,9 @@ pub(super) unsafe fn subset_sums(x: &[i8; 64], tables: &mut [Table; 8]) {
 /// The CPU must have AVX-512F.
 #[inline(always)]
 unsafe fn four(x: &[i8; 8], at: usize) -> __m512i {
-    let four = [x[at], x[at + 1], x[at + 2], x[at + 3]].map(|x| x as u8);
+    let four = [x[at], x[at + 1], x[at + 2], x[at + 3]];
     // SAFETY: the caller vouches for the instructions.
-    unsafe { _mm512_set1_epi32(i32::from_ne_bytes(four)) }
+    unsafe { _mm512_set1_epi32(bytemuck::cast(four)) }
 }
 
 /// Bit `c` of the low four bits of each lane as byte `c` of 0 or 1.
