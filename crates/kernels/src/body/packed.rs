@@ -70,52 +70,72 @@ pub(crate) const fn widening(bits: usize) -> u8 {
     }
 }
 
-/// Unpacks a row of `len` numbers, the first of `bytes`, to int8, [widened](widening). What follows in `out`, up to 128 bytes
-/// past them, may be overwritten.
+/// Unpacks rows of `len` numbers each to int8, [widened](widening), each behind the one before. What follows the last in `out`,
+/// up to 128 bytes past it, may be overwritten.
 #[inline(always)]
-pub(crate) fn unpack(bits: usize, bytes: &[u8], len: usize, out: &mut [u8]) {
+pub(crate) fn unpack(bits: usize, rows: &[u8], len: usize, out: &mut [u8]) {
     match bits {
-        4 => unpack_bits::<4>(bytes, len, out),
-        2 => unpack_bits::<2>(bytes, len, out),
-        _ => unpack_bits::<1>(bytes, len, out),
+        4 => unpack_bits::<4>(rows, len, out),
+        2 => unpack_bits::<2>(rows, len, out),
+        _ => unpack_bits::<1>(rows, len, out),
     }
 }
 
 #[inline(always)]
-fn unpack_bits<const BITS: usize>(bytes: &[u8], len: usize, out: &mut [u8]) {
-    match (len * BITS).div_ceil(8) {
-        0..=8 => planes::<BITS, 8>(bytes, len, out),
-        9..=16 => planes::<BITS, 16>(bytes, len, out),
-        17..=32 => planes::<BITS, 32>(bytes, len, out),
-        33..=64 => planes::<BITS, 64>(bytes, len, out),
-        _ => planes::<BITS, 128>(bytes, len, out),
+fn unpack_bits<const BITS: usize>(rows: &[u8], len: usize, out: &mut [u8]) {
+    match ((len * BITS).div_ceil(8), (len * BITS).is_multiple_of(8)) {
+        (8, true) => whole::<BITS, 8>(rows, out),
+        (16, true) => whole::<BITS, 16>(rows, out),
+        (32, true) => whole::<BITS, 32>(rows, out),
+        (64, true) => whole::<BITS, 64>(rows, out),
+        (128, true) => whole::<BITS, 128>(rows, out),
+        (0..=8, _) => parts::<BITS, 8>(rows, len, out),
+        (9..=16, _) => parts::<BITS, 16>(rows, len, out),
+        (17..=32, _) => parts::<BITS, 32>(rows, len, out),
+        (33..=64, _) => parts::<BITS, 64>(rows, len, out),
+        _ => parts::<BITS, 128>(rows, len, out),
     }
 }
 
-/// All planes of a row of at most `W` bytes, in ascending order: each writes `W` bytes, of which the next
-/// ones replace those that are too many.
+/// Rows of exactly `W` bytes, all planes of which are whole.
 #[inline(always)]
-fn planes<const BITS: usize, const W: usize>(bytes: &[u8], len: usize, out: &mut [u8]) {
+fn whole<const BITS: usize, const W: usize>(rows: &[u8], out: &mut [u8]) {
+    let out = out.as_chunks_mut::<W>().0.chunks_exact_mut(8 / BITS);
+    for (row, out) in rows.as_chunks::<W>().0.iter().zip(out) {
+        for plane in 0..8 / BITS {
+            plane_of::<BITS, W>(row, plane, &mut out[plane]);
+        }
+    }
+}
+
+/// Rows of at most `W` bytes: each plane, in ascending order, writes `W` bytes, of which the next ones replace those that are too
+/// many.
+#[inline(always)]
+fn parts<const BITS: usize, const W: usize>(rows: &[u8], len: usize, out: &mut [u8]) {
     let stride = (len * BITS).div_ceil(8);
-    let mut padded = [0; W];
-    let row: &[u8; W] = match bytes.first_chunk() {
-        Some(row) => row,
-        None => {
-            padded[..stride].copy_from_slice(&bytes[..stride]);
-            &padded
+    for r in 0..rows.len() / stride {
+        let mut padded = [0; W];
+        // What follows a row is read with it, but from the last ones on, where there is too little.
+        let row = match rows[r * stride..].first_chunk() {
+            Some(row) => row,
+            None => {
+                padded[..stride].copy_from_slice(&rows[r * stride..][..stride]);
+                &padded
+            }
+        };
+        for (plane, start) in (0..len).step_by(stride).enumerate() {
+            let out = out[r * len + start..].first_chunk_mut();
+            plane_of::<BITS, W>(row, plane, out.expect("room past a row"));
         }
-    };
+    }
+}
+
+/// One number of each byte.
+#[inline(always)]
+fn plane_of<const BITS: usize, const W: usize>(row: &[u8; W], plane: usize, out: &mut [u8; W]) {
     let (mask, factor) = ((1u8 << BITS) - 1, widening(BITS));
-    let mut start = 0;
-    for plane in 0..8 / BITS {
-        if start >= len {
-            break;
-        }
-        let out: &mut [u8; W] = out[start..].first_chunk_mut().expect("room past a row");
-        for i in 0..W {
-            let code = row[i] >> (BITS * plane) & mask;
-            out[i] = (2 * factor * code).wrapping_sub(mask * factor);
-        }
-        start += stride;
+    for i in 0..W {
+        let code = row[i] >> (BITS * plane) & mask;
+        out[i] = (2 * factor * code).wrapping_sub(mask * factor);
     }
 }

@@ -75,15 +75,11 @@ impl<'a> Sources<'a> {
         };
         let bits = side.kind().bits();
         let narrow = 1.0 / f32::from(widening(bits));
-        for j in first..recent {
-            unpack(
-                bits,
-                &rows.rows[j * rows.stride..],
-                d,
-                &mut room.codes[j * d..],
-            );
-            let scale = rows.raw_scales.as_chunks().0[j];
-            room.scales[j] = from_bf16(u16::from_ne_bytes(scale)) * narrow;
+        let packed = &rows.rows[first * rows.stride..recent * rows.stride];
+        unpack(bits, packed, d, &mut room.codes[first * d..]);
+        let stored = &rows.raw_scales.as_chunks().0[first..recent];
+        for (scale, stored) in room.scales[first..recent].iter_mut().zip(stored) {
+            *scale = from_bf16(u16::from_ne_bytes(*stored)) * narrow;
         }
         // Unpacking writes past a row, so the rows after it come after it.
         if let Some(exact) = &side.exact {
