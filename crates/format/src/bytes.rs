@@ -1,6 +1,5 @@
 //! Bytes on a 64-byte boundary.
 
-use std::io;
 use std::ops::{Deref, DerefMut};
 
 use bytemuck::{Pod, Zeroable};
@@ -37,16 +36,6 @@ impl AlignedBytes {
             atoms: vec![Atom::zeroed(); len.div_ceil(ATOM_BYTES)],
             len,
         }
-    }
-
-    /// `len` zeros, which the system supplies as they are touched.
-    ///
-    /// # Errors
-    /// When memory does not suffice.
-    pub fn try_zeroed(len: usize) -> io::Result<Self> {
-        let atoms = bytemuck::allocation::try_zeroed_vec(len.div_ceil(ATOM_BYTES));
-        let atoms = atoms.map_err(|()| io::ErrorKind::OutOfMemory)?;
-        Ok(Self { atoms, len })
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::advice::{Advice, Mapped};
 use crate::bytes::AlignedBytes;
@@ -21,6 +21,8 @@ use crate::meta::{ActivationMode, Meta};
 enum Storage {
     Mapped(Mapped),
     Heap(AlignedBytes),
+    /// A heap of its own, in pages as large as there are.
+    Pages(MmapMut),
     Static(&'static [u8]),
 }
 
@@ -29,6 +31,7 @@ impl Storage {
         match self {
             Storage::Mapped(mapped) => &mapped.map,
             Storage::Heap(bytes) => bytes,
+            Storage::Pages(bytes) => bytes,
             Storage::Static(bytes) => bytes,
         }
     }
@@ -70,19 +73,21 @@ impl PackedFile {
         Ok(opened)
     }
 
-    /// Reads a whole file into memory.
+    /// Reads a whole file into memory: into huge pages, where the system has them for those who ask.
     ///
     /// # Errors
     /// When the file cannot be read, memory does not suffice, or it is not a valid packed file.
     pub fn read_to_heap(path: &Path) -> Result<Self, FormatError> {
         let (mut file, len) = open_regular(path)?;
-        let read = || -> io::Result<AlignedBytes> {
-            let len = usize::try_from(len).map_err(io::Error::other)?;
-            let mut bytes = AlignedBytes::try_zeroed(len)?;
+        if len == 0 {
+            return Self::from_bytes(AlignedBytes::default());
+        }
+        let read = || -> io::Result<MmapMut> {
+            let mut bytes = pages(usize::try_from(len).map_err(io::Error::other)?)?;
             file.read_exact(&mut bytes)?;
             Ok(bytes)
         }();
-        Self::new(Storage::Heap(read.map_err(FormatError::io("read", path))?))
+        Self::new(Storage::Pages(read.map_err(FormatError::io("read", path))?))
     }
 
     /// Uses bytes built into the program; [`Align64`](crate::Align64) aligns them.
@@ -210,7 +215,7 @@ impl PackedFile {
     pub fn advise(&self, range: Range<usize>, advice: Advice) -> bool {
         match &*self.storage {
             Storage::Mapped(mapped) => mapped.advise(range, advice).is_ok(),
-            Storage::Heap(_) | Storage::Static(_) => false,
+            Storage::Heap(_) | Storage::Pages(_) | Storage::Static(_) => false,
         }
     }
 
@@ -237,7 +242,7 @@ impl PackedFile {
                 .read_at(offset, out)
                 // Called for every token: the path is copied only for an error.
                 .map_err(|source| FormatError::io("read", &mapped.path)(source)),
-            Storage::Heap(_) | Storage::Static(_) => {
+            Storage::Heap(_) | Storage::Pages(_) | Storage::Static(_) => {
                 out.copy_from_slice(&self.bytes()[offset..][..out.len()]);
                 Ok(())
             }
@@ -272,6 +277,15 @@ impl AsRef<[u8]> for SharedBlob {
     fn as_ref(&self) -> &[u8] {
         &self.storage.bytes()[self.range.clone()]
     }
+}
+
+/// `len` zeros, at least one, in pages of their own, which the system supplies as they are touched.
+fn pages(len: usize) -> io::Result<MmapMut> {
+    let pages = MmapMut::map_anon(len)?;
+    // Without huge pages it is only slower.
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::HugePage);
+    Ok(pages)
 }
 
 /// Opens a file for reading; refuses directories, and pipes, whose opening would block.
