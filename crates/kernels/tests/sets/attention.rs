@@ -1,5 +1,7 @@
 //! Attention: all sets agree to the bit, and come close to an exact softmax.
 
+use std::collections::BTreeMap;
+
 use onebit_kernels::{
     Attend, KV_BLOCK, KV_GROUP, KV_SPAN, Kernels, KvSide, KvType, KvView, KvViewMut, TileMut,
     oracle,
@@ -156,20 +158,31 @@ impl Case {
         self.run(set, |a| attend(set, a))
     }
 
+    /// The rows attended to, as stored, and as stored among the exact ones.
+    fn stored(&self, kind: KvType, which: u64) -> BTreeMap<usize, [Vec<f32>; 2]> {
+        let exact = match kind.is_packed() {
+            true => KvType::Q8,
+            false => kind,
+        };
+        let both = |position| {
+            let row = self.row(which, position);
+            (position, [stored(kind, &row), stored(exact, &row)])
+        };
+        self.seen().map(both).collect()
+    }
+
     /// The largest distance from the exact result for the rows as stored.
     fn distance(&self, found: &[f32]) -> f64 {
         let (q, d) = (self.queries(), self.head_dim);
+        let (keys, values) = (self.stored(self.kinds.0, 0), self.stored(self.kinds.1, 1));
         let mut largest = 0.0f64;
         for t in 0..self.tokens {
-            let stored = |kind: KvType, which| -> Vec<Vec<f32>> {
-                let row = |position| {
-                    let exact = kind.is_packed() && self.is_exact(t, position);
-                    let kind = if exact { KvType::Q8 } else { kind };
-                    stored(kind, &self.row(which, position))
-                };
+            let seen_by = |rows: &BTreeMap<usize, [Vec<f32>; 2]>| -> Vec<Vec<f32>> {
+                let row =
+                    |position| rows[&position][usize::from(self.is_exact(t, position))].clone();
                 self.seen_by(t).map(row).collect()
             };
-            let (keys, values) = (stored(self.kinds.0, 0), stored(self.kinds.1, 1));
+            let (keys, values) = (seen_by(&keys), seen_by(&values));
             for h in 0..self.heads {
                 let q = &q[t * (self.width() + 3) + h * d..][..d];
                 let exact = oracle::attend(q, &keys, &values, self.scale());
