@@ -62,14 +62,3 @@ fn describe(command: &Command) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
-
-/// Fails unless the property tests of the kernels have those of these names, `MODULE::TEST`.
-#[cfg(test)]
-pub(crate) fn assert_tests_of_sets(names: &[&str]) {
-    let sets = root().join("crates/kernels/tests/sets");
-    for name in names {
-        let (module, test) = name.split_once("::").unwrap();
-        let text = std::fs::read_to_string(sets.join(format!("{module}.rs"))).unwrap();
-        assert!(text.contains(&format!("fn {test}(")), "{name}");
-    }
-}

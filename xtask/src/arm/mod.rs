@@ -34,17 +34,6 @@ const BYTES: &[&str] = &["layouts", "golden", "damage", "file"];
 /// Left out: they start themselves anew, which an emulated process cannot.
 const SKIP: &[&str] = &["a_full_disk_is_an_error_that_names_the_file"];
 
-/// Left out by `--quick` on the first CPU, as is `scalar` but for what others are compared with it: most of the time goes to these.
-/// What stays multiplies and attends around the edges of tiles and with any size.
-const SLOW: &[&str] = &[
-    "attention::first_and_last_rows_at_eight_bits",
-    "attention::sinks_outside_of_the_window",
-    "integers::every_byte_of_five_codes_is_the_same_everywhere",
-    "integers::runs_of_extreme_activations",
-    "many::extreme_codes_and_activations",
-    "many::rows_and_columns_around_every_panel",
-];
-
 /// What `--quick` tests of the arithmetic on the other CPUs, with the kernel sets that the first one lacks, whose wide vectors are
 /// slow to emulate: the properties, of any shape and any values.
 const PROPERTIES: &[&str] = &["::any_", "anything", "of_any"];
@@ -55,7 +44,7 @@ pub(crate) struct ArmArgs {
     /// CPUs to emulate, separated by commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     cpus: Vec<String>,
-    /// An old CPU without the slowest tests, a new one with property tests and a model, and no check of the whole workspace
+    /// An old CPU, a new one with property tests and a model, and no check of the whole workspace
     #[arg(long)]
     quick: bool,
     /// Only check that the whole workspace compiles
@@ -155,14 +144,14 @@ impl Arm {
         let chosen: Vec<&str> = chosen.collect();
         let everything = [BYTES, SETS, DEMO];
         if !args.quick {
-            return self.run(cpu, &[], &everything, &chosen, &[]);
+            return self.run(cpu, &[], &everything, &chosen);
         }
         if cpu.name == first.name {
-            return self.run(cpu, cpu.sets, &everything, &chosen, SLOW);
+            return self.run(cpu, cpu.sets, &everything, &chosen);
         }
         let new = cpu.beyond(first);
-        self.run(cpu, &new, &[SETS], &[PROPERTIES, &chosen].concat(), &[])?;
-        self.run(cpu, &new, &[DEMO], &chosen, &[])
+        self.run(cpu, &new, &[SETS], &[PROPERTIES, &chosen].concat())?;
+        self.run(cpu, &new, &[DEMO], &chosen)
     }
 
     /// Runs tests, of `only` these kernel sets if any are named.
@@ -172,11 +161,10 @@ impl Arm {
         only: &[&str],
         which: &[&[&str]],
         args: &[&str],
-        skip: &[&str],
     ) -> anyhow::Result<()> {
         let mut test = self.tests(&["--quiet"], which, cpu);
         test.arg("--").args(args);
-        for name in SKIP.iter().chain(skip) {
+        for name in SKIP {
             test.args(["--skip", name]);
         }
         test.env(REQUIRE, cpu.sets.join(","));
@@ -190,11 +178,6 @@ impl Arm {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_test_left_out_is_there() {
-        crate::process::assert_tests_of_sets(SLOW);
-    }
 
     #[test]
     fn properties_are_there() {

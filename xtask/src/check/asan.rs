@@ -9,22 +9,9 @@ use std::process::{Command, Stdio};
 /// How everything is compiled: with checks, and a name for them that stable Rust may ask for.
 const FLAGS: &[&str] = &["-Zsanitizer=address", "--cfg", "address_sanitizer"];
 
-/// Left out by `--quick`: they try values, at addresses that others try too, and take most of the time.
-const SLOW: &[&str] = &[
-    "attention::first_and_last_rows_at_eight_bits",
-    "integers::every_byte_of_five_codes_is_the_same_everywhere",
-    "integers::runs_of_extreme_activations",
-    "many::extreme_codes_and_activations",
-    "prefill::extremes_do_not_overflow",
-    "sparse::transposed_matrices_with_any_share_of_zeros",
-];
-
 /// Flags of `cargo xtask asan`.
 #[derive(Debug, Args)]
 pub(crate) struct AsanArgs {
-    /// Leave out the slowest tests, which try values rather than addresses
-    #[arg(long)]
-    quick: bool,
     /// Arguments of the tests
     #[arg(last = true)]
     test_args: Vec<String>,
@@ -34,30 +21,26 @@ pub(crate) struct AsanArgs {
 pub(crate) fn run_all(args: &AsanArgs) -> anyhow::Result<()> {
     match missing()? {
         Some(why) => bail!("AddressSanitizer cannot be used: {why}"),
-        None => test(args.quick, &args.test_args),
+        None => test(&args.test_args),
     }
 }
 
 /// Builds the tests with the checks and runs them.
-pub(super) fn test(quick: bool, test_args: &[String]) -> anyhow::Result<()> {
+pub(super) fn test(test_args: &[String]) -> anyhow::Result<()> {
     let host = host()?;
-    let test = |which: &[&str], skip: &[&str]| {
+    for package in ["onebit-format", "onebit-kernels"] {
         let mut command = nightly("cargo");
-        command.args(["test", "--locked", "--quiet"]).args(which);
+        command.args(["test", "--locked", "--quiet", "--package", package]);
+        command.args(["--lib", "--tests"]);
         // Naming the target keeps the checks out of build scripts and procedural macros.
         command.args(["--target", &host]);
         command.arg("--target-dir").arg(target());
         command.arg("--").args(test_args);
-        for name in skip {
-            command.args(["--skip", name]);
-        }
         // The variable that wins over all other ways to give flags.
         command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
-        run(command)
-    };
-    test(&["--package", "onebit-format", "--lib", "--tests"], &[])?;
-    let kernels = ["--package", "onebit-kernels", "--lib", "--tests"];
-    test(&kernels, if quick { SLOW } else { &[] })
+        run(command)?;
+    }
+    Ok(())
 }
 
 /// Why the checks cannot be had here: what is not installed, or what the compiler says.
@@ -136,11 +119,6 @@ fn target() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_test_left_out_is_there() {
-        crate::process::assert_tests_of_sets(SLOW);
-    }
 
     #[test]
     fn the_tests_know_the_name_of_the_checks() {
