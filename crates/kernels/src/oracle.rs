@@ -85,7 +85,8 @@ fn grouped(
     multiplier: impl Fn(usize) -> f32,
 ) -> f32 {
     let mut y = 0.0f32;
-    for (g, (codes, x)) in codes.chunks(size).zip(x.chunks(size)).enumerate() {
+    let x = x[..codes.len()].chunks(size);
+    for (g, (codes, x)) in codes.chunks(size).zip(x).enumerate() {
         y = (sum(codes, x) as f32).mul_add(w.scale(row, g * size) * multiplier(g), y);
     }
     y

@@ -18,11 +18,10 @@ pub(super) unsafe fn dots<const BITS: usize, const R: usize, const T: usize>(
 ) -> [[[i32; R]; MAX_GROUPS]; T] {
     const { assert!(R <= 4) };
     let (planes, group_planes) = (8 / BITS, if BITS == 4 { 1 } else { 2 });
-    let mut rows = x;
+    let mut x = x;
     for t in 0..T {
-        rows[t] = &x[t][..planes];
+        x[t] = &x[t][..planes];
     }
-    let x = rows;
     let mut dots = [[[0; R]; MAX_GROUPS]; T];
     // SAFETY: the caller vouches for the instructions; four sums are 16 bytes.
     unsafe {
