@@ -61,7 +61,11 @@ pub(super) const DECODE: &[Case] = &[
 ];
 
 /// A prompt: bound by multiplication.
-pub(super) const PREFILL: &[Case] = &[prefill(KvType::F16), prefill(KvType::Q8)];
+pub(super) const PREFILL: &[Case] = &[
+    prefill(KvType::F32),
+    prefill(KvType::F16),
+    prefill(KvType::Q8),
+];
 
 impl Case {
     /// What the table calls it.

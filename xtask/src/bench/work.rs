@@ -26,12 +26,13 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// At least `len` random bytes. Read as 16-bit floats of either kind they are small and normal.
+    /// At least `len` random bytes. Read as floats of 16 or 32 bits they are small and normal, and so are a softmax's weights
+    /// where they are the scales of its keys: numbers below the normal ones take some CPUs a hundred cycles each.
     pub(super) fn random(len: usize) -> Self {
         let mut bytes = AlignedVec::zeroed(len.next_multiple_of(64));
         let mut random = Random::new(5);
         for word in bytes.as_chunks_mut::<8>().0 {
-            let bits = random.bits() & 0x0fff_0fff_0fff_0fff | 0x3000_3000_3000_3000;
+            let bits = random.bits() & 0x03ff_03ff_03ff_03ff | 0x3000_3000_3000_3000;
             *word = bits.to_le_bytes();
         }
         Self {
