@@ -10,6 +10,9 @@
 //!    below the normal range round once and results above become infinite.
 //!
 //! Inputs are clamped to -104..=89, beyond which the result is 0 or infinite anyway; NaN stays NaN.
+//!
+//! The weights of a softmax are at most 1 and relative to one that is 1: below `e^-87` they count for nothing, and are taken as
+//! that. So no result is below the normal range, where some CPUs take a hundred cycles, and one power of two is enough.
 
 use crate::sets::{Set, Vector};
 
@@ -33,7 +36,22 @@ const TAYLOR: [f32; 6] = [
 /// `e^x` in each lane, within 1.5 ulp.
 #[inline(always)]
 pub(crate) fn exp<S: Set>(s: S, x: S::F) -> S::F {
-    let x = s.splat(89.0).min(s.splat(-104.0).max(x));
+    let (y, n) = reduced(s, s.splat(89.0).min(s.splat(-104.0).max(x)));
+    let half = n.mul_add(s.splat(0.5), s.splat(ROUND_BIASED));
+    let rest = (n - (half - s.splat(ROUND_BIASED))) + s.splat(ROUND_BIASED);
+    y * half.shl23() * rest.shl23()
+}
+
+/// `e^x` in each lane for `x` of at most 0, within 1.5 ulp down to -87, and from there on `e^-87`.
+#[inline(always)]
+pub(crate) fn exp_weight<S: Set>(s: S, x: S::F) -> S::F {
+    let (y, n) = reduced(s, s.splat(-87.0).max(x));
+    y * (n + s.splat(ROUND_BIASED)).shl23()
+}
+
+/// `y` between the roots of 1/2 and 2, and a whole `n`: `e^x = 2^n y`.
+#[inline(always)]
+fn reduced<S: Set>(s: S, x: S::F) -> (S::F, S::F) {
     let n = x.mul_add(s.splat(std::f32::consts::LOG2_E), s.splat(ROUND)) - s.splat(ROUND);
     let r = n.mul_add(s.splat(-LN2_HEAD), x);
     let r = n.mul_add(s.splat(-LN2_TAIL), r);
@@ -41,10 +59,7 @@ pub(crate) fn exp<S: Set>(s: S, x: S::F) -> S::F {
     for c in &TAYLOR[1..] {
         p = p.mul_add(r, s.splat(*c));
     }
-    let y = p.mul_add(r * r, r) + s.splat(1.0);
-    let half = n.mul_add(s.splat(0.5), s.splat(ROUND_BIASED));
-    let rest = (n - (half - s.splat(ROUND_BIASED))) + s.splat(ROUND_BIASED);
-    y * half.shl23() * rest.shl23()
+    (p.mul_add(r * r, r) + s.splat(1.0), n)
 }
 
 /// `x = e^x`.

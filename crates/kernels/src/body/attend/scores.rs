@@ -180,11 +180,19 @@ fn q8<S: Set, const T: usize>(s: S, scores: Scores<'_, T>) {
 /// All positions of a block.
 pub(super) const WHOLE: Range<usize> = 0..KV_BLOCK;
 
+#[inline(always)]
+fn scale_by(scores: &mut [f32], scale: f32) {
+    for score in scores {
+        *score *= scale;
+    }
+}
+
 /// Products of codes as scores.
 #[inline(always)]
 fn to_scores(p: &mut [f32], dots: &[i32], scales: &[f32], factor: f32) {
-    for (p, (dot, scale)) in p.iter_mut().zip(dots.iter().zip(scales)) {
-        *p = *dot as f32 * (scale * factor);
+    let (dots, scales) = (&dots[..p.len()], &scales[..p.len()]);
+    for i in 0..p.len() {
+        p[i] = dots[i] as f32 * (scales[i] * factor);
     }
 }
 
@@ -312,9 +320,7 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
         let rows = &keys.rows[j * keys.stride..];
         let found = float_dots::<S, K, B, KEYS, T>(s, rows, keys.stride, queries);
         for i in 0..T {
-            for r in 0..KEYS {
-                p[i][j + r] = found[i][r] * a.scale;
-            }
+            p[i][j..][..KEYS].copy_from_slice(&found[i]);
         }
         j += KEYS;
     }
@@ -323,11 +329,15 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
         let rows = &keys.rows[j * keys.stride..];
         let found = float_dots::<S, K, B, 1, T>(s, rows, keys.stride, queries);
         for i in 0..T {
-            p[i][j] = found[i][0] * a.scale;
+            p[i][j] = found[i][0];
         }
         j += 1;
     }
     for i in 0..T {
+        match any {
+            WHOLE => scale_by(&mut p[i], a.scale),
+            _ => scale_by(&mut p[i][any.clone()], a.scale),
+        }
         p[i][used.ends[i]..any.end].fill(f32::NEG_INFINITY);
     }
 }

@@ -1,7 +1,7 @@
 //! The softmax on line: within a span by blocks, then over spans.
 
 use super::Block;
-use crate::body::math::exp;
+use crate::body::math::exp_weight;
 use crate::sets::{Set, Vector};
 
 /// Turns the scores of a block into weights relative to the new maximum, updates maximum and total,
@@ -25,12 +25,12 @@ pub(super) fn soften<S: Set, const T: usize>(
         less[i] = states[i][0] - max[i];
     }
     let mut factors = [0.0; 16];
-    exp(s, s.load(&less)).store(&mut factors);
+    exp_weight(s, s.load(&less)).store(&mut factors);
     let mut sums = [0.0; T];
     for i in 0..T {
         let mut sum = s.splat(0.0);
         for chunk in p[i].as_chunks_mut::<16>().0 {
-            let weight = exp(s, s.load(chunk) - s.splat(max[i]));
+            let weight = exp_weight(s, s.load(chunk) - s.splat(max[i]));
             weight.store(chunk);
             sum = sum + weight;
         }
@@ -47,7 +47,7 @@ pub(super) fn soften<S: Set, const T: usize>(
 #[inline(always)]
 fn exp_of<S: Set>(s: S, x: f32) -> f32 {
     let mut lanes = [0.0; 16];
-    exp(s, s.splat(x)).store(&mut lanes);
+    exp_weight(s, s.splat(x)).store(&mut lanes);
     lanes[0]
 }
 

@@ -11,6 +11,7 @@
 //! see have code 0.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::scores::{WHOLE, prefetch, widen};
 use super::{Block, Partials, Queries, Used};
@@ -102,42 +103,59 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
     fn strip<S: Set, V: Format<B>, const B: usize, const C: usize>(
         &mut self,
         s: S,
-        (ahead, ask): (&[u8], usize),
+        ahead: (&[u8], usize),
         start: usize,
     ) {
         let (values, used) = (self.values, self.used);
+        // A loop that finds a head is not unrolled, and sums that are picked by a number that varies stay in memory.
+        let mut sums = [[[0.0; 16]; C]; T];
+        for i in 0..T {
+            sums[i].copy_from_slice(&self.head(i)[start..].as_chunks().0[..C]);
+        }
         let mut acc = [[s.splat(0.0); C]; T];
         for i in 0..T {
             let rescale = s.splat(self.rescale[i]);
-            let sums = &self.head(i)[start..].as_chunks().0[..C];
             for c in 0..C {
-                acc[i][c] = s.load(&sums[c]) * rescale;
+                acc[i][c] = s.load(&sums[i][c]) * rescale;
             }
         }
-        for j in used.all() {
-            prefetch(s, ahead, j * ask, if ahead.is_empty() { 0 } else { ask });
-            let value = strip_of::<S, V, B, C>(s, values, j, start);
-            for i in 0..T {
-                let weight = s.splat(self.p[i][j]);
-                for c in 0..C {
-                    acc[i][c] = weight.mul_add(value[c], acc[i][c]);
-                }
+        acc = weigh::<S, V, B, C, T>(s, values, start, used.all(), self.p, ahead, acc);
+        for i in 0..T {
+            for c in 0..C {
+                acc[i][c].store(&mut sums[i][c]);
             }
         }
         for i in 0..T {
-            for j in used.all().end..used.ends[i] {
-                let value = strip_of::<S, V, B, C>(s, values, j, start);
-                let weight = s.splat(self.p[i][j]);
-                for c in 0..C {
-                    acc[i][c] = weight.mul_add(value[c], acc[i][c]);
-                }
-            }
+            self.head(i)[start..].as_chunks_mut().0[..C].copy_from_slice(&sums[i]);
         }
         for i in 0..T {
-            let sums = &mut self.head(i)[start..].as_chunks_mut().0[..C];
-            for c in 0..C {
-                acc[i][c].store(&mut sums[c]);
+            let more = used.all().end..used.ends[i];
+            if !more.is_empty() {
+                self.positions::<S, V, B, C>(s, i, more, start);
             }
+        }
+    }
+
+    /// Adds the share of some positions to `16 C` columns of head `i`.
+    #[inline(always)]
+    fn positions<S: Set, V: Format<B>, const B: usize, const C: usize>(
+        &mut self,
+        s: S,
+        i: usize,
+        positions: Range<usize>,
+        start: usize,
+    ) {
+        let mut acc = [[s.splat(0.0); C]];
+        let sums = &self.head(i)[start..].as_chunks().0[..C];
+        for c in 0..C {
+            acc[0][c] = s.load(&sums[c]);
+        }
+        let p = std::slice::from_ref(&self.p[i]);
+        let p = p.first_chunk().expect("a head");
+        acc = weigh::<S, V, B, C, 1>(s, self.values, start, positions, p, (&[], 0), acc);
+        let sums = &mut self.head(i)[start..].as_chunks_mut().0[..C];
+        for c in 0..C {
+            acc[0][c].store(&mut sums[c]);
         }
     }
 
@@ -221,34 +239,50 @@ const STRIPS: usize = 4;
 
 #[inline(always)]
 fn scale_by(weights: &mut [f32], scales: &[f32]) {
-    for (weight, scale) in weights.iter_mut().zip(scales) {
-        *weight *= scale;
+    let scales = &scales[..weights.len()];
+    for i in 0..weights.len() {
+        weights[i] *= scales[i];
     }
 }
 
 /// Rescales sums and adds those of a block, as codes.
 #[inline(always)]
 fn add_to(out: &mut [f32], codes: &[i32], (rescale, factor): (f32, f32)) {
-    for (x, code) in out.iter_mut().zip(codes) {
-        *x = (*code as f32).mul_add(factor, *x * rescale);
+    let len = out.len().min(codes.len());
+    let (out, codes) = (&mut out[..len], &codes[..len]);
+    for i in 0..len {
+        out[i] = (codes[i] as f32).mul_add(factor, out[i] * rescale);
     }
 }
 
-/// Columns `start..start + 16 C` of a row of values.
+/// Adds the shares of some positions to columns `start..start + 16 C` of `T` heads.
 #[inline(always)]
-fn strip_of<S: Set, V: Format<B>, const B: usize, const C: usize>(
+fn weigh<S: Set, V: Format<B>, const B: usize, const C: usize, const T: usize>(
     s: S,
     values: &KvBlock<'_>,
-    j: usize,
     start: usize,
-) -> [S::F; C] {
-    let row = &values.rows[j * values.stride..][..values.stride];
-    let row = &row[start / 16 * B..].as_chunks::<B>().0[..C];
-    let mut value = [s.splat(0.0); C];
-    for c in 0..C {
-        value[c] = V::load(s, &row[c]);
+    positions: Range<usize>,
+    p: &[Block; T],
+    (ahead, ask): (&[u8], usize),
+    mut acc: [[S::F; C]; T],
+) -> [[S::F; C]; T] {
+    let ask = if ahead.is_empty() { 0 } else { ask };
+    for j in positions {
+        prefetch(s, ahead, j * ask, ask);
+        let row = values.rows[j * values.stride + start / 16 * B..].as_chunks::<B>();
+        let row: &[[u8; B]; C] = row.0.first_chunk().expect("columns of a row");
+        let mut value = [s.splat(0.0); C];
+        for c in 0..C {
+            value[c] = V::load(s, &row[c]);
+        }
+        for t in 0..T {
+            let weight = s.splat(p[t][j]);
+            for c in 0..C {
+                acc[t][c] = weight.mul_add(value[c], acc[t][c]);
+            }
+        }
     }
-    value
+    acc
 }
 
 /// The codes of weights that are not negative, and what takes them back.
@@ -265,8 +299,9 @@ fn weight_codes<S: Set>(s: S, weights: &Block, codes: &mut [i16; KV_BLOCK]) -> f
     } else {
         0.0
     };
-    for (weights, codes) in chunks.iter().zip(codes.as_chunks_mut::<16>().0) {
-        round_i16(s, s.load(weights) * s.splat(scale), codes);
+    let codes = codes.as_chunks_mut::<16>().0;
+    for i in 0..KV_BLOCK / 16 {
+        round_i16(s, s.load(&chunks[i]) * s.splat(scale), &mut codes[i]);
     }
     max / LIMIT
 }
