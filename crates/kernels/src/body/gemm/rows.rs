@@ -8,7 +8,6 @@ use onebit_format::MatrixRef;
 
 use super::panel::{Panels, UNIT, Unit, Unpack};
 use super::part::Source;
-use crate::body::atoms_of;
 
 /// Units of the same rows in a plane of 64 columns.
 pub(crate) const PLANE: usize = 64 / 4;
@@ -46,20 +45,23 @@ impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
     #[inline(always)]
     fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
         let atoms = fours.start / (P * PLANE)..fours.end / (P * PLANE);
+        let (bytes, row_bytes) = (self.w.bytes(), self.w.row_bytes());
         for u in 0..rows.len().div_ceil(UNIT) {
             let tile = &mut panel[u / S::UNITS * S::UNITS * fours.len()..];
             let tile = &mut tile[..S::UNITS * fours.len()];
             let mut w_rows: [&[[u8; 64]]; UNIT] = [&[]; UNIT];
-            for (i, row) in w_rows.iter_mut().enumerate() {
-                *row = atoms_of(self.w, (rows.start + UNIT * u + i).min(rows.end - 1));
+            for i in 0..UNIT {
+                let row = (rows.start + UNIT * u + i).min(rows.end - 1);
+                let start = row * row_bytes + 64 * atoms.start;
+                w_rows[i] = bytes[start..][..64 * atoms.len()].as_chunks().0;
             }
-            for (i, a) in atoms.clone().enumerate() {
-                let mut bytes = [&[0; 64]; UNIT];
+            for i in 0..atoms.len() {
+                let mut lines = [&[0; 64]; UNIT];
                 for r in 0..UNIT {
-                    bytes[r] = &w_rows[r][a];
-                    s.prefetch(bytes[r].as_ptr().wrapping_add(64 * atoms.len()));
+                    lines[r] = &w_rows[r][i];
+                    s.prefetch(lines[r].as_ptr().wrapping_add(64 * atoms.len()));
                 }
-                let packed = s.interleaved(bytes);
+                let packed = s.interleaved(lines);
                 let units = &mut tile[i * P * PLANE * S::UNITS..][..P * PLANE * S::UNITS];
                 for c in 0..PLANE {
                     let planes = L::planes(s, packed[c]);
