@@ -73,3 +73,32 @@ pub(crate) fn exp_slice<S: Set>(s: S, x: &mut [f32]) {
         exp(s, s.load_part(tail)).store_part(tail);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::scalar::Scalar;
+
+    #[test]
+    fn weights_are_exponentials_cut_off_where_they_count_for_nothing() {
+        // SAFETY: it asks nothing of the CPU.
+        let s = unsafe { Scalar::assume() };
+        let of = |x: f32| {
+            let (mut weight, mut whole) = ([0.0; 16], [0.0; 16]);
+            exp_weight(s, s.splat(x)).store(&mut weight);
+            exp(s, s.splat(x)).store(&mut whole);
+            (weight[0], whole[0])
+        };
+        let least = of(-87.0).0;
+        for i in 0..=8700 {
+            let x = i as f32 * -0.01;
+            let (weight, whole) = of(x);
+            assert_eq!(weight.to_bits(), whole.to_bits(), "e^{x}");
+            assert!(weight.is_normal() && weight >= least, "e^{x}");
+        }
+        for x in [-87.1, -104.0, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(of(x).0, least, "e^{x}");
+        }
+        assert!(of(f32::NAN).0.is_nan());
+    }
+}
