@@ -260,7 +260,7 @@ mod tests {
             job.run(Kernels::best(), &pool);
             assert!(job.out.iter().all(|x| x.is_finite()) && job.out.iter().any(|x| *x != 0.0));
         }
-        for (case, row_bytes) in PREFILL.iter().zip([256, 132]) {
+        for (case, row_bytes) in PREFILL.iter().zip([512, 256, 132]) {
             let mut job = Attention::new(*case, &weights);
             let positions = positions(row_bytes).min(512);
             assert_eq!(
