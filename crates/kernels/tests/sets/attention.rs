@@ -196,7 +196,7 @@ impl Case {
     }
 }
 
-fn attend(set: &Kernels, a: &Attend<'_>) -> Vec<f32> {
+pub(crate) fn attend(set: &Kernels, a: &Attend<'_>) -> Vec<f32> {
     let width = a.heads * a.head_dim;
     let mut out = vec![f32::NAN; a.tokens * width];
     let mut scratch = vec![f32::NAN; a.tokens * 2 * a.partial_len()];

@@ -15,3 +15,4 @@ mod signs;
 mod sparse;
 mod ternary;
 mod tiles;
+mod unseen;

@@ -188,7 +188,11 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         for i in 0..T {
             match used.of(i) {
                 WHOLE => scale_by(&mut self.p[i], scales),
-                used => scale_by(&mut self.p[i][used.clone()], &scales[used]),
+                used => {
+                    self.p[i][..used.start].fill(0.0);
+                    self.p[i][used.end..].fill(0.0);
+                    scale_by(&mut self.p[i][used.clone()], &scales[used]);
+                }
             }
             factors[i] = weight_codes(s, &self.p[i], &mut codes[i]);
         }
@@ -294,7 +298,8 @@ fn weight_codes<S: Set>(s: S, weights: &Block, codes: &mut [i16; KV_BLOCK]) -> f
         max = s.load(chunk).max(max);
     }
     let max = max.tree_max();
-    let scale = if max > f32::MIN_POSITIVE {
+    // Below that what takes the codes back is no normal number.
+    let scale = if max > LIMIT * f32::MIN_POSITIVE {
         LIMIT / max
     } else {
         0.0
