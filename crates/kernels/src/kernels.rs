@@ -46,6 +46,8 @@ pub enum KernelError {
 
 /// Exact sums of an integer matrix and int8 activations.
 type SumsFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, i32>);
+/// The same, scaled: finished products. Whether it did anything.
+type ScaledFn = unsafe fn(&Product<'_, I8Rows<'_>>, &mut TileMut<'_, f32>) -> bool;
 /// Exact sums of listed rows of a ternary matrix and int8 activations.
 type ListedFn = unsafe fn(&Product<'_, I8Rows<'_>>, &[u32], &mut TileMut<'_, i32>);
 /// Exact sums of a ternary matrix stored transposed and int8 activations.
@@ -82,6 +84,8 @@ pub struct Kernels {
     pub(crate) b1: SumsFn,
     pub(crate) b1r64: SumsFn,
     pub(crate) i8: SumsFn,
+    /// What scales sums as they arise, where there is something.
+    pub(crate) scaled: Option<ScaledFn>,
     pub(crate) t2_columns: ColumnsFn,
     pub(crate) t2_listed: ListedFn,
     pub(crate) t5_listed: ListedFn,
@@ -345,6 +349,12 @@ impl Kernels {
 
     /// Exact sums, scaled. Those of many tokens some rows at a time, while they are still in a cache.
     fn scaled_sums(&self, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
+        // SAFETY: the registry offers this set only on a CPU that has its features.
+        if let Some(scaled) = self.scaled
+            && unsafe { scaled(job, out) }
+        {
+            return;
+        }
         let Product { w, rows, x } = job;
         let step = match x.tokens() {
             ..MANY => rows.len().max(1),

@@ -169,7 +169,7 @@ pub(super) struct Work<'a> {
     matrices: Vec<MatrixRef<'a>>,
     inputs: Inputs,
     list: Vec<u32>,
-    out: Vec<f32>,
+    out: AlignedVec<f32>,
     claims: Claims,
 }
 
@@ -194,7 +194,7 @@ impl<'a> Work<'a> {
         Ok(Self {
             inputs: Inputs::random(&case, kernels),
             list,
-            out: vec![0.0; case.tokens * outputs],
+            out: AlignedVec::zeroed(case.tokens * outputs),
             claims: Claims::new(1024),
             matrices,
             case,

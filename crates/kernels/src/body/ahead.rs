@@ -74,6 +74,55 @@ impl<const R: usize> Ahead for Listed<R> {
     }
 }
 
+/// Lines that are needed later, as many of each of some rows, asked for a few at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Later {
+    row: *const u8,
+    /// Rows to go, with the one that is next, and bytes from one to the next.
+    rows: usize,
+    stride: usize,
+    /// Lines of a row, and the one that is next.
+    lines: usize,
+    line: usize,
+}
+
+impl Later {
+    /// None.
+    pub(crate) const NONE: Self = Self::new(std::ptr::null(), 0, 0, 1);
+
+    /// `lines` lines of each of `rows` rows that are `stride` bytes apart. There need be no such rows: nothing is read.
+    #[inline(always)]
+    pub(crate) const fn new(row: *const u8, rows: usize, stride: usize, lines: usize) -> Self {
+        Self {
+            row,
+            rows,
+            stride,
+            lines,
+            line: 0,
+        }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.rows * self.lines - self.line
+    }
+
+    /// Asks for the next `count` lines.
+    #[inline(always)]
+    pub(crate) fn request<S: Set>(&mut self, s: S, count: usize) {
+        for _ in 0..count.min(self.len()) {
+            s.prefetch_early(self.row.wrapping_add(64 * self.line));
+            self.line += 1;
+            if self.line == self.lines {
+                self.line = 0;
+                self.row = self.row.wrapping_add(self.stride);
+                self.rows -= 1;
+            }
+        }
+    }
+}
+
 /// Asks for a whole row at once.
 #[inline(always)]
 pub(crate) fn request_row<S: Set>(s: S, row: &[u8]) {

@@ -1,10 +1,10 @@
-//! AMX: what `avx512` does, and for 16 and more tokens its panels with tiles of 16 x 64 bytes. One `tdpbsud` adds 16 x
-//! 16 x 64 products of signed by unsigned bytes to 16 x 16 `i32` sums without rounding or saturation.
+//! AMX: what `avx512` does, and for 16 and more tokens its panels with tiles of 16 x 64 bytes. One `tdpbssd` adds 16 x
+//! 16 x 64 products of signed bytes to 16 x 16 `i32` sums without rounding or saturation.
 //!
 //! The intrinsics and the detection of AMX are not in stable Rust yet: the instructions are inline
 //! assembly, and [`detect`] asks CPUID.
 
-use onebit_format::Layout;
+use onebit_format::{Layout, Scales};
 
 use super::avx512::{self, Avx512};
 use crate::body::columns::Columns;
@@ -19,6 +19,7 @@ use crate::kernels::Kernels;
 use crate::tiles::TileMut;
 
 mod detect;
+mod limits;
 mod unit;
 
 pub(crate) use detect::{missing, permission};
@@ -37,6 +38,8 @@ pub(crate) const TABLE: Kernels = Kernels {
     i4,
     grouped,
     by_group,
+    scaled: Some(scaled),
+    multiply: limits::multiply,
     ..avx512::TABLE
 };
 
@@ -61,16 +64,64 @@ macro_rules! entry {
     };
 }
 
-entry!(t2, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::T2, 4>);
-entry!(t5, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::T5, 5>);
-entry!(t5r5, Product<'_, I8Rows<'_>> => i32, by_rows, bands::sums);
-entry!(b1r64, Product<'_, I8Rows<'_>> => i32, by_bands, rows64::sums);
-entry!(b1, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::B1, 8>);
-entry!(i8, Product<'_, I8Rows<'_>> => i32, by_rows, gemm::sums::<Engine<'_>, int::I8, 1>);
+/// Defines an entry of exact sums, and what leaves them scaled: bits of `f32` in their place.
+macro_rules! exact {
+    ($name:ident, $scaled:ident, $worthwhile:ident, $tiles:expr) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")]
+        unsafe fn $name(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+            // SAFETY: as for the other entries.
+            unsafe {
+                if $worthwhile(job) {
+                    $scaled(job, Scales::None, out)
+                } else {
+                    (avx512::TABLE.$name)(job, out)
+                }
+            }
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,f16c")]
+        unsafe fn $scaled(
+            job: &Product<'_, I8Rows<'_>>,
+            scales: Scales<'_>,
+            out: &mut TileMut<'_, i32>,
+        ) {
+            // SAFETY: as for the other entries.
+            unsafe {
+                let (set, unit) = (Avx512::assume(), &Amx::configure());
+                $tiles(Tiles { set, unit }, job, scales, out)
+            }
+        }
+    };
+}
+
+exact!(t2, scaled_t2, by_rows, gemm::sums::<Engine<'_>, int::T2, 4>);
+exact!(t5, scaled_t5, by_rows, gemm::sums::<Engine<'_>, int::T5, 5>);
+exact!(t5r5, scaled_t5r5, by_rows, bands::sums);
+exact!(b1r64, scaled_b1r64, by_bands, rows64::sums);
+exact!(b1, scaled_b1, by_rows, gemm::sums::<Engine<'_>, int::B1, 8>);
+exact!(i8, scaled_i8, by_rows, gemm::sums::<Engine<'_>, int::I8, 1>);
 entry!(t2_columns, Columns<'_> => i32, by_columns, columns::sums);
 entry!(i4, Product<'_, I8Rows<'_>> => f32, by_rows, gemm::grouped::product::<Engine<'_>, _, I4, 4, 2>);
 entry!(grouped, Product<'_, I8Rows<'_>> => f32, by_group_layout, of_groups);
 entry!(by_group, Product<'_, I8GroupRows<'_>> => f32, by_group_layout, of_groups);
+
+/// Exact sums that are scaled as they leave the tiles, where tiles are worthwhile; else it returns `false`.
+unsafe fn scaled(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) -> bool {
+    let (tiles, worthwhile): (unsafe fn(&_, _, &mut _), _) = match job.w.layout() {
+        Layout::T2 => (scaled_t2, by_rows(job)),
+        Layout::T5 => (scaled_t5, by_rows(job)),
+        Layout::T5R5 => (scaled_t5r5, by_rows(job)),
+        Layout::B1R64 => (scaled_b1r64, by_bands(job)),
+        Layout::B1 => (scaled_b1, by_rows(job)),
+        Layout::I8 => (scaled_i8, by_rows(job)),
+        _ => return false,
+    };
+    if worthwhile {
+        // SAFETY: as for the other entries.
+        unsafe { tiles(job, job.w.scales(), &mut out.as_sums()) };
+    }
+    worthwhile
+}
 
 /// Products with scales by group of columns.
 #[inline(always)]

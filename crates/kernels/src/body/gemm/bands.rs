@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use onebit_format::MatrixRef;
+use onebit_format::{MatrixRef, Scales};
 
 use super::engine::Engine;
-use super::panel::{MAX_ROWS, Panels, UNIT, Unit};
+use super::panel::{Filling, MAX_ROWS, Panels, UNIT, Unit};
 use super::part::Source;
 use super::rows::PLANE;
 use super::{Exact, Product};
+use crate::body::ahead::Later;
 use crate::body::bands::{self, BAND, bands_of};
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
@@ -17,24 +18,33 @@ use crate::tiles::TileMut;
 /// Most bands that hold rows of a panel.
 const BANDS: usize = (MAX_ROWS + BAND - 1).div_ceil(BAND);
 
+/// What codes are too large by.
+const OFFSET: i32 = 1;
+
 /// Sums of a ternary matrix of bands.
 #[inline(always)]
 pub(crate) fn t5r5<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     match job.x.tokens() < S::MANY {
         true => bands::t5r5(s, job, out),
-        false => sums(s, job, out),
+        false => sums(s, job, Scales::None, out),
     }
 }
 
 /// The same by panels.
 #[inline(always)]
-pub(crate) fn sums<E: Engine>(e: E, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+pub(crate) fn sums<E: Engine>(
+    e: E,
+    job: &Product<'_, I8Rows<'_>>,
+    scales: Scales<'_>,
+    out: &mut TileMut<'_, i32>,
+) {
     let Product { w, rows, x } = job;
     let exact = Exact {
         source: Bands(w),
         x: *x,
+        scales,
         max: 2,
-        offset: 1,
+        offset: OFFSET,
     };
     exact.run(e, rows.clone(), out);
 }
@@ -47,8 +57,23 @@ impl Source for Bands<'_> {
         self.0.band_bytes() / 64 * PLANE
     }
 
+    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
+        let (atoms, band_bytes) = (fours.start / PLANE..fours.end / PLANE, self.0.band_bytes());
+        let bands = bands_of(&(rows.end..rows.end + rows.len()));
+        let start = bands.start * band_bytes + 64 * atoms.start;
+        let band = self.0.bytes().as_ptr().wrapping_add(start);
+        Later::new(band, bands.len(), band_bytes, atoms.len())
+    }
+
     #[inline(always)]
-    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+    fn unpack<S: Panels>(
+        &self,
+        s: S,
+        filling: Filling,
+        rows: Range<usize>,
+        fours: Range<usize>,
+        panel: &mut [Unit],
+    ) {
         let atoms = fours.start / PLANE..fours.end / PLANE;
         let bands = bands_of(&rows);
         let first = BAND * bands.start;
@@ -61,7 +86,7 @@ impl Source for Bands<'_> {
                 .zip(bands.clone())
             {
                 let atom = &self.0.band_bytes_of(band).as_chunks::<64>().0[a];
-                s.prefetch(atom.as_ptr().wrapping_add(64 * atoms.len()));
+                filling.prefetch(s, atom, 64 * atoms.len());
                 let planes = s.dense(s.loaded(atom));
                 for p in 0..BAND {
                     s.store(planes[p], &mut codes[p]);
@@ -73,13 +98,10 @@ impl Source for Bands<'_> {
                     *line = &codes[(rows.start + UNIT * u + r).min(rows.end - 1) - first];
                 }
                 let units = s.interleaved(lines);
-                let tile =
-                    &mut panel[u / S::UNITS * S::UNITS * fours.len()..][..S::UNITS * fours.len()];
+                let tile = &mut panel[filling.start(u, fours.len())..];
                 for c in 0..PLANE {
-                    s.store(
-                        units[c],
-                        &mut tile[(PLANE * i + c) * S::UNITS + u % S::UNITS],
-                    );
+                    let unit = &mut tile[(PLANE * i + c) * filling.units];
+                    filling.store(s, units[c], OFFSET, unit);
                 }
             }
         }

@@ -6,12 +6,13 @@
 
 use std::ops::Range;
 
-use onebit_format::MatrixRef;
+use onebit_format::{MatrixRef, Scales};
 
 use super::Exact;
 use super::engine::Engine;
-use super::panel::{Panels, UNIT, Unit, Unpack};
+use super::panel::{Filling, Panels, UNIT, Unit, Unpack};
 use super::part::{Source, chunks};
+use crate::body::ahead::Later;
 use crate::body::columns::{self, Columns, STRIP};
 use crate::body::int;
 use crate::input::I8Rows;
@@ -40,6 +41,7 @@ pub(crate) fn sums<E: Engine>(e: E, job: &Columns<'_>, out: &mut TileMut<'_, i32
     let exact = Exact {
         source: Transposed(job.w),
         x: job.x,
+        scales: Scales::None,
         max: <int::T2 as Unpack<4>>::MAX,
         offset: <int::T2 as Unpack<4>>::OFFSET,
     };
@@ -47,7 +49,9 @@ pub(crate) fn sums<E: Engine>(e: E, job: &Columns<'_>, out: &mut TileMut<'_, i32
     for (outputs, _) in chunks(job.range.clone(), E::ROWS, true) {
         let places = outputs.start - job.range.start..outputs.end - job.range.start;
         for input in inputs / 4 * 4..inputs {
-            add_input(job, input, outputs.start, &mut out.columns(places.clone()));
+            let less = u8::from(E::FILLING.signed);
+            let out = &mut out.columns(places.clone());
+            add_input(job, input, outputs.start, less, out);
         }
     }
 }
@@ -80,39 +84,66 @@ impl Source for Transposed<'_> {
         self.0.rows() / 4
     }
 
+    /// A strip of outputs has several panels, each of which asks for a part of the next strip.
+    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
+        let (panels, panel) = (STRIP / rows.len().max(1), rows.start % STRIP / rows.len().max(1));
+        let inputs = 4 * fours.len();
+        let (start, end) = (inputs * panel / panels.max(1), inputs * (panel + 1) / panels.max(1));
+        let (strip, row_bytes) = (rows.start / STRIP + 1, self.0.row_bytes());
+        let first = (4 * fours.start + start) * row_bytes + 64 * strip;
+        let input = self.0.bytes().as_ptr().wrapping_add(first);
+        Later::new(input, end - start, row_bytes, 1)
+    }
+
     /// Outputs are unpacked by [`Engine::ROWS`], which are whole planes.
     #[inline(always)]
-    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+    fn unpack<S: Panels>(
+        &self,
+        s: S,
+        filling: Filling,
+        rows: Range<usize>,
+        fours: Range<usize>,
+        panel: &mut [Unit],
+    ) {
         let plane = rows.start % STRIP / 64;
-        for (i, four) in fours.clone().enumerate() {
+        let (lines, stride) = (self.0.bytes().as_chunks::<64>().0, self.0.row_bytes() / 64);
+        let strip = rows.start / STRIP;
+        for i in 0..fours.len() {
             let mut atoms = [&[0; 64]; 4];
-            for (n, place) in atoms.iter_mut().enumerate() {
-                *place = atom(self.0, rows.start, 4 * four + n);
-                s.prefetch(place.as_ptr().wrapping_add(S::COLS * self.0.row_bytes()));
+            for n in 0..4 {
+                atoms[n] = &lines[(4 * (fours.start + i) + n) * stride + strip];
+                filling.prefetch(s, atoms[n], S::COLS * self.0.row_bytes());
             }
             let packed = s.side_by_side(atoms);
             for n in 0..4 {
                 for p in 0..rows.len().div_ceil(64) {
                     // A plane has 64 outputs, so 4 units.
                     let u = p * (64 / UNIT) + n;
-                    let tile = u / S::UNITS * S::UNITS * fours.len();
+                    let unit = &mut panel[filling.start(u, fours.len()) + i * filling.units];
                     let codes = s.field::<2>(packed[n], plane + p);
-                    s.store(codes, &mut panel[tile + i * S::UNITS + u % S::UNITS]);
+                    filling.store(s, codes, <int::T2 as Unpack<4>>::OFFSET, unit);
                 }
             }
         }
     }
 }
 
-/// Adds one input to the outputs from `first` on, all of one strip.
+/// Adds one input, whose codes are taken `less` something, to the outputs from `first` on, all of one strip.
 #[inline(always)]
-fn add_input(job: &Columns<'_>, input: usize, first: usize, out: &mut TileMut<'_, i32>) {
+fn add_input(
+    job: &Columns<'_>,
+    input: usize,
+    first: usize,
+    less: u8,
+    out: &mut TileMut<'_, i32>,
+) {
     let atom = atom(job.w, first, input);
     for token in 0..job.x.tokens() {
         let x = i32::from(job.x.row(token)[input]);
         for (i, out) in out.row(token).iter_mut().enumerate() {
             let (j, p) = ((first + i) % 64, (first + i) % STRIP / 64);
-            *out = out.wrapping_add(i32::from((atom[j] >> (2 * p)) & 3) * x);
+            let code = (atom[j] >> (2 * p)) & 3;
+            *out = out.wrapping_add((i32::from(code) - i32::from(less)) * x);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Tile;
 use super::grouped;
-use super::panel::{Panels, UNIT};
+use super::panel::{Filling, Panels, UNIT};
 use super::part::{Part, TOKENS};
 use crate::body::grouped::Scaled;
 use crate::tiles::TileMut;
@@ -13,11 +13,18 @@ pub(crate) type Kept = [[u32; UNIT]];
 /// What multiplies panels that a set unpacks.
 pub(crate) trait Engine: Copy {
     type Set: Panels;
-    /// Rows unpacked at once, and tokens that they are multiplied with.
+    /// How its panels are filled.
+    const FILLING: Filling;
+    /// Rows unpacked at once.
     const ROWS: usize;
-    const TOKENS: usize;
+    /// Whether all rows are multiplied with some tokens before the next tokens, in place of all tokens with some rows.
+    const ROWS_FIRST: bool;
 
     fn set(self) -> Self::Set;
+
+    /// Tokens that a panel is multiplied with, where codes of a token are `stride` from those of the next: up to
+    /// [`PART_TOKENS`](super::part::PART_TOKENS), and no more outputs than [`KEPT`](super::part::KEPT).
+    fn tokens(stride: usize) -> usize;
 
     /// Adds the products of some columns to what is kept, which the first columns overwrite. With the last ones the sums go
     /// where they belong: `out` has a row for each token.
@@ -35,12 +42,21 @@ pub(crate) trait Engine: Copy {
 
 impl<S: Panels> Engine for S {
     type Set = S;
+    const FILLING: Filling = Filling {
+        units: S::UNITS,
+        signed: false,
+        fetches: true,
+    };
     const ROWS: usize = S::ROWS;
-    const TOKENS: usize = TOKENS;
+    const ROWS_FIRST: bool = false;
 
     #[inline(always)]
     fn set(self) -> S {
         self
+    }
+
+    fn tokens(_stride: usize) -> usize {
+        TOKENS
     }
 
     #[inline(always)]

@@ -18,9 +18,10 @@ use onebit_format::Layout;
 
 use super::engine::Engine;
 use super::panel::{GROUPS, Groups, I4, Line, Outputs, PanelScales, Panels, UNIT, Unit, Unpack};
-use super::part::{First, Multiply, PART_TOKENS, Part, Room, Source, chunks, pieces};
+use super::part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use super::rows::{ByRow, PLANE};
 use super::{few, rows64};
+use crate::body::ahead::Later;
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
 use crate::input::{I8GroupRows, I8Rows};
@@ -150,36 +151,41 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
         let room = &mut *Room::of_thread();
         let mut lines = [Line::EMPTY; PART_TOKENS];
         let mut sums = [[0; GROUPS]; PART_TOKENS];
-        for (chunk, _) in chunks(rows.clone(), E::ROWS, false) {
+        let plan = Plan::of::<E>(rows.clone(), false, &self.x);
+        for i in 0..plan.blocks() {
+            let (chunk, _, tokens) = plan.block(i);
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-            for tokens in pieces(self.x.tokens(), E::TOKENS) {
-                let mut out = out.some_rows(tokens.clone());
-                let lines = &mut lines[..tokens.len()];
-                let by_token = self.lines(tokens.start, lines);
-                for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
-                    let groups = self.groups(&fours, cols);
-                    (self.source).unpack(s, chunk.clone(), fours.clone(), &mut room.panel);
-                    (self.source).scales(s, chunk.clone(), groups.clone(), &mut room.scales);
-                    if by_token {
-                        self.sums(s, lines, &fours, &mut sums);
-                    }
-                    let part = Part {
-                        panel: &room.panel,
-                        fours: fours.clone(),
-                        last: fours.end == self.source.fours(),
-                        skip: 0,
-                    };
-                    let tile = Tile {
-                        of: self,
-                        lines,
-                        sums: by_token.then_some(&sums),
-                        first: tokens.start,
-                        fours,
-                        groups,
-                        scales: &room.scales,
-                    };
-                    e.grouped(&part, &tile, &mut room.outputs, &mut out);
+            let mut out = out.some_rows(tokens.clone());
+            let lines = &mut lines[..tokens.len()];
+            let by_token = self.lines(tokens.start, lines);
+            for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
+                let groups = self.groups(&fours, cols);
+                let (rows, panel) = (chunk.clone(), &mut room.panel);
+                (self.source).unpack(s, E::FILLING, rows.clone(), fours.clone(), panel);
+                (self.source).scales(s, rows, groups.clone(), &mut room.scales);
+                if by_token && !E::FILLING.signed {
+                    self.sums(s, lines, &fours, &mut sums);
                 }
+                let part = Part {
+                    panel: &room.panel,
+                    fours: fours.clone(),
+                    all: self.source.fours(),
+                    later: match E::FILLING.fetches {
+                        true => Later::NONE,
+                        false => self.source.later(chunk.clone(), fours.clone()),
+                    },
+                    skip: 0,
+                };
+                let tile = Tile {
+                    of: self,
+                    lines,
+                    sums: by_token.then_some(&sums),
+                    first: tokens.start,
+                    fours,
+                    groups,
+                    scales: &room.scales,
+                };
+                e.grouped(&part, &tile, &mut room.outputs, &mut out);
             }
         }
     }
@@ -255,6 +261,12 @@ impl<W, X> Tile<'_, W, X> {
             Some(_) => 0,
             None => self.groups.start,
         }
+    }
+
+    /// What the sums of a token, counted from the first, are multiplied with in group `g`, counted from those of the part.
+    #[inline(always)]
+    pub(super) fn multiplier(&self, token: usize, g: usize) -> f32 {
+        self.lines[token].multipliers[self.first_group() + g]
     }
 
     /// The fours of group `g`, counted from those of the part.

@@ -20,7 +20,10 @@
 
 use std::ops::Range;
 
+use onebit_format::Scales;
+
 use super::{Product, int};
+use super::ahead::Later;
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
 
@@ -38,7 +41,7 @@ pub(crate) mod tiled;
 pub(crate) use bands::t5r5;
 use engine::Engine;
 use panel::{Begin, Outputs, Panels, Unit, Unpack};
-use part::{First, Multiply, PART_TOKENS, Part, Room, Source, chunks, pieces};
+use part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use rows::ByRow;
 pub(crate) use rows64::b1r64;
 
@@ -47,7 +50,7 @@ pub(crate) use rows64::b1r64;
 pub(crate) fn t2<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     match job.x.tokens() < S::MANY {
         true => int::t2(s, job, out),
-        false => sums::<S, int::T2, 4>(s, job, out),
+        false => sums::<S, int::T2, 4>(s, job, Scales::None, out),
     }
 }
 
@@ -56,7 +59,7 @@ pub(crate) fn t2<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
 pub(crate) fn t5<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     match job.x.tokens() < S::MANY {
         true => int::t5(s, job, out),
-        false => sums::<S, int::T5, 5>(s, job, out),
+        false => sums::<S, int::T5, 5>(s, job, Scales::None, out),
     }
 }
 
@@ -65,7 +68,7 @@ pub(crate) fn t5<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
 pub(crate) fn b1<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     match job.x.tokens() < S::MANY {
         true => int::b1(s, job, out),
-        false => sums::<S, int::B1, 8>(s, job, out),
+        false => sums::<S, int::B1, 8>(s, job, Scales::None, out),
     }
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn b1<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
 pub(crate) fn i8<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     match job.x.tokens() < S::MANY || !S::WIDE_CODES {
         true => int::i8(s, job, out),
-        false => sums::<S, int::I8, 1>(s, job, out),
+        false => sums::<S, int::I8, 1>(s, job, Scales::None, out),
     }
 }
 
@@ -83,12 +86,14 @@ pub(crate) fn i8<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
 pub(crate) fn sums<E: Engine, L: Unpack<P>, const P: usize>(
     e: E,
     job: &Product<'_, I8Rows<'_>>,
+    scales: Scales<'_>,
     out: &mut TileMut<'_, i32>,
 ) {
     let Product { w, rows, x } = job;
     let exact = Exact {
         source: ByRow::<L, P>::new(w),
         x: *x,
+        scales,
         max: L::MAX,
         offset: L::OFFSET,
     };
@@ -99,6 +104,8 @@ pub(crate) fn sums<E: Engine, L: Unpack<P>, const P: usize>(
 struct Exact<'a, W> {
     source: W,
     x: I8Rows<'a>,
+    /// Those of the rows, where the engine is to leave bits of `f32` in place of the sums: these, scaled.
+    scales: Scales<'a>,
     /// The largest code, and what all are too large by.
     max: u8,
     offset: i32,
@@ -112,35 +119,48 @@ impl<W: Source> Exact<'_, W> {
             x: [&[]; PART_TOKENS],
             offsets: [0; PART_TOKENS],
         };
-        for (chunk, skip) in chunks(rows.clone(), E::ROWS, W::ALIGNED) {
+        let plan = Plan::of::<E>(rows.clone(), W::ALIGNED, &self.x);
+        for i in 0..plan.blocks() {
+            let (chunk, skip, tokens) = plan.block(i);
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
-            for tokens in pieces(self.x.tokens(), E::TOKENS) {
-                let mut out = out.some_rows(tokens.clone());
-                for (offset, token) in lines.offsets.iter_mut().zip(tokens.clone()) {
-                    *offset = self.offset.wrapping_mul(self.x.sum(token));
+            let mut out = out.some_rows(tokens.clone());
+            let first = chunk.start - skip;
+            for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
+                let (set, panel) = (e.set(), &mut room.panel);
+                (self.source).unpack(set, E::FILLING, first..chunk.end, fours.clone(), panel);
+                if !E::FILLING.signed {
+                    self.lines(&tokens, &fours, &mut lines);
                 }
-                for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
-                    let first = chunk.start - skip;
-                    let panel_rows = first..chunk.end;
-                    (self.source).unpack(e.set(), panel_rows, fours.clone(), &mut room.panel);
-                    for (x, token) in lines.x.iter_mut().zip(tokens.clone()) {
-                        *x = &self.x.row(token).as_chunks().0[fours.clone()];
-                    }
-                    let part = Part {
-                        panel: &room.panel,
-                        fours: fours.clone(),
-                        last: fours.end == self.source.fours(),
-                        skip,
-                    };
-                    let tile = Tile {
-                        x: self.x,
-                        first: tokens.start,
-                        lines: &lines,
-                        max: self.max,
-                    };
-                    e.exact(&part, &tile, &mut room.outputs, &mut out);
-                }
+                let part = Part {
+                    panel: &room.panel,
+                    fours: fours.clone(),
+                    all: self.source.fours(),
+                    later: match E::FILLING.fetches {
+                        true => Later::NONE,
+                        false => self.source.later(first..chunk.end, fours.clone()),
+                    },
+                    skip,
+                };
+                let tile = Tile {
+                    x: self.x,
+                    first: tokens.start,
+                    scales: self.scales,
+                    rows: first..chunk.end,
+                    lines: &lines,
+                    max: self.max,
+                };
+                e.exact(&part, &tile, &mut room.outputs, &mut out);
             }
+        }
+    }
+
+    /// Some columns of some tokens, and what goes off the sums of these.
+    #[inline(always)]
+    fn lines<'a>(&'a self, tokens: &Range<usize>, fours: &Range<usize>, lines: &mut Lines<'a>) {
+        for i in 0..tokens.len() {
+            let token = tokens.start + i;
+            lines.x[i] = &self.x.row(token).as_chunks().0[fours.clone()];
+            lines.offsets[i] = self.offset.wrapping_mul(self.x.sum(token));
         }
     }
 }
@@ -149,6 +169,9 @@ impl<W: Source> Exact<'_, W> {
 pub(crate) struct Tile<'a> {
     x: I8Rows<'a>,
     first: usize,
+    scales: Scales<'a>,
+    /// The rows of the panel.
+    rows: Range<usize>,
     lines: &'a Lines<'a>,
     max: u8,
 }

@@ -87,6 +87,43 @@ pub(crate) enum Begin<'a, const T: usize> {
     With(&'a Outputs<'a, i32, T>),
 }
 
+/// How a panel is filled.
+#[derive(Clone, Copy)]
+pub(crate) struct Filling {
+    /// Units of the same columns beside each other.
+    pub(crate) units: usize,
+    /// Whether codes become the weights that they stand for, which are signed.
+    pub(crate) signed: bool,
+    /// Whether the columns that follow are fetched meanwhile. An engine that multiplies all rows before the next tokens fetches
+    /// [rows](super::part::Source::later) itself.
+    pub(crate) fetches: bool,
+}
+
+impl Filling {
+    /// Where the unit `u` rows of units down stands with the first columns of a panel of so many fours.
+    #[inline(always)]
+    pub(super) fn start(self, u: usize, fours: usize) -> usize {
+        u / self.units * self.units * fours + u % self.units
+    }
+
+    /// Stores codes that are `offset` too large.
+    #[inline(always)]
+    pub(super) fn store<S: Panels>(self, s: S, codes: S::Unit, offset: i32, out: &mut Unit) {
+        match self.signed {
+            true => s.store(s.less(codes, offset as u8), out),
+            false => s.store(codes, out),
+        }
+    }
+
+    /// Fetches what is so many bytes behind a line.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Panels>(self, s: S, line: &[u8; 64], bytes: usize) {
+        if self.fetches {
+            s.prefetch(line.as_ptr().wrapping_add(bytes));
+        }
+    }
+}
+
 /// Most groups of columns in a panel.
 pub(crate) const GROUPS: usize = MAX_COLS / 64;
 
@@ -167,6 +204,8 @@ pub(crate) trait Panels: Set {
     fn flipped(self, bytes: Self::Unit) -> Self::Unit;
     /// Every byte added to itself.
     fn doubled(self, bytes: Self::Unit) -> Self::Unit;
+    /// Every byte less `offset`.
+    fn less(self, bytes: Self::Unit, offset: u8) -> Self::Unit;
     /// The five codes, 0 to 2, of every byte of a [`Layout::T5`](onebit_format::Layout::T5).
     fn dense(self, bytes: Self::Unit) -> [Self::Unit; 5];
     /// Of an atom of [`Layout::B1R64`](onebit_format::Layout::B1R64) the columns `4n..4n + 4` of rows `16m..16m + 16`:

@@ -9,8 +9,11 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::panel::{
-    GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT, Unit,
+    Filling, GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT, Unit,
 };
+use super::engine::Engine;
+use crate::body::Rows;
+use crate::body::ahead::Later;
 use crate::thread;
 use crate::tiles::TileMut;
 
@@ -66,16 +69,27 @@ pub(crate) trait Source {
     fn step<S: Panels>() -> usize {
         S::COLS / 4
     }
+    /// Where the same columns are of as many rows that follow.
+    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later;
     /// Unpacks some columns of up to [`Panels::ROWS`] rows. Rows that are lacking in the last unit may be anything.
-    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]);
+    fn unpack<S: Panels>(
+        &self,
+        s: S,
+        filling: Filling,
+        rows: Range<usize>,
+        fours: Range<usize>,
+        panel: &mut [Unit],
+    );
 }
 
 /// Columns of a panel, and the tokens they are multiplied with.
 pub(crate) struct Part<'a> {
     pub(super) panel: &'a [Unit],
     pub(super) fours: Range<usize>,
-    /// Whether these are the last columns.
-    pub(super) last: bool,
+    /// All columns.
+    pub(super) all: usize,
+    /// What may be fetched meanwhile.
+    pub(super) later: Later,
     /// Rows of the panel before that of the first output.
     pub(super) skip: usize,
 }
@@ -103,6 +117,11 @@ impl Part<'_> {
     /// Whether nothing is kept yet.
     pub(super) fn is_first(&self) -> bool {
         self.fours.start == 0
+    }
+
+    /// Whether these are the last columns.
+    pub(super) fn is_last(&self) -> bool {
+        self.fours.end == self.all
     }
 
     /// All tiles. `out` has a row for each token; it is written with the last columns.
@@ -185,7 +204,7 @@ impl Block<'_> {
         let kept = kept[token * S::UNITS..].as_flattened_mut();
         let kept = Outputs::<X, T>::beside(kept, width);
         let kept = (&kept, First(self.part.is_first()));
-        if !self.part.last {
+        if !self.part.is_last() {
             multiply.tile(s, self.panel, token, self.unit, kept, None);
         } else if out.width() == width {
             let out = Outputs::rows(out, token, width);
@@ -218,6 +237,58 @@ pub(super) fn chunks(
         let skip = chunk.start - start;
         (chunk, skip)
     })
+}
+
+/// In which order rows, some at a time, are multiplied with tokens, some at a time.
+pub(super) struct Plan {
+    rows: Range<usize>,
+    /// Where the first rows of a panel begin.
+    first: usize,
+    step: usize,
+    tokens: usize,
+    tokens_step: usize,
+    rows_first: bool,
+}
+
+impl Plan {
+    /// That of an engine; `aligned` panels begin with a multiple of its rows.
+    pub(super) fn of<E: Engine>(rows: Range<usize>, aligned: bool, x: &impl Rows) -> Self {
+        Self {
+            first: match aligned {
+                true => rows.start / E::ROWS * E::ROWS,
+                false => rows.start,
+            },
+            rows,
+            step: E::ROWS,
+            tokens: x.tokens(),
+            tokens_step: E::tokens(x.stride()),
+            rows_first: E::ROWS_FIRST,
+        }
+    }
+
+    /// Panels below each other, and pieces of tokens.
+    fn counts(&self) -> [usize; 2] {
+        let panels = (self.rows.end - self.first).div_ceil(self.step);
+        [panels, self.tokens.div_ceil(self.tokens_step)]
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.counts().iter().product()
+    }
+
+    /// The rows of block `i`, how many rows its panel has before these, and its tokens.
+    pub(super) fn block(&self, i: usize) -> (Range<usize>, usize, Range<usize>) {
+        let [panels, pieces] = self.counts();
+        let (panel, piece) = match self.rows_first {
+            true => (i % panels, i / panels),
+            false => (i / pieces, i % pieces),
+        };
+        let start = self.first + panel * self.step;
+        let rows = start.max(self.rows.start)..self.rows.end.min(start + self.step);
+        let token = piece * self.tokens_step;
+        let skip = rows.start - start;
+        (rows, skip, token..self.tokens.min(token + self.tokens_step))
+    }
 }
 
 /// A range in pieces of `step`, the last of which may be shorter.

@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::panel::{Panels, UNIT, Unit, Unpack};
+use super::panel::{Filling, Panels, UNIT, Unit, Unpack};
 use super::part::Source;
+use crate::body::ahead::Later;
 
 /// Units of the same rows in a plane of 64 columns.
 pub(crate) const PLANE: usize = 64 / 4;
@@ -41,14 +42,29 @@ impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
         S::COLS / 64 / P * P * PLANE
     }
 
+    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
+        let atoms = fours.start / (P * PLANE)..fours.end / (P * PLANE);
+        let row_bytes = self.w.row_bytes();
+        let start = rows.end * row_bytes + 64 * atoms.start;
+        let row = self.w.bytes().as_ptr().wrapping_add(start);
+        Later::new(row, rows.len(), row_bytes, atoms.len())
+    }
+
     /// Rows that are lacking repeat the last one.
     #[inline(always)]
-    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+    fn unpack<S: Panels>(
+        &self,
+        s: S,
+        filling: Filling,
+        rows: Range<usize>,
+        fours: Range<usize>,
+        panel: &mut [Unit],
+    ) {
         let atoms = fours.start / (P * PLANE)..fours.end / (P * PLANE);
         let (bytes, row_bytes) = (self.w.bytes(), self.w.row_bytes());
         for u in 0..rows.len().div_ceil(UNIT) {
-            let tile = &mut panel[u / S::UNITS * S::UNITS * fours.len()..];
-            let tile = &mut tile[..S::UNITS * fours.len()];
+            let start = filling.start(u, fours.len());
+            let tile = &mut panel[start..][..filling.units * (fours.len() - 1) + 1];
             let mut w_rows: [&[[u8; 64]]; UNIT] = [&[]; UNIT];
             for i in 0..UNIT {
                 let row = (rows.start + UNIT * u + i).min(rows.end - 1);
@@ -59,17 +75,16 @@ impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
                 let mut lines = [&[0; 64]; UNIT];
                 for r in 0..UNIT {
                     lines[r] = &w_rows[r][i];
-                    s.prefetch(lines[r].as_ptr().wrapping_add(64 * atoms.len()));
+                    filling.prefetch(s, lines[r], 64 * atoms.len());
                 }
                 let packed = s.interleaved(lines);
-                let units = &mut tile[i * P * PLANE * S::UNITS..][..P * PLANE * S::UNITS];
+                let units = &mut tile[i * P * PLANE * filling.units..]
+                    [..(P * PLANE - 1) * filling.units + 1];
                 for c in 0..PLANE {
                     let planes = L::planes(s, packed[c]);
                     for p in 0..P {
-                        s.store(
-                            planes[p],
-                            &mut units[(PLANE * p + c) * S::UNITS + u % S::UNITS],
-                        );
+                        let unit = &mut units[(PLANE * p + c) * filling.units];
+                        filling.store(s, planes[p], L::OFFSET, unit);
                     }
                 }
             }

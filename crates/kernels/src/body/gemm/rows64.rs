@@ -3,14 +3,15 @@
 
 use std::ops::Range;
 
-use onebit_format::MatrixRef;
+use onebit_format::{MatrixRef, Scales};
 
 use super::engine::Engine;
 use super::grouped::{GroupSource, Grouped};
-use super::panel::{PanelScales, Panels, UNIT, Unit, Unpack};
+use super::panel::{Filling, PanelScales, Panels, UNIT, Unit, Unpack};
 use super::part::Source;
 use super::rows::PLANE;
 use super::{Exact, Product};
+use crate::body::ahead::Later;
 use crate::body::grouped::Scaled;
 use crate::body::int;
 use crate::body::lookup::{self, BAND, BandScales};
@@ -37,16 +38,22 @@ pub(crate) fn b1r64<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut Ti
     if !worthwhile::<S>(job.x.tokens(), &job.rows) {
         return lookup::b1r64(s, job, out);
     }
-    sums(s, job, out);
+    sums(s, job, Scales::None, out);
 }
 
 /// The same by panels; the rows begin with a band.
 #[inline(always)]
-pub(crate) fn sums<E: Engine>(e: E, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+pub(crate) fn sums<E: Engine>(
+    e: E,
+    job: &Product<'_, I8Rows<'_>>,
+    scales: Scales<'_>,
+    out: &mut TileMut<'_, i32>,
+) {
     let Product { w, rows, x } = job;
     let exact = Exact {
         source: Bands(w),
         x: *x,
+        scales,
         max: <int::B1 as Unpack<8>>::MAX,
         offset: <int::B1 as Unpack<8>>::OFFSET,
     };
@@ -92,19 +99,33 @@ impl Source for Bands<'_> {
         self.0.padded_cols() / FOUR
     }
 
+    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
+        let (atoms, band_bytes) = (fours.start / FOURS..fours.end / FOURS, self.0.band_bytes());
+        let start = rows.end.div_ceil(BAND) * band_bytes + 64 * atoms.start;
+        let band = self.0.bytes().as_ptr().wrapping_add(start);
+        Later::new(band, rows.len().div_ceil(BAND), band_bytes, atoms.len())
+    }
+
     #[inline(always)]
-    fn unpack<S: Panels>(&self, s: S, rows: Range<usize>, fours: Range<usize>, panel: &mut [Unit]) {
+    fn unpack<S: Panels>(
+        &self,
+        s: S,
+        filling: Filling,
+        rows: Range<usize>,
+        fours: Range<usize>,
+        panel: &mut [Unit],
+    ) {
         for b in 0..rows.len().div_ceil(BAND) {
             let atoms = self.0.band_bytes_of(rows.start / BAND + b);
             let atoms = &atoms.as_chunks::<64>().0[fours.start / FOURS..fours.end / FOURS];
             for (i, atom) in atoms.iter().enumerate() {
-                s.prefetch(atom.as_ptr().wrapping_add(64 * atoms.len()));
+                filling.prefetch(s, atom, 64 * atoms.len());
                 for n in 0..FOURS {
                     for m in 0..BAND_UNITS {
-                        let u = BAND_UNITS * b + m;
-                        let tile = u / S::UNITS * S::UNITS * fours.len();
-                        let unit = &mut panel[tile + (FOURS * i + n) * S::UNITS + u % S::UNITS];
-                        s.store(s.spread(atom, m, n), unit);
+                        let start = filling.start(BAND_UNITS * b + m, fours.len());
+                        let unit = &mut panel[start + (FOURS * i + n) * filling.units];
+                        let offset = <int::B1 as Unpack<8>>::OFFSET;
+                        filling.store(s, s.spread(atom, m, n), offset, unit);
                     }
                 }
             }

@@ -1,30 +1,38 @@
 //! Panels times many tokens with a matrix unit: a processor that multiplies whole tiles, 16 tokens by 64 columns with
 //! 64 columns by 16 rows, into 16 x 16 sums.
 //!
-//! Activations are tiles as they lie in memory: 64 codes of 16 tokens, `stride` apart. Units of a panel are tiles too:
-//! a line of four columns of 16 rows, the next line [`Panels::UNITS`] units further on. A step is a block of 2 x 2 tiles of
-//! sums, 32 tokens and 32 rows, so that each tile that is loaded is used twice:
+//! Activations are tiles as they lie in memory: 64 codes of 16 tokens, `stride` apart. Units of a panel are tiles too, of weights,
+//! which are signed here: a line of four columns of 16 rows, the next line [`PAIR`] units further on. A step is a block of 2 x 2
+//! tiles of sums, 32 tokens and 32 rows, so that each tile that is loaded is used twice:
 //!
 //! ```text
-//! for each 64 rows
-//!     for each 256 tokens
+//! for each 256 tokens                                    128 of more than 4096 columns: they stay in the second-level cache
+//!     for each 64 rows
 //!         for each 512 columns
-//!             panel = codes, once for all tokens
-//!             for each 32 tokens, for each 32 rows
-//!                 kept += x[32 tokens][512 columns] * panel[512 columns][32 rows]
-//!         out = kept - offset * sum of x
+//!             panel = weights, once for these tokens
+//!             for each 32 rows                           their weights stay in the first-level cache
+//!                 for each 32 tokens
+//!                     kept += x[32 tokens][512 columns] * panel[512 columns][32 rows]
+//!         out = kept
 //! ```
+//!
+//! Meanwhile the same columns of the 64 rows that follow are fetched into the second-level cache: rows are read a few lines each, which
+//! no processor foresees.
 //!
 //! With scales by group the sums of a group are stored, and then added to what is kept as every set adds them.
 //!
 //! Tiles are always full: the last tile of tokens starts early enough to end with the last token. Each tile keeps its own
 //! sums, so what that computes twice is added once.
 
+use std::ops::Range;
+
+use onebit_format::Scales;
+
 use super::Tile;
 use super::engine::{Engine, Kept};
 use super::grouped;
-use super::panel::{MAX_UNITS, Panels, UNIT, Unit};
-use super::part::{First, PART_TOKENS, Part};
+use super::panel::{Filling, Panels, UNIT, Unit};
+use super::part::{First, KEPT, PART_TOKENS, Part};
 use super::rows::PLANE;
 use crate::body::grouped::Scaled;
 use crate::sets::Vector;
@@ -39,6 +47,17 @@ pub(crate) const STEP: usize = 64;
 /// Units that are multiplied together.
 pub(crate) const PAIR: usize = 2;
 
+/// Rows that are multiplied together.
+const SIDE: usize = PAIR * UNIT;
+
+/// Rows that are unpacked at once.
+const ROWS: usize = 2 * SIDE;
+
+/// Codes of the tokens that are multiplied with all rows before the next: half a second-level cache.
+const CODES: usize = 1 << 20;
+
+const _: () = assert!(ROWS / UNIT * PART_TOKENS <= KEPT);
+
 /// `N` tiles of activations.
 pub(crate) struct Left<'a, const N: usize> {
     /// From the first code of each.
@@ -47,20 +66,16 @@ pub(crate) struct Left<'a, const N: usize> {
     pub(crate) stride: usize,
 }
 
-/// Two neighbouring units of a panel.
+/// Two neighbouring units of a panel, line by line.
 pub(crate) struct Right<'a> {
-    /// From the first line of the first.
     pub(crate) lines: &'a [Unit],
-    /// How many lines further on the next columns are.
-    pub(crate) units: usize,
     /// [`PLANE`] fours of columns each; at least one.
     pub(crate) steps: usize,
 }
 
 /// A matrix unit.
 pub(crate) trait MatrixUnit {
-    /// Adds the products to the sums, or replaces the sums by them when `fresh`. Sums of a token to those of the next are
-    /// as many apart as lines of the units.
+    /// Adds the products of signed codes to the sums, [`PAIR`] units for each token, or replaces the sums by them when `fresh`.
     fn multiply<const N: usize>(
         &self,
         left: &Left<'_, N>,
@@ -90,6 +105,8 @@ struct Tokens<const N: usize> {
     number: usize,
     /// The first token of each tile, of all.
     starts: [usize; N],
+    /// The first token of the part.
+    first: usize,
 }
 
 impl<const N: usize> Tokens<N> {
@@ -100,39 +117,139 @@ impl<const N: usize> Tokens<N> {
         for n in 0..N {
             starts[n] = (first + TILE * (number + n)).min(all - TILE);
         }
-        Self { number, starts }
+        Self {
+            number,
+            starts,
+            first,
+        }
     }
 
-    /// Row `t` of the tiles.
+    /// The token in row `t` of the tiles, counted from the first of the part: none, where that is one of those before.
     #[inline(always)]
-    fn token(&self, t: usize) -> usize {
-        self.starts[t / TILE] + t % TILE
+    fn place(&self, t: usize) -> Option<usize> {
+        (self.starts[t / TILE] + t % TILE).checked_sub(self.first)
     }
 
-    /// Where the sums of row `t` are kept, with `units` for each.
+    /// Where the sums of the tiles are kept.
     #[inline(always)]
-    fn place(&self, t: usize, units: usize) -> usize {
-        (TILE * self.number + t) * units
+    fn kept(&self) -> Range<usize> {
+        let start = TILE * self.number * PAIR;
+        start..start + N * TILE * PAIR
+    }
+}
+
+/// Up to 32 rows of a panel.
+struct Strip {
+    /// The first unit.
+    unit: usize,
+    /// Outputs of a part.
+    columns: Range<usize>,
+    /// Rows before that of the first output.
+    before: usize,
+}
+
+impl Strip {
+    /// The strips of a part with so many outputs, from one to the next.
+    #[inline(always)]
+    fn at(part: &Part<'_>, start: usize, width: usize) -> Self {
+        let rows = start.max(part.skip)..(part.skip + width).min(start + SIDE);
+        Self {
+            unit: start / UNIT,
+            columns: rows.start - part.skip..rows.end - part.skip,
+            before: rows.start - start,
+        }
+    }
+
+    #[inline(always)]
+    fn panel<'a>(&self, part: &Part<'a>) -> &'a [Unit] {
+        let fours = part.fours.len();
+        &part.panel[self.unit * fours..][..PAIR * fours]
+    }
+
+    #[inline(always)]
+    fn kept(&self) -> Range<usize> {
+        let start = self.unit * PART_TOKENS;
+        start..start + PAIR * PART_TOKENS
+    }
+
+    /// Puts the outputs of a token where they belong.
+    #[inline(always)]
+    fn put<X: Copy>(&self, outputs: &[X; SIDE], row: &mut [X]) {
+        match <&mut [X; SIDE]>::try_from(&mut *row) {
+            Ok(row) => *row = *outputs,
+            Err(_) => row.copy_from_slice(&outputs[self.before..][..row.len()]),
+        }
+    }
+}
+
+/// The first rows of all strips of a part.
+#[inline(always)]
+fn strips(part: &Part<'_>, width: usize) -> std::iter::StepBy<Range<usize>> {
+    (part.skip / SIDE * SIDE..part.skip + width).step_by(SIDE)
+}
+
+/// What exact sums are multiplied with.
+enum Factors {
+    /// Nothing: they stay what they are.
+    None,
+    Tensor(f32),
+    Rows([f32; SIDE]),
+}
+
+impl Factors {
+    /// Those of some rows, of which there may be fewer than a strip has.
+    #[inline(always)]
+    fn of(scales: &Scales<'_>, rows: Range<usize>) -> Self {
+        match scales {
+            Scales::None => Self::None,
+            Scales::Tensor(scale) => Self::Tensor(*scale),
+            Scales::Rows(scales) => {
+                let mut factors = [0.0; SIDE];
+                factors[..rows.len()].copy_from_slice(&scales[rows]);
+                Self::Rows(factors)
+            }
+            Scales::Groups { .. } => unreachable!("exact sums of groups of columns"),
+        }
+    }
+
+    /// The sums of a token, scaled: then these are the bits of `f32`.
+    #[inline(always)]
+    fn scaled(&self, sums: &[i32; SIDE], x_scale: f32) -> [i32; SIDE] {
+        let mut outputs = *sums;
+        match self {
+            Self::None => {}
+            Self::Tensor(scale) => {
+                let factor = scale / x_scale;
+                for i in 0..SIDE {
+                    outputs[i] = (sums[i] as f32 * factor).to_bits() as i32;
+                }
+            }
+            Self::Rows(scales) => {
+                for i in 0..SIDE {
+                    outputs[i] = (sums[i] as f32 * (scales[i] / x_scale)).to_bits() as i32;
+                }
+            }
+        }
+        outputs
     }
 }
 
 /// Sums of a group of columns.
 #[repr(align(64))]
-struct Sums([[i32; UNIT]; 2 * TILE * MAX_UNITS]);
+struct Sums([[i32; UNIT]; 2 * TILE * PAIR]);
 
 impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
-    /// The sums of some fours of columns for all units of a panel, `panel` being what it has of these.
+    /// The sums of some fours of columns, of which `panel` has two units.
     #[inline(always)]
     fn multiply<X: Scaled, const N: usize>(
         self,
         x: &X,
-        tokens: Tokens<N>,
+        tokens: &Tokens<N>,
         first_four: usize,
         panel: &[Unit],
         sums: &mut [[i32; UNIT]],
         fresh: bool,
     ) {
-        const { assert!(S::UNITS.is_multiple_of(PAIR)) };
         let mut left = Left {
             tiles: [&[]; N],
             stride: x.stride(),
@@ -140,14 +257,11 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         for n in 0..N {
             left.tiles[n] = &x.codes_from(tokens.starts[n])[4 * first_four..];
         }
-        for u in (0..S::UNITS).step_by(PAIR) {
-            let right = Right {
-                lines: &panel[u..],
-                units: S::UNITS,
-                steps: panel.len() / S::UNITS / PLANE,
-            };
-            self.unit.multiply(&left, &right, &mut sums[u..], fresh);
-        }
+        let right = Right {
+            lines: panel,
+            steps: panel.len() / PAIR / PLANE,
+        };
+        self.unit.multiply(&left, &right, sums, fresh);
     }
 
     /// Some columns of the tokens of `N` tiles.
@@ -156,28 +270,36 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         self,
         part: &Part<'_>,
         tile: &Tile<'_>,
-        tokens: Tokens<N>,
+        (strip, factors): (&Strip, &Factors),
+        tokens: &Tokens<N>,
         kept: &mut [[i32; UNIT]],
         out: &mut TileMut<'_, i32>,
     ) {
-        let panel = &part.panel[..S::UNITS * part.fours.len()];
-        let (four, fresh) = (part.fours.start, part.is_first());
-        let sums = &mut kept[tokens.place(0, S::UNITS)..];
-        self.multiply(&tile.x, tokens, four, panel, sums, fresh);
-        if !part.last {
+        let sums = &mut kept[tokens.kept()];
+        let (four, panel) = (part.fours.start, strip.panel(part));
+        self.fetch(part, tokens, out);
+        self.multiply(&tile.x, tokens, four, panel, sums, part.is_first());
+        if !part.is_last() {
             return;
         }
+        let sums = sums.as_flattened().as_chunks().0;
         for t in 0..N * TILE {
-            let token = tokens.token(t);
-            if token < tile.first {
-                continue;
+            if let Some(place) = tokens.place(t) {
+                let x_scale = tile.x.scale(tile.first + place);
+                strip.put(&factors.scaled(&sums[t], x_scale), out.row(place));
             }
-            let offset = tile.lines.offsets[token - tile.first];
-            let sums = &sums[t * S::UNITS..][..S::UNITS];
-            let row = out.row(token - tile.first);
-            let sums = &sums.as_flattened()[part.skip..][..row.len()];
-            for (out, sum) in row.iter_mut().zip(sums) {
-                *out = sum.wrapping_sub(offset);
+        }
+    }
+
+    /// Fetches where outputs of some tokens belong, with each columns those of a few.
+    #[inline(always)]
+    fn fetch<X, const N: usize>(self, part: &Part<'_>, tokens: &Tokens<N>, out: &mut TileMut<'_, X>) {
+        let at = |four: usize| N * TILE * four / part.all;
+        for t in at(part.fours.start)..at(part.fours.end) {
+            if let Some(place) = tokens.place(t) {
+                let row = out.row(place).as_ptr();
+                self.set.prefetch_early(row.cast());
+                self.set.prefetch_early(row.wrapping_add(UNIT).cast());
             }
         }
     }
@@ -188,81 +310,72 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         self,
         part: &Part<'_>,
         tile: &grouped::Tile<'_, W, X>,
-        tokens: Tokens<N>,
+        strip: &Strip,
+        tokens: &Tokens<N>,
         (sums, kept): (&mut Sums, &mut [[f32; UNIT]]),
         out: &mut TileMut<'_, f32>,
     ) {
-        let kept = &mut kept[tokens.place(0, S::UNITS)..][..N * TILE * S::UNITS];
+        let kept = &mut kept[tokens.kept()];
+        let panel = strip.panel(part);
+        self.fetch(part, tokens, out);
         for g in 0..tile.groups.len() {
             let fours = tile.fours_of(g);
-            let panel = &part.panel[S::UNITS * fours.start..S::UNITS * fours.end];
+            let panel = &panel[PAIR * fours.start..PAIR * fours.end];
             let four = part.fours.start + fours.start;
             self.multiply(&tile.of.x, tokens, four, panel, &mut sums.0, true);
             let first = First(part.is_first() && g == 0);
-            self.add_group(tile, tokens, g, first, sums, kept);
+            self.add_group(tile, strip, tokens, g, first, sums, kept);
         }
-        if !part.last {
+        if !part.is_last() {
             return;
         }
         for t in 0..N * TILE {
-            let token = tokens.token(t);
-            if token < tile.first {
+            let Some(place) = tokens.place(t) else {
                 continue;
+            };
+            let factor = self.set.splat(tile.line(place).factor);
+            let mut outputs = [[0.0; UNIT]; PAIR];
+            for u in 0..PAIR {
+                (self.set.load(&kept[t * PAIR + u]) * factor).store(&mut outputs[u]);
             }
-            let factor = self.set.splat(tile.line(token - tile.first).factor);
-            let kept = &kept[t * S::UNITS..][..S::UNITS];
-            let row = out.row(token - tile.first);
-            if row.len() == S::UNITS * UNIT {
-                let row = row.as_chunks_mut().0;
-                for u in 0..S::UNITS {
-                    (self.set.load(&kept[u]) * factor).store(&mut row[u]);
-                }
-            } else {
-                let mut edge = [[0.0; UNIT]; MAX_UNITS];
-                for u in 0..S::UNITS {
-                    (self.set.load(&kept[u]) * factor).store(&mut edge[u]);
-                }
-                row.copy_from_slice(&edge.as_flattened()[part.skip..][..row.len()]);
-            }
+            strip.put(&outputs.as_flattened().as_chunks().0[0], out.row(place));
         }
     }
 
     /// Adds the sums of a group of columns, scaled, to what is kept.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "a loop of its own")]
     fn add_group<W, X: Scaled, const N: usize>(
         self,
         tile: &grouped::Tile<'_, W, X>,
-        tokens: Tokens<N>,
+        strip: &Strip,
+        tokens: &Tokens<N>,
         g: usize,
         First(first): First,
         sums: &Sums,
         kept: &mut [[f32; UNIT]],
     ) {
-        let mut scales = [self.set.splat(0.0); MAX_UNITS];
-        for u in 0..S::UNITS {
-            scales[u] = self.set.load(&tile.scales[g][u]);
+        let mut scales = [self.set.splat(0.0); PAIR];
+        for u in 0..PAIR {
+            scales[u] = self.set.load(&tile.scales[g][strip.unit + u]);
         }
         for t in 0..N * TILE {
-            let token = tokens.token(t);
-            if token < tile.first {
+            let Some(place) = tokens.place(t) else {
                 continue;
-            }
-            let (line, group) = (tile.line(token - tile.first), tile.first_group() + g);
-            let multiplier = self.set.splat(line.multipliers[group]);
-            let offset = tile.of.offset * line.sums[group];
-            for u in 0..S::UNITS {
-                let at = t * S::UNITS + u;
+            };
+            let multiplier = self.set.splat(tile.multiplier(place, g));
+            for u in 0..PAIR {
+                let at = t * PAIR + u;
                 let mut dots = [0.0; UNIT];
-                for (dot, sum) in dots.iter_mut().zip(&sums.0[at]) {
-                    *dot = (sum - offset) as f32;
+                for i in 0..UNIT {
+                    dots[i] = sums.0[at][i] as f32;
                 }
-                let kept = &mut kept[at];
                 let y = match first {
                     true => self.set.splat(0.0),
-                    false => self.set.load(kept),
+                    false => self.set.load(&kept[at]),
                 };
                 let y = self.set.load(&dots).mul_add(scales[u] * multiplier, y);
-                y.store(kept);
+                y.store(&mut kept[at]);
             }
         }
     }
@@ -270,28 +383,50 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
 
 impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
     type Set = S;
-    const ROWS: usize = S::UNITS * UNIT;
-    const TOKENS: usize = PART_TOKENS;
+    const FILLING: Filling = Filling {
+        units: PAIR,
+        signed: true,
+        fetches: false,
+    };
+    const ROWS: usize = ROWS;
+    const ROWS_FIRST: bool = true;
 
     #[inline(always)]
     fn set(self) -> S {
         self.set
     }
 
+    fn tokens(stride: usize) -> usize {
+        match PART_TOKENS * stride <= CODES {
+            true => PART_TOKENS,
+            false => PART_TOKENS / 2,
+        }
+    }
+
     #[inline(always)]
     fn exact(self, part: &Part<'_>, tile: &Tile<'_>, kept: &mut Kept, out: &mut TileMut<'_, i32>) {
-        let kept = bytemuck::cast_slice_mut(kept);
+        let kept: &mut [[i32; UNIT]] = bytemuck::cast_slice_mut(kept);
+        let (first, all) = (tile.first, tile.x.tokens());
         let tiles = out.rows().div_ceil(TILE);
-        for number in (0..tiles).step_by(2) {
-            let (first, all) = (tile.first, tile.x.tokens());
-            match tiles - number {
-                1 => {
-                    let tokens = Tokens::<1>::new(number, first, all);
-                    self.exact_tokens(part, tile, tokens, kept, out);
-                }
-                _ => {
-                    let tokens = Tokens::<2>::new(number, first, all);
-                    self.exact_tokens(part, tile, tokens, kept, out);
+        let (mut later, blocks) = (part.later, tiles.div_ceil(2) * (ROWS / SIDE));
+        let requests = later.len().div_ceil(blocks);
+        for start in strips(part, out.width()) {
+            let strip = &Strip::at(part, start, out.width());
+            let row = tile.rows.start + start;
+            let factors = &Factors::of(&tile.scales, row..tile.rows.end.min(row + SIDE));
+            let kept = &mut kept[strip.kept()];
+            let out = &mut out.columns(strip.columns.clone());
+            for number in (0..tiles).step_by(2) {
+                later.request(self.set, requests);
+                match tiles - number {
+                    1 => {
+                        let tokens = &Tokens::<1>::new(number, first, all);
+                        self.exact_tokens(part, tile, (strip, factors), tokens, kept, out);
+                    }
+                    _ => {
+                        let tokens = &Tokens::<2>::new(number, first, all);
+                        self.exact_tokens(part, tile, (strip, factors), tokens, kept, out);
+                    }
                 }
             }
         }
@@ -305,19 +440,27 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
         kept: &mut Kept,
         out: &mut TileMut<'_, f32>,
     ) {
-        let kept = bytemuck::cast_slice_mut(kept);
-        let sums = &mut Sums([[0; UNIT]; 2 * TILE * MAX_UNITS]);
+        let kept: &mut [[f32; UNIT]] = bytemuck::cast_slice_mut(kept);
+        let sums = &mut Sums([[0; UNIT]; 2 * TILE * PAIR]);
+        let (first, all) = (tile.first, tile.of.x.tokens());
         let tiles = out.rows().div_ceil(TILE);
-        for number in (0..tiles).step_by(2) {
-            let (first, all) = (tile.first, tile.of.x.tokens());
-            match tiles - number {
-                1 => {
-                    let tokens = Tokens::<1>::new(number, first, all);
-                    self.grouped_tokens(part, tile, tokens, (sums, kept), out);
-                }
-                _ => {
-                    let tokens = Tokens::<2>::new(number, first, all);
-                    self.grouped_tokens(part, tile, tokens, (sums, kept), out);
+        let (mut later, blocks) = (part.later, tiles.div_ceil(2) * (ROWS / SIDE));
+        let requests = later.len().div_ceil(blocks);
+        for start in strips(part, out.width()) {
+            let strip = &Strip::at(part, start, out.width());
+            let kept = &mut kept[strip.kept()];
+            let out = &mut out.columns(strip.columns.clone());
+            for number in (0..tiles).step_by(2) {
+                later.request(self.set, requests);
+                match tiles - number {
+                    1 => {
+                        let tokens = &Tokens::<1>::new(number, first, all);
+                        self.grouped_tokens(part, tile, strip, tokens, (sums, kept), out);
+                    }
+                    _ => {
+                        let tokens = &Tokens::<2>::new(number, first, all);
+                        self.grouped_tokens(part, tile, strip, tokens, (sums, kept), out);
+                    }
                 }
             }
         }

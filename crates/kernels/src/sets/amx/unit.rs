@@ -72,25 +72,20 @@ impl MatrixUnit for Amx {
         fresh: bool,
     ) {
         const { assert!(N == 1 || N == 2) };
-        let Right {
-            lines,
-            units,
-            steps,
-        } = *right;
+        let Right { lines, steps } = *right;
         assert!(steps > 0, "no columns");
         for tile in left.tiles {
             let needed = (TILE - 1) * left.stride + steps * STEP;
             assert!(needed <= tile.len(), "a tile of {needed} in {}", tile.len());
         }
-        let needed = (steps * PLANE - 1) * units + PAIR;
+        let needed = steps * PLANE * PAIR;
         assert!(needed <= lines.len(), "{needed} lines in {}", lines.len());
-        let needed = (N * TILE - 1) * units + PAIR;
+        let needed = N * TILE * PAIR;
         assert!(needed <= sums.len(), "{needed} sums in {}", sums.len());
         let block = Block {
             left: [left.tiles[0].as_ptr(), left.tiles[N - 1].as_ptr()],
             stride: left.stride,
             right: lines.as_ptr().cast(),
-            line: units * size_of::<Unit>(),
             steps,
             sums: sums.as_mut_ptr().cast(),
             fresh,
@@ -106,14 +101,15 @@ impl MatrixUnit for Amx {
     }
 }
 
+/// Bytes from a line of weights to the next, and from the sums of a token to those of the next.
+const LINE: usize = PAIR * size_of::<Unit>();
+
 /// What a block of assembly works on.
 struct Block {
     left: [*const i8; 2],
     /// Bytes from a token to the next.
     stride: usize,
     right: *const u8,
-    /// Bytes from a line of weights to the next, and from the sums of a token to those of the next.
-    line: usize,
     steps: usize,
     sums: *mut u8,
     fresh: bool,
@@ -123,7 +119,7 @@ struct Block {
 ///
 /// # Safety
 /// The CPU must have AMX-INT8, with 8 whole tiles configured. `left[0]` must be valid for reads of 16 rows, `stride` apart,
-/// of 64 bytes per step, of which there is at least one; `right` for reads of 16 lines per step, `line` apart, of 128 bytes; `sums`
+/// of 64 bytes per step, of which there is at least one; `right` for reads of 16 lines per step, of 128 bytes; `sums`
 /// for reads and writes of 16 lines of 128 bytes.
 unsafe fn one(block: Block) {
     // SAFETY: the caller vouches for the instructions and the memory.
@@ -140,9 +136,9 @@ unsafe fn one(block: Block) {
             "3:",
             "tileloadd tmm4, [{left} + {stride}]",
             "tileloadd tmm6, [{right} + {line}]",
-            "tdpbsud tmm0, tmm4, tmm6",
+            "tdpbssd tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{right} + {line} + 64]",
-            "tdpbsud tmm1, tmm4, tmm7",
+            "tdpbssd tmm1, tmm4, tmm7",
             "add {left}, 64",
             "add {right}, {lines}",
             "dec {steps}",
@@ -153,8 +149,8 @@ unsafe fn one(block: Block) {
             left = inout(reg) block.left[0] => _,
             stride = in(reg) block.stride,
             right = inout(reg) block.right => _,
-            line = in(reg) block.line,
-            lines = in(reg) TILE * block.line,
+            line = in(reg) LINE,
+            lines = const TILE * LINE,
             sums = in(reg) block.sums,
             steps = inout(reg) block.steps => _,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
@@ -187,12 +183,12 @@ unsafe fn two(block: Block) {
             "3:",
             "tileloadd tmm4, [{left} + {stride}]",
             "tileloadd tmm6, [{right} + {line}]",
-            "tdpbsud tmm0, tmm4, tmm6",
+            "tdpbssd tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{right} + {line} + 64]",
-            "tdpbsud tmm1, tmm4, tmm7",
+            "tdpbssd tmm1, tmm4, tmm7",
             "tileloadd tmm5, [{left2} + {stride}]",
-            "tdpbsud tmm2, tmm5, tmm6",
-            "tdpbsud tmm3, tmm5, tmm7",
+            "tdpbssd tmm2, tmm5, tmm6",
+            "tdpbssd tmm3, tmm5, tmm7",
             "add {left}, 64",
             "add {left2}, 64",
             "add {right}, {lines}",
@@ -207,10 +203,10 @@ unsafe fn two(block: Block) {
             left2 = inout(reg) block.left[1] => _,
             stride = in(reg) block.stride,
             right = inout(reg) block.right => _,
-            line = in(reg) block.line,
-            lines = in(reg) TILE * block.line,
+            line = in(reg) LINE,
+            lines = const TILE * LINE,
             sums = in(reg) block.sums,
-            sums2 = in(reg) block.sums.wrapping_add(TILE * block.line),
+            sums2 = in(reg) block.sums.wrapping_add(TILE * LINE),
             steps = inout(reg) block.steps => _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

@@ -88,6 +88,16 @@ impl Panels for Avx2 {
     }
 
     #[inline(always)]
+    fn less(self, bytes: Self::Unit, offset: u8) -> Self::Unit {
+        let mut less = bytes;
+        for bytes in &mut less {
+            // SAFETY: the token proves the features.
+            *bytes = unsafe { _mm256_sub_epi8(*bytes, _mm256_set1_epi8(offset as i8)) };
+        }
+        less
+    }
+
+    #[inline(always)]
     fn dense(self, bytes: Self::Unit) -> [Self::Unit; 5] {
         // SAFETY: the token proves the features.
         let halves = unsafe {

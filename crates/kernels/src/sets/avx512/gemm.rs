@@ -63,6 +63,12 @@ impl Panels for Avx512 {
     }
 
     #[inline(always)]
+    fn less(self, bytes: __m512i, offset: u8) -> __m512i {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_sub_epi8(bytes, _mm512_set1_epi8(offset as i8)) }
+    }
+
+    #[inline(always)]
     fn dense(self, bytes: __m512i) -> [__m512i; 5] {
         // SAFETY: the token proves the features.
         unsafe { super::dense::planes(bytes) }
