@@ -1,5 +1,7 @@
 //! `bench kernels`.
 
+use std::time::Instant;
+
 use anyhow::{Context, ensure};
 use clap::Args;
 use onebit_kernels::{Executor, Kernels};
@@ -44,6 +46,8 @@ pub(super) struct KernelsArgs {
 struct Limit {
     name: &'static str,
     amount: f64,
+    /// How often a run does it.
+    rounds: usize,
     times: Series,
 }
 
@@ -67,7 +71,7 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     };
     let pool = Pool::new(args.threads.unwrap_or_else(default_threads)).context("no threads")?;
     let weights = Weights::random(args.mib << 20);
-    let mut limits = limits(&weights, pool.threads());
+    let mut limits = limits(&weights, kernels, pool.threads());
     let mut rows = match args.limits {
         true => Vec::new(),
         false => rows(args, &weights, kernels)?,
@@ -106,23 +110,38 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rounds of multiplication in registers.
-const MULTIPLY_ROUNDS: usize = 1 << 18;
+/// How long multiplying takes at least, in seconds: what a set prepares for it does not count then.
+const MULTIPLY_SECONDS: f64 = 0.01;
 
-fn limits(weights: &Weights, threads: usize) -> [Limit; 3] {
-    let limit = |name, amount| Limit {
+/// Rounds of multiplication that take a thread at least [`MULTIPLY_SECONDS`].
+fn rounds(kernels: &Kernels, ternary: bool) -> usize {
+    let mut rounds = 1 << 12;
+    loop {
+        let start = Instant::now();
+        kernels.multiply(rounds, ternary);
+        if start.elapsed().as_secs_f64() > MULTIPLY_SECONDS / 2.0 {
+            return 2 * rounds;
+        }
+        rounds *= 2;
+    }
+}
+
+fn limits(weights: &Weights, kernels: &Kernels, threads: usize) -> [Limit; 3] {
+    let limit = |name, amount, rounds| Limit {
         name,
         amount,
+        rounds,
         times: Series::default(),
     };
-    let products = |ternary| {
-        let per_thread = Kernels::multiplications(MULTIPLY_ROUNDS, ternary);
-        2.0 * (per_thread * threads as u64) as f64
+    let products = |name, ternary| {
+        let rounds = rounds(kernels, ternary);
+        let per_thread = Kernels::multiplications(rounds, ternary);
+        limit(name, 2.0 * (per_thread * threads as u64) as f64, rounds)
     };
     [
-        limit("memory read", weights.bytes().len() as f64),
-        limit("ternary x int8 in registers", products(true)),
-        limit("int8 x int8 in registers", products(false)),
+        limit("memory read", weights.bytes().len() as f64, 1),
+        products("multiplying ternary x int8", true),
+        products("multiplying int8 x int8", false),
     ]
 }
 
@@ -133,6 +152,7 @@ fn measure_limit(
     kernels: &Kernels,
     pool: &Pool,
 ) {
+    let rounds = limit.rounds;
     limit.times.time(|| match which {
         0 => {
             // Large parts: a new part costs a few lines that were not prefetched.
@@ -143,7 +163,7 @@ fn measure_limit(
             });
         }
         _ => pool.run(pool.threads(), &|_| {
-            kernels.multiply(MULTIPLY_ROUNDS, which == 1);
+            kernels.multiply(rounds, which == 1);
         }),
     });
 }

@@ -12,9 +12,10 @@ impl Kernels {
         unsafe { (self.read)(bytes) }
     }
 
-    /// Multiplies bytes that stand in registers `rounds` times, as products of ternary (`ternary`) or
+    /// Multiplies the same bytes `rounds` times, as products of ternary (`ternary`) or
     /// int8 weights do, which is what products of many tokens are measured against: nothing but multiplying and adding
-    /// on x86-64, blocks of 4 rows and 4 tokens elsewhere. Returns the number of multiplications.
+    /// on x86-64 (with `amx` tiles that are loaded from the second-level cache, as many as are multiplied), blocks of 4 rows and 4 tokens
+    /// elsewhere. Returns the number of multiplications.
     pub fn multiply(&self, rounds: usize, ternary: bool) -> u64 {
         // SAFETY: the registry offers this set only on a CPU that has its features.
         std::hint::black_box(unsafe { (self.multiply)(rounds, ternary) });

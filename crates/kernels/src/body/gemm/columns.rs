@@ -86,9 +86,15 @@ impl Source for Transposed<'_> {
 
     /// A strip of outputs has several panels, each of which asks for a part of the next strip.
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let (panels, panel) = (STRIP / rows.len().max(1), rows.start % STRIP / rows.len().max(1));
+        let (panels, panel) = (
+            STRIP / rows.len().max(1),
+            rows.start % STRIP / rows.len().max(1),
+        );
         let inputs = 4 * fours.len();
-        let (start, end) = (inputs * panel / panels.max(1), inputs * (panel + 1) / panels.max(1));
+        let (start, end) = (
+            inputs * panel / panels.max(1),
+            inputs * (panel + 1) / panels.max(1),
+        );
         let (strip, row_bytes) = (rows.start / STRIP + 1, self.0.row_bytes());
         let first = (4 * fours.start + start) * row_bytes + 64 * strip;
         let input = self.0.bytes().as_ptr().wrapping_add(first);
@@ -130,13 +136,7 @@ impl Source for Transposed<'_> {
 
 /// Adds one input, whose codes are taken `less` something, to the outputs from `first` on, all of one strip.
 #[inline(always)]
-fn add_input(
-    job: &Columns<'_>,
-    input: usize,
-    first: usize,
-    less: u8,
-    out: &mut TileMut<'_, i32>,
-) {
+fn add_input(job: &Columns<'_>, input: usize, first: usize, less: u8, out: &mut TileMut<'_, i32>) {
     let atom = atom(job.w, first, input);
     for token in 0..job.x.tokens() {
         let x = i32::from(job.x.row(token)[input]);

@@ -22,8 +22,8 @@ use std::ops::Range;
 
 use onebit_format::Scales;
 
-use super::{Product, int};
 use super::ahead::Later;
+use super::{Product, int};
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
 

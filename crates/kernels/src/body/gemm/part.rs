@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 
-use super::panel::{
-    Filling, GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT, Unit,
-};
 use super::engine::Engine;
+use super::panel::{
+    Filling, GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT,
+    Unit,
+};
 use crate::body::Rows;
 use crate::body::ahead::Later;
 use crate::thread;

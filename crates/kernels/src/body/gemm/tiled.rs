@@ -293,7 +293,12 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
 
     /// Fetches where outputs of some tokens belong, with each columns those of a few.
     #[inline(always)]
-    fn fetch<X, const N: usize>(self, part: &Part<'_>, tokens: &Tokens<N>, out: &mut TileMut<'_, X>) {
+    fn fetch<X, const N: usize>(
+        self,
+        part: &Part<'_>,
+        tokens: &Tokens<N>,
+        out: &mut TileMut<'_, X>,
+    ) {
         let at = |four: usize| N * TILE * four / part.all;
         for t in at(part.fours.start)..at(part.fours.end) {
             if let Some(place) = tokens.place(t) {
