@@ -123,7 +123,7 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut Registers) -> Option<()> {
             (0x49, 0, 3) if (reg, rm) == (0, 0) => *tiles = NO_TILES,
             (0x49, 0, 0..3) if reg == 0 => tiles.configure(&*(address as *const [u8; 64]))?,
             (0x49, 3, 3) if rm == 0 => tiles.zero(reg)?,
-            (0x4b, 3, 0..3) => tiles.load(reg, address as *const u8, stride)?,
+            (0x4b, 1 | 3, 0..3) => tiles.load(reg, address as *const u8, stride)?,
             (0x4b, 2, 0..3) => tiles.store(reg, address as *mut u8, stride)?,
             (0x5e, _, 3) => tiles.multiply(prefix, [reg, rm, vvvv])?,
             _ => return None,
