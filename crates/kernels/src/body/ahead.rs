@@ -8,6 +8,8 @@
 //! Rows from a list come from anywhere. [`Listed`] asks for them in the order of addresses, into the
 //! second-level cache, which takes more requests at a time than the first.
 
+use std::ops::Range;
+
 use crate::sets::Set;
 
 /// How far ahead of a row in use its stream is asked for, in bytes.
@@ -99,6 +101,17 @@ impl Later {
             stride,
             lines,
             line: 0,
+        }
+    }
+
+    /// Of `bytes` bytes that lie together, in the order of their addresses as hardware prefetchers like it, the part that `some` is
+    /// of `all`.
+    pub(crate) fn part(first: *const u8, bytes: usize, some: Range<usize>, all: usize) -> Self {
+        let at = |i: usize| bytes / 64 * i / all;
+        let lines = at(some.start)..at(some.end);
+        match lines.len() {
+            0 => Self::NONE,
+            count => Self::new(first.wrapping_add(64 * lines.start), 1, 0, count),
         }
     }
 

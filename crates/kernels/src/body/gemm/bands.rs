@@ -58,11 +58,12 @@ impl Source for Bands<'_> {
     }
 
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let (atoms, band_bytes) = (fours.start / PLANE..fours.end / PLANE, self.0.band_bytes());
-        let bands = bands_of(&(rows.end..rows.end + rows.len()));
-        let start = bands.start * band_bytes + 64 * atoms.start;
-        let band = self.0.bytes().as_ptr().wrapping_add(start);
-        Later::new(band, bands.len(), band_bytes, atoms.len())
+        let (bands, band_bytes) = (
+            bands_of(&(rows.end..rows.end + rows.len())),
+            self.0.band_bytes(),
+        );
+        let band = (self.0.bytes().as_ptr()).wrapping_add(bands.start * band_bytes);
+        Later::part(band, bands.len() * band_bytes, fours, self.fours())
     }
 
     #[inline(always)]

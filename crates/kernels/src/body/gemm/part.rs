@@ -70,7 +70,7 @@ pub(crate) trait Source {
     fn step<S: Panels>() -> usize {
         S::COLS / 4
     }
-    /// Where the same columns are of as many rows that follow.
+    /// What may be fetched for as many rows that follow, while these columns are multiplied.
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later;
     /// Unpacks some columns of up to [`Panels::ROWS`] rows. Rows that are lacking in the last unit may be anything.
     fn unpack<S: Panels>(

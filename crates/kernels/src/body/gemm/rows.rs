@@ -43,11 +43,9 @@ impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
     }
 
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let atoms = fours.start / (P * PLANE)..fours.end / (P * PLANE);
         let row_bytes = self.w.row_bytes();
-        let start = rows.end * row_bytes + 64 * atoms.start;
-        let row = self.w.bytes().as_ptr().wrapping_add(start);
-        Later::new(row, rows.len(), row_bytes, atoms.len())
+        let row = (self.w.bytes().as_ptr()).wrapping_add(rows.end * row_bytes);
+        Later::part(row, rows.len() * row_bytes, fours, self.fours())
     }
 
     /// Rows that are lacking repeat the last one.

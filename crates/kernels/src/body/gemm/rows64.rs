@@ -100,10 +100,10 @@ impl Source for Bands<'_> {
     }
 
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let (atoms, band_bytes) = (fours.start / FOURS..fours.end / FOURS, self.0.band_bytes());
-        let start = rows.end.div_ceil(BAND) * band_bytes + 64 * atoms.start;
-        let band = self.0.bytes().as_ptr().wrapping_add(start);
-        Later::new(band, rows.len().div_ceil(BAND), band_bytes, atoms.len())
+        let band_bytes = self.0.band_bytes();
+        let band = (self.0.bytes().as_ptr()).wrapping_add(rows.end.div_ceil(BAND) * band_bytes);
+        let bytes = rows.len().div_ceil(BAND) * band_bytes;
+        Later::part(band, bytes, fours, self.fours())
     }
 
     #[inline(always)]
