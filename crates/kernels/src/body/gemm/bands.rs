@@ -57,13 +57,12 @@ impl Source for Bands<'_> {
         self.0.band_bytes() / 64 * PLANE
     }
 
+    /// As if the bytes of a band were those of one row after the other.
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let (bands, band_bytes) = (
-            bands_of(&(rows.end..rows.end + rows.len())),
-            self.0.band_bytes(),
-        );
-        let band = (self.0.bytes().as_ptr()).wrapping_add(bands.start * band_bytes);
-        Later::part(band, bands.len() * band_bytes, fours, self.fours())
+        let band_bytes = self.0.band_bytes();
+        let at = |row: usize| row * band_bytes / BAND;
+        let first = (self.0.bytes().as_ptr()).wrapping_add(at(rows.end));
+        Later::part(first, at(rows.len()), fours, self.fours())
     }
 
     #[inline(always)]

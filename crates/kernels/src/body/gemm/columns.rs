@@ -21,6 +21,9 @@ use crate::tiles::TileMut;
 /// Of 100 activations, how many must not be zero for a panel to be faster.
 const NONZERO: usize = 40;
 
+/// Units in a plane, which has 64 outputs.
+const UNITS: usize = 64 / UNIT;
+
 /// Exact sums of a ternary matrix stored transposed.
 #[inline(always)]
 pub(crate) fn t2_columns<S: Panels>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, i32>) {
@@ -46,7 +49,7 @@ pub(crate) fn sums<E: Engine>(e: E, job: &Columns<'_>, out: &mut TileMut<'_, i32
         offset: <int::T2 as Unpack<4>>::OFFSET,
     };
     exact.run(e, job.range.clone(), out);
-    for (outputs, _) in chunks(job.range.clone(), E::ROWS, true) {
+    for (outputs, _) in chunks(job.range.clone(), STRIP, true) {
         let places = outputs.start - job.range.start..outputs.end - job.range.start;
         for input in inputs / 4 * 4..inputs {
             let less = u8::from(E::FILLING.signed);
@@ -79,6 +82,8 @@ struct Transposed<'a>(&'a MatrixRef<'a>);
 
 impl Source for Transposed<'_> {
     const ALIGNED: bool = true;
+    /// Those of a plane: what is shuffled for one unit serves all.
+    const ROWS: usize = 64;
 
     fn fours(&self) -> usize {
         self.0.rows() / 4
@@ -101,7 +106,7 @@ impl Source for Transposed<'_> {
         Later::new(input, end - start, row_bytes, 1)
     }
 
-    /// Outputs are unpacked by [`Engine::ROWS`], which are whole planes.
+    /// Outputs are unpacked by numbers that divide a strip.
     #[inline(always)]
     fn unpack<S: Panels>(
         &self,
@@ -111,7 +116,7 @@ impl Source for Transposed<'_> {
         fours: Range<usize>,
         panel: &mut [Unit],
     ) {
-        let plane = rows.start % STRIP / 64;
+        let first = rows.start % STRIP / UNIT;
         let (lines, stride) = (self.0.bytes().as_chunks::<64>().0, self.0.row_bytes() / 64);
         let strip = rows.start / STRIP;
         for i in 0..fours.len() {
@@ -121,14 +126,11 @@ impl Source for Transposed<'_> {
                 filling.prefetch(s, atoms[n], S::COLS * self.0.row_bytes());
             }
             let packed = s.side_by_side(atoms);
-            for n in 0..4 {
-                for p in 0..rows.len().div_ceil(64) {
-                    // A plane has 64 outputs, so 4 units.
-                    let u = p * (64 / UNIT) + n;
-                    let unit = &mut panel[filling.start(u, fours.len()) + i * filling.units];
-                    let codes = s.field::<2>(packed[n], plane + p);
-                    filling.store(s, codes, <int::T2 as Unpack<4>>::OFFSET, unit);
-                }
+            for u in 0..rows.len().div_ceil(UNIT) {
+                let unit = &mut panel[filling.start(u, fours.len()) + i * filling.units];
+                let u = first + u;
+                let codes = s.field::<2>(packed[u % UNITS], u / UNITS);
+                filling.store(s, codes, <int::T2 as Unpack<4>>::OFFSET, unit);
             }
         }
     }

@@ -151,7 +151,7 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
         let room = &mut *Room::of_thread();
         let mut lines = [Line::EMPTY; PART_TOKENS];
         let mut sums = [[0; GROUPS]; PART_TOKENS];
-        let plan = Plan::of::<E>(rows.clone(), false, &self.x);
+        let plan = Plan::of::<E, W>(rows.clone(), &self.x);
         for i in 0..plan.blocks() {
             let (chunk, _, tokens) = plan.block(i);
             let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);

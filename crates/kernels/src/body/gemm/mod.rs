@@ -40,7 +40,7 @@ pub(crate) mod tiled;
 
 pub(crate) use bands::t5r5;
 use engine::Engine;
-use panel::{Begin, Outputs, Panels, Unit, Unpack};
+use panel::{Begin, Outputs, Panels, UNIT, Unit, Unpack};
 use part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use rows::ByRow;
 pub(crate) use rows64::b1r64;
@@ -119,10 +119,10 @@ impl<W: Source> Exact<'_, W> {
             x: [&[]; PART_TOKENS],
             offsets: [0; PART_TOKENS],
         };
-        let plan = Plan::of::<E>(rows.clone(), W::ALIGNED, &self.x);
+        let tokens_kept = E::tokens(self.x.stride());
+        let plan = Plan::of::<E, W>(rows.clone(), &self.x);
         for i in 0..plan.blocks() {
             let (chunk, skip, tokens) = plan.block(i);
-            let mut out = out.columns(chunk.start - rows.start..chunk.end - rows.start);
             let mut out = out.some_rows(tokens.clone());
             let first = chunk.start - skip;
             for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
@@ -131,25 +131,32 @@ impl<W: Source> Exact<'_, W> {
                 if !E::FILLING.signed {
                     self.lines(&tokens, &fours, &mut lines);
                 }
-                let part = Part {
-                    panel: &room.panel,
-                    fours: fours.clone(),
-                    all: self.source.fours(),
-                    later: match E::FILLING.fetches {
-                        true => Later::NONE,
-                        false => self.source.later(first..chunk.end, fours.clone()),
-                    },
-                    skip,
+                let mut later = match E::FILLING.fetches {
+                    true => Later::NONE,
+                    false => self.source.later(first..chunk.end, fours.clone()),
                 };
-                let tile = Tile {
-                    x: self.x,
-                    first: tokens.start,
-                    scales: self.scales,
-                    rows: first..chunk.end,
-                    lines: &lines,
-                    max: self.max,
-                };
-                e.exact(&part, &tile, &mut room.outputs, &mut out);
+                // The engine's panels of which the unpacked one consists, from that of the first output on.
+                for start in (first + skip / E::ROWS * E::ROWS..chunk.end).step_by(E::ROWS) {
+                    let end = chunk.end.min(start + E::ROWS);
+                    let part = Part {
+                        panel: &room.panel[(start - first) / UNIT * fours.len()..],
+                        fours: fours.clone(),
+                        all: self.source.fours(),
+                        later: std::mem::replace(&mut later, Later::NONE),
+                        skip: chunk.start.saturating_sub(start),
+                    };
+                    let tile = Tile {
+                        x: self.x,
+                        first: tokens.start,
+                        scales: self.scales,
+                        rows: start..end,
+                        lines: &lines,
+                        max: self.max,
+                    };
+                    let outputs = start.max(chunk.start) - rows.start..end - rows.start;
+                    let kept = &mut room.outputs[(start - first) / UNIT * tokens_kept..];
+                    e.exact(&part, &tile, kept, &mut out.columns(outputs));
+                }
             }
         }
     }

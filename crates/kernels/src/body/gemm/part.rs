@@ -62,8 +62,10 @@ impl Room {
 
 /// A matrix that panels are made of. Columns are counted in fours.
 pub(crate) trait Source {
-    /// Whether a panel begins with a multiple of [`Panels::ROWS`], wherever the outputs do.
+    /// Whether a panel begins with a multiple of its rows, wherever the outputs do.
     const ALIGNED: bool = false;
+    /// Rows that are unpacked at once at least, also for an engine that takes fewer.
+    const ROWS: usize = 1;
     /// All columns, with padding.
     fn fours(&self) -> usize;
     /// Columns that are unpacked at once.
@@ -252,15 +254,16 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// That of an engine; `aligned` panels begin with a multiple of its rows.
-    pub(super) fn of<E: Engine>(rows: Range<usize>, aligned: bool, x: &impl Rows) -> Self {
+    /// That of an engine and a matrix.
+    pub(super) fn of<E: Engine, W: Source>(rows: Range<usize>, x: &impl Rows) -> Self {
+        let step = E::ROWS.max(W::ROWS);
         Self {
-            first: match aligned {
-                true => rows.start / E::ROWS * E::ROWS,
+            first: match W::ALIGNED {
+                true => rows.start / step * step,
                 false => rows.start,
             },
             rows,
-            step: E::ROWS,
+            step,
             tokens: x.tokens(),
             tokens_step: E::tokens(x.stride()),
             rows_first: E::ROWS_FIRST,

@@ -91,7 +91,7 @@ pub(crate) fn products<E: Engine, X: Scaled>(
     grouped.run(e, rows.clone(), w.cols(), out);
 }
 
-/// A matrix whose bands have [`BAND`] rows. Panels begin with one.
+/// A matrix whose bands have [`BAND`] rows. Panels begin with one, or with whole units of one.
 struct Bands<'a>(&'a MatrixRef<'a>);
 
 impl Source for Bands<'_> {
@@ -99,11 +99,12 @@ impl Source for Bands<'_> {
         self.0.padded_cols() / FOUR
     }
 
+    /// As if the bytes of a band were those of one row after the other.
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
         let band_bytes = self.0.band_bytes();
-        let band = (self.0.bytes().as_ptr()).wrapping_add(rows.end.div_ceil(BAND) * band_bytes);
-        let bytes = rows.len().div_ceil(BAND) * band_bytes;
-        Later::part(band, bytes, fours, self.fours())
+        let at = |row: usize| row * band_bytes / BAND;
+        let first = (self.0.bytes().as_ptr()).wrapping_add(at(rows.start + BAND));
+        Later::part(first, at(rows.len()), fours, self.fours())
     }
 
     #[inline(always)]
@@ -115,14 +116,19 @@ impl Source for Bands<'_> {
         fours: Range<usize>,
         panel: &mut [Unit],
     ) {
-        for b in 0..rows.len().div_ceil(BAND) {
-            let atoms = self.0.band_bytes_of(rows.start / BAND + b);
+        let first = rows.start / UNIT;
+        let units = first..first + rows.len().div_ceil(UNIT);
+        for band in units.start / BAND_UNITS..units.end.div_ceil(BAND_UNITS) {
+            let atoms = self.0.band_bytes_of(band);
             let atoms = &atoms.as_chunks::<64>().0[fours.start / FOURS..fours.end / FOURS];
-            for (i, atom) in atoms.iter().enumerate() {
+            let m_start = units.start.saturating_sub(BAND_UNITS * band);
+            let m_end = BAND_UNITS.min(units.end - BAND_UNITS * band);
+            for i in 0..atoms.len() {
+                let atom = &atoms[i];
                 filling.prefetch(s, atom, 64 * atoms.len());
                 for n in 0..FOURS {
-                    for m in 0..BAND_UNITS {
-                        let start = filling.start(BAND_UNITS * b + m, fours.len());
+                    for m in m_start..m_end {
+                        let start = filling.start(BAND_UNITS * band + m - first, fours.len());
                         let unit = &mut panel[start + (FOURS * i + n) * filling.units];
                         let offset = <int::B1 as Unpack<8>>::OFFSET;
                         filling.store(s, s.spread(atom, m, n), offset, unit);
@@ -143,9 +149,11 @@ impl GroupSource for Bands<'_> {
         scales: &mut PanelScales,
     ) {
         for u in 0..rows.len().div_ceil(UNIT) {
-            let of = BandScales::of(self.0, rows.start / BAND + u / BAND_UNITS);
-            for (scales, group) in scales.iter_mut().zip(groups.clone()) {
-                of.load(s, group, u % BAND_UNITS).store(&mut scales[u]);
+            let unit = rows.start / UNIT + u;
+            let of = BandScales::of(self.0, unit / BAND_UNITS);
+            for g in 0..groups.len() {
+                let scale = of.load(s, groups.start + g, unit % BAND_UNITS);
+                scale.store(&mut scales[g][u]);
             }
         }
     }

@@ -7,17 +7,16 @@
 //!
 //! ```text
 //! for each 256 tokens                                    128 of more than 4096 columns: they stay in the second-level cache
-//!     for each 64 rows
+//!     for each 32 rows
 //!         for each 512 columns
-//!             panel = weights, once for these tokens
-//!             for each 32 rows                           their weights stay in the first-level cache
-//!                 for each 32 tokens
-//!                     kept += x[32 tokens][512 columns] * panel[512 columns][32 rows]
+//!             panel = weights, once for these tokens         they stay in the first-level cache
+//!             for each 32 tokens
+//!                 kept += x[32 tokens][512 columns] * panel[512 columns][32 rows]
 //!         out = kept
 //! ```
 //!
-//! Meanwhile the same columns of the 64 rows that follow are fetched into the second-level cache: rows are read a few lines each, which
-//! no processor foresees.
+//! Meanwhile the 32 rows that follow are fetched into the second-level cache: rows are read a few lines each, which no processor
+//! foresees.
 //!
 //! With scales by group the sums of a group are stored, and then added to what is kept as every set adds them.
 //!
@@ -47,11 +46,9 @@ pub(crate) const STEP: usize = 64;
 /// Units that are multiplied together.
 pub(crate) const PAIR: usize = 2;
 
-/// Rows that are multiplied together.
-const SIDE: usize = PAIR * UNIT;
-
-/// Rows that are unpacked at once.
-const ROWS: usize = 2 * SIDE;
+/// Rows that are multiplied together. No more are unpacked at once: their panel, and outputs on their way, have to stay in the
+/// first-level cache.
+const ROWS: usize = PAIR * UNIT;
 
 /// Codes of the tokens that are multiplied with all rows before the next: half a second-level cache.
 const CODES: usize = 1 << 20;
@@ -138,54 +135,40 @@ impl<const N: usize> Tokens<N> {
     }
 }
 
-/// Up to 32 rows of a panel.
-struct Strip {
-    /// The first unit.
-    unit: usize,
-    /// Outputs of a part.
-    columns: Range<usize>,
-    /// Rows before that of the first output.
-    before: usize,
+/// The tokens of a part, two tiles at a time.
+struct Blocks {
+    tiles: usize,
+    count: usize,
+    /// Lines that are asked for in each.
+    requests: usize,
 }
 
-impl Strip {
-    /// The strips of a part with so many outputs, from one to the next.
+impl Blocks {
     #[inline(always)]
-    fn at(part: &Part<'_>, start: usize, width: usize) -> Self {
-        let rows = start.max(part.skip)..(part.skip + width).min(start + SIDE);
+    fn of(tokens: usize, part: &Part<'_>) -> Self {
+        let tiles = tokens.div_ceil(TILE);
+        let count = tiles.div_ceil(2);
         Self {
-            unit: start / UNIT,
-            columns: rows.start - part.skip..rows.end - part.skip,
-            before: rows.start - start,
+            tiles,
+            count,
+            requests: part.later.len().div_ceil(count),
         }
     }
 
+    /// How many tiles a block has.
     #[inline(always)]
-    fn panel<'a>(&self, part: &Part<'a>) -> &'a [Unit] {
-        let fours = part.fours.len();
-        &part.panel[self.unit * fours..][..PAIR * fours]
-    }
-
-    #[inline(always)]
-    fn kept(&self) -> Range<usize> {
-        let start = self.unit * PART_TOKENS;
-        start..start + PAIR * PART_TOKENS
-    }
-
-    /// Puts the outputs of a token where they belong.
-    #[inline(always)]
-    fn put<X: Copy>(&self, outputs: &[X; SIDE], row: &mut [X]) {
-        match <&mut [X; SIDE]>::try_from(&mut *row) {
-            Ok(row) => *row = *outputs,
-            Err(_) => row.copy_from_slice(&outputs[self.before..][..row.len()]),
-        }
+    fn tiles(&self, block: usize) -> usize {
+        (self.tiles - 2 * block).min(2)
     }
 }
 
-/// The first rows of all strips of a part.
+/// Puts the outputs of a token where they belong: those of the rows of a panel from number `skip` on.
 #[inline(always)]
-fn strips(part: &Part<'_>, width: usize) -> std::iter::StepBy<Range<usize>> {
-    (part.skip / SIDE * SIDE..part.skip + width).step_by(SIDE)
+fn put<X: Copy>(outputs: &[X; ROWS], skip: usize, row: &mut [X]) {
+    match <&mut [X; ROWS]>::try_from(&mut *row) {
+        Ok(row) => *row = *outputs,
+        Err(_) => row.copy_from_slice(&outputs[skip..][..row.len()]),
+    }
 }
 
 /// What exact sums are multiplied with.
@@ -193,7 +176,7 @@ enum Factors {
     /// Nothing: they stay what they are.
     None,
     Tensor(f32),
-    Rows([f32; SIDE]),
+    Rows([f32; ROWS]),
 }
 
 impl Factors {
@@ -204,7 +187,7 @@ impl Factors {
             Scales::None => Self::None,
             Scales::Tensor(scale) => Self::Tensor(*scale),
             Scales::Rows(scales) => {
-                let mut factors = [0.0; SIDE];
+                let mut factors = [0.0; ROWS];
                 factors[..rows.len()].copy_from_slice(&scales[rows]);
                 Self::Rows(factors)
             }
@@ -214,18 +197,18 @@ impl Factors {
 
     /// The sums of a token, scaled: then these are the bits of `f32`.
     #[inline(always)]
-    fn scaled(&self, sums: &[i32; SIDE], x_scale: f32) -> [i32; SIDE] {
+    fn scaled(&self, sums: &[i32; ROWS], x_scale: f32) -> [i32; ROWS] {
         let mut outputs = *sums;
         match self {
             Self::None => {}
             Self::Tensor(scale) => {
                 let factor = scale / x_scale;
-                for i in 0..SIDE {
+                for i in 0..ROWS {
                     outputs[i] = (sums[i] as f32 * factor).to_bits() as i32;
                 }
             }
             Self::Rows(scales) => {
-                for i in 0..SIDE {
+                for i in 0..ROWS {
                     outputs[i] = (sums[i] as f32 * (scales[i] / x_scale)).to_bits() as i32;
                 }
             }
@@ -270,13 +253,13 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         self,
         part: &Part<'_>,
         tile: &Tile<'_>,
-        (strip, factors): (&Strip, &Factors),
+        factors: &Factors,
         tokens: &Tokens<N>,
         kept: &mut [[i32; UNIT]],
         out: &mut TileMut<'_, i32>,
     ) {
         let sums = &mut kept[tokens.kept()];
-        let (four, panel) = (part.fours.start, strip.panel(part));
+        let (four, panel) = (part.fours.start, &part.panel[..PAIR * part.fours.len()]);
         self.fetch(part, tokens, out);
         self.multiply(&tile.x, tokens, four, panel, sums, part.is_first());
         if !part.is_last() {
@@ -286,7 +269,8 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         for t in 0..N * TILE {
             if let Some(place) = tokens.place(t) {
                 let x_scale = tile.x.scale(tile.first + place);
-                strip.put(&factors.scaled(&sums[t], x_scale), out.row(place));
+                let outputs = factors.scaled(&sums[t], x_scale);
+                put(&outputs, part.skip, out.row(place));
             }
         }
     }
@@ -315,21 +299,19 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         self,
         part: &Part<'_>,
         tile: &grouped::Tile<'_, W, X>,
-        strip: &Strip,
         tokens: &Tokens<N>,
         (sums, kept): (&mut Sums, &mut [[f32; UNIT]]),
         out: &mut TileMut<'_, f32>,
     ) {
         let kept = &mut kept[tokens.kept()];
-        let panel = strip.panel(part);
         self.fetch(part, tokens, out);
         for g in 0..tile.groups.len() {
             let fours = tile.fours_of(g);
-            let panel = &panel[PAIR * fours.start..PAIR * fours.end];
+            let panel = &part.panel[PAIR * fours.start..PAIR * fours.end];
             let four = part.fours.start + fours.start;
             self.multiply(&tile.of.x, tokens, four, panel, &mut sums.0, true);
             let first = First(part.is_first() && g == 0);
-            self.add_group(tile, strip, tokens, g, first, sums, kept);
+            self.add_group(tile, tokens, g, first, sums, kept);
         }
         if !part.is_last() {
             return;
@@ -343,17 +325,19 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
             for u in 0..PAIR {
                 (self.set.load(&kept[t * PAIR + u]) * factor).store(&mut outputs[u]);
             }
-            strip.put(&outputs.as_flattened().as_chunks().0[0], out.row(place));
+            put(
+                &outputs.as_flattened().as_chunks().0[0],
+                part.skip,
+                out.row(place),
+            );
         }
     }
 
     /// Adds the sums of a group of columns, scaled, to what is kept.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "a loop of its own")]
     fn add_group<W, X: Scaled, const N: usize>(
         self,
         tile: &grouped::Tile<'_, W, X>,
-        strip: &Strip,
         tokens: &Tokens<N>,
         g: usize,
         First(first): First,
@@ -362,7 +346,7 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
     ) {
         let mut scales = [self.set.splat(0.0); PAIR];
         for u in 0..PAIR {
-            scales[u] = self.set.load(&tile.scales[g][strip.unit + u]);
+            scales[u] = self.set.load(&tile.scales[g][u]);
         }
         for t in 0..N * TILE {
             let Some(place) = tokens.place(t) else {
@@ -410,28 +394,21 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
 
     #[inline(always)]
     fn exact(self, part: &Part<'_>, tile: &Tile<'_>, kept: &mut Kept, out: &mut TileMut<'_, i32>) {
-        let kept: &mut [[i32; UNIT]] = bytemuck::cast_slice_mut(kept);
+        let kept = bytemuck::cast_slice_mut(kept);
+        let factors = &Factors::of(&tile.scales, tile.rows.clone());
         let (first, all) = (tile.first, tile.x.tokens());
-        let tiles = out.rows().div_ceil(TILE);
-        let (mut later, blocks) = (part.later, tiles.div_ceil(2) * (ROWS / SIDE));
-        let requests = later.len().div_ceil(blocks);
-        for start in strips(part, out.width()) {
-            let strip = &Strip::at(part, start, out.width());
-            let row = tile.rows.start + start;
-            let factors = &Factors::of(&tile.scales, row..tile.rows.end.min(row + SIDE));
-            let kept = &mut kept[strip.kept()];
-            let out = &mut out.columns(strip.columns.clone());
-            for number in (0..tiles).step_by(2) {
-                later.request(self.set, requests);
-                match tiles - number {
-                    1 => {
-                        let tokens = &Tokens::<1>::new(number, first, all);
-                        self.exact_tokens(part, tile, (strip, factors), tokens, kept, out);
-                    }
-                    _ => {
-                        let tokens = &Tokens::<2>::new(number, first, all);
-                        self.exact_tokens(part, tile, (strip, factors), tokens, kept, out);
-                    }
+        let blocks = Blocks::of(out.rows(), part);
+        let mut later = part.later;
+        for block in 0..blocks.count {
+            later.request(self.set, blocks.requests);
+            match blocks.tiles(block) {
+                1 => {
+                    let tokens = &Tokens::<1>::new(2 * block, first, all);
+                    self.exact_tokens(part, tile, factors, tokens, kept, out);
+                }
+                _ => {
+                    let tokens = &Tokens::<2>::new(2 * block, first, all);
+                    self.exact_tokens(part, tile, factors, tokens, kept, out);
                 }
             }
         }
@@ -445,27 +422,21 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
         kept: &mut Kept,
         out: &mut TileMut<'_, f32>,
     ) {
-        let kept: &mut [[f32; UNIT]] = bytemuck::cast_slice_mut(kept);
+        let kept = bytemuck::cast_slice_mut(kept);
         let sums = &mut Sums([[0; UNIT]; 2 * TILE * PAIR]);
         let (first, all) = (tile.first, tile.of.x.tokens());
-        let tiles = out.rows().div_ceil(TILE);
-        let (mut later, blocks) = (part.later, tiles.div_ceil(2) * (ROWS / SIDE));
-        let requests = later.len().div_ceil(blocks);
-        for start in strips(part, out.width()) {
-            let strip = &Strip::at(part, start, out.width());
-            let kept = &mut kept[strip.kept()];
-            let out = &mut out.columns(strip.columns.clone());
-            for number in (0..tiles).step_by(2) {
-                later.request(self.set, requests);
-                match tiles - number {
-                    1 => {
-                        let tokens = &Tokens::<1>::new(number, first, all);
-                        self.grouped_tokens(part, tile, strip, tokens, (sums, kept), out);
-                    }
-                    _ => {
-                        let tokens = &Tokens::<2>::new(number, first, all);
-                        self.grouped_tokens(part, tile, strip, tokens, (sums, kept), out);
-                    }
+        let blocks = Blocks::of(out.rows(), part);
+        let mut later = part.later;
+        for block in 0..blocks.count {
+            later.request(self.set, blocks.requests);
+            match blocks.tiles(block) {
+                1 => {
+                    let tokens = &Tokens::<1>::new(2 * block, first, all);
+                    self.grouped_tokens(part, tile, tokens, (sums, kept), out);
+                }
+                _ => {
+                    let tokens = &Tokens::<2>::new(2 * block, first, all);
+                    self.grouped_tokens(part, tile, tokens, (sums, kept), out);
                 }
             }
         }
