@@ -349,11 +349,12 @@ impl Kernels {
 
     /// Exact sums, scaled. Those of many tokens some rows at a time, while they are still in a cache.
     fn scaled_sums(&self, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
-        // SAFETY: the registry offers this set only on a CPU that has its features.
-        if let Some(scaled) = self.scaled
-            && unsafe { scaled(job, out) }
-        {
-            return;
+        if let Some(scaled) = self.scaled {
+            // SAFETY: the registry offers this set only on a CPU that has its features.
+            let done = unsafe { scaled(job, out) };
+            if done {
+                return;
+            }
         }
         let Product { w, rows, x } = job;
         let step = match x.tokens() {

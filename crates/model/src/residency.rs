@@ -7,8 +7,8 @@ use crate::model::Model;
 /// Told where a step is, so that weights can be read before they are needed and given back after.
 ///
 /// A step goes through all [stages](Model::stages) in order, the last one only where logits or hidden states are wanted. Calls
-/// come from the thread that runs the step, between parallel regions, and should neither wait nor allocate. They can change
-/// when a step is done, never what it computes.
+/// come from the thread that runs the step, between parallel regions, and should not allocate, nor wait in step after step. They
+/// can change when a step is done, never what it computes.
 pub trait Residency: Send + Sync {
     /// The weights of `stage` are read next.
     fn before(&self, stage: usize);

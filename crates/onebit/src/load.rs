@@ -11,8 +11,8 @@ use onebit_format::ActivationMode;
 use onebit_kernels::{Executor, KernelError, Kernels};
 use onebit_model::Model;
 use onebit_runtime::{
-    ChatTemplate, Engine, MemoryLog, MemoryPlan, Room, RuntimeError, SessionOptions, Streamer,
-    TextFiles, Tokenizer, lock_weights,
+    ChatTemplate, Engine, Mapper, MemoryLog, MemoryPlan, Room, RuntimeError, SessionOptions,
+    Streamer, TextFiles, Tokenizer, lock_weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -163,7 +163,8 @@ fn resident(model: Model, args: &EngineArgs, session: &SessionOptions) -> anyhow
         lock_weights(model.file())?;
     }
     if !args.stream() {
-        return Ok(model);
+        let mapper = Mapper::new(&model);
+        return Ok(model.with_residency(Arc::new(mapper)));
     }
     let Some(room) = Room::beside(&model, session, &args.memory.budget()) else {
         return Err(exit::unsupported(

@@ -114,7 +114,7 @@ pub use os::{
     survive_file_size_limit,
 };
 pub use pool::{MAX_THREADS, Pool};
-pub use residency::{Room, Streamer, lock_weights};
+pub use residency::{Mapper, Room, Streamer, lock_weights};
 pub use rng::random_seed;
 pub use sampling::{Sampler, SamplingOptions};
 pub use session::{Position, Session, SessionOptions, WeightReads};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use common::{engine, mapped_model, model_of, session, spec};
 use onebit_kernels::Kernels;
 use onebit_model::{Model, ModelSpec};
-use onebit_runtime::{ErrorKind, Room, RuntimeError, SessionOptions, Streamer, lock_weights};
+use onebit_runtime::{
+    ErrorKind, Mapper, Room, RuntimeError, SessionOptions, Streamer, lock_weights,
+};
 
 const PROMPT: [u32; 9] = [1, 77, 13, 400, 5, 5, 321, 9, 18];
 
@@ -50,6 +52,16 @@ fn streamed_weights_give_the_same_bits() {
         let model = Arc::new(model.with_residency(streamer));
         assert_eq!(bits(&model, threads), expected, "{room} of {total} bytes");
     }
+}
+
+#[test]
+fn weights_entered_ahead_give_the_same_bits() {
+    let expected = bits(&model_of("llama3", &deep()), 1);
+    let (_folder, model) = mapped_model("llama3", &deep());
+    let mapper = Arc::new(Mapper::new(&model));
+    let model = Arc::new(model.with_residency(mapper));
+    assert_eq!(bits(&model, 2), expected);
+    assert_eq!(bits(&model, 1), expected, "entered before");
 }
 
 #[test]
