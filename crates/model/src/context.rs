@@ -25,7 +25,7 @@ const MANY_TOKENS: usize = 4;
 /// Most columns of a part for so many tokens that products are bound by arithmetic: what a part computes is still in a cache
 /// when it is activated or added.
 const PART_COLUMNS: usize = 128;
-const PART_TOKENS: usize = 32;
+pub(crate) const PART_TOKENS: usize = 32;
 /// Bytes to work through, per part, below which cutting costs more than it saves.
 const MIN_PART_WORK: usize = 1 << 15;
 

@@ -1,5 +1,5 @@
-//! AMX: what `avx512` does, and for 16 and more tokens its panels with tiles of 16 x 64 bytes. One `tdpbssd` adds 16 x
-//! 16 x 64 products of signed bytes to 16 x 16 `i32` sums without rounding or saturation.
+//! AMX: what `avx512` does, and for 16 and more tokens its panels with tiles of 16 x 64 bytes. One `tdpbsud` adds 16 x
+//! 16 x 64 products of signed by unsigned bytes to 16 x 16 `i32` sums without rounding or saturation.
 //!
 //! The intrinsics and the detection of AMX are not in stable Rust yet: the instructions are inline
 //! assembly, and [`detect`] asks CPUID.

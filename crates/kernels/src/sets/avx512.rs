@@ -142,7 +142,11 @@ impl Set for Avx512 {
     #[inline(always)]
     fn load_f16(self, bytes: &[u8; 32]) -> Lanes {
         // SAFETY: the token proves the features; the load takes any address.
-        Lanes(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) })
+        // The form without a rounding of its own takes its operand from memory, which is a port's work less.
+        Lanes(unsafe {
+            let halves = _mm256_loadu_si256(bytes.as_ptr().cast());
+            _mm512_cvt_roundph_ps::<_MM_FROUND_CUR_DIRECTION>(halves)
+        })
     }
 
     #[inline(always)]

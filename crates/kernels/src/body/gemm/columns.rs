@@ -52,7 +52,7 @@ pub(crate) fn sums<E: Engine>(e: E, job: &Columns<'_>, out: &mut TileMut<'_, i32
     for (outputs, _) in chunks(job.range.clone(), STRIP, true) {
         let places = outputs.start - job.range.start..outputs.end - job.range.start;
         for input in inputs / 4 * 4..inputs {
-            let less = u8::from(E::FILLING.signed);
+            let less = u8::from(E::EXACT.signed);
             let out = &mut out.columns(places.clone());
             add_input(job, input, outputs.start, less, out);
         }

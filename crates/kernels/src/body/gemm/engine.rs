@@ -13,8 +13,11 @@ pub(crate) type Kept = [[u32; UNIT]];
 /// What multiplies panels that a set unpacks.
 pub(crate) trait Engine: Copy {
     type Set: Panels;
-    /// How its panels are filled.
-    const FILLING: Filling;
+    /// How its panels are filled for exact sums, and for those of groups of columns.
+    const EXACT: Filling;
+    const GROUPED: Filling;
+    /// Whether it takes activations token by token.
+    const BY_TOKEN: bool;
     /// Rows unpacked at once.
     const ROWS: usize;
     /// Whether all rows are multiplied with some tokens before the next tokens, in place of all tokens with some rows.
@@ -42,11 +45,13 @@ pub(crate) trait Engine: Copy {
 
 impl<S: Panels> Engine for S {
     type Set = S;
-    const FILLING: Filling = Filling {
+    const EXACT: Filling = Filling {
         units: S::UNITS,
         signed: false,
         fetches: true,
     };
+    const GROUPED: Filling = Self::EXACT;
+    const BY_TOKEN: bool = true;
     const ROWS: usize = S::ROWS;
     const ROWS_FIRST: bool = false;
 

@@ -161,16 +161,16 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
             for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
                 let groups = self.groups(&fours, cols);
                 let (rows, panel) = (chunk.clone(), &mut room.panel);
-                (self.source).unpack(s, E::FILLING, rows.clone(), fours.clone(), panel);
+                (self.source).unpack(s, E::GROUPED, rows.clone(), fours.clone(), panel);
                 (self.source).scales(s, rows, groups.clone(), &mut room.scales);
-                if by_token && !E::FILLING.signed {
+                if by_token && !E::GROUPED.signed {
                     self.sums(s, lines, &fours, &mut sums);
                 }
                 let part = Part {
                     panel: &room.panel,
                     fours: fours.clone(),
                     all: self.source.fours(),
-                    later: match E::FILLING.fetches {
+                    later: match E::GROUPED.fetches {
                         true => Later::NONE,
                         false => self.source.later(chunk.clone(), fours.clone()),
                     },

@@ -127,11 +127,11 @@ impl<W: Source> Exact<'_, W> {
             let first = chunk.start - skip;
             for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
                 let (set, panel) = (e.set(), &mut room.panel);
-                (self.source).unpack(set, E::FILLING, first..chunk.end, fours.clone(), panel);
-                if !E::FILLING.signed {
+                (self.source).unpack(set, E::EXACT, first..chunk.end, fours.clone(), panel);
+                if E::BY_TOKEN {
                     self.lines(&tokens, &fours, &mut lines);
                 }
-                let mut later = match E::FILLING.fetches {
+                let mut later = match E::EXACT.fetches {
                     true => Later::NONE,
                     false => self.source.later(first..chunk.end, fours.clone()),
                 };
@@ -152,6 +152,10 @@ impl<W: Source> Exact<'_, W> {
                         rows: start..end,
                         lines: &lines,
                         max: self.max,
+                        offset: match E::EXACT.signed {
+                            true => 0,
+                            false => self.offset,
+                        },
                     };
                     let outputs = start.max(chunk.start) - rows.start..end - rows.start;
                     let kept = &mut room.outputs[(start - first) / UNIT * tokens_kept..];
@@ -180,7 +184,9 @@ pub(crate) struct Tile<'a> {
     /// The rows of the panel.
     rows: Range<usize>,
     lines: &'a Lines<'a>,
+    /// The largest code, and what all in the panel are too large by.
     max: u8,
+    offset: i32,
 }
 
 /// Of each token of a part its activations, and what goes off its sums.

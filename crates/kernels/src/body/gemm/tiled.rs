@@ -1,8 +1,8 @@
 //! Panels times many tokens with a matrix unit: a processor that multiplies whole tiles, 16 tokens by 64 columns with
 //! 64 columns by 16 rows, into 16 x 16 sums.
 //!
-//! Activations are tiles as they lie in memory: 64 codes of 16 tokens, `stride` apart. Units of a panel are tiles too, of weights,
-//! which are signed here: a line of four columns of 16 rows, the next line [`PAIR`] units further on. A step is a block of 2 x 2
+//! Activations are tiles as they lie in memory: 64 codes of 16 tokens, `stride` apart. Units of a panel are tiles too:
+//! a line of four columns of 16 rows, the next line [`PAIR`] units further on. A step is a block of 2 x 2
 //! tiles of sums, 32 tokens and 32 rows, so that each tile that is loaded is used twice:
 //!
 //! ```text
@@ -18,7 +18,7 @@
 //! Meanwhile the 32 rows that follow are fetched into the second-level cache: rows are read a few lines each, which no processor
 //! foresees.
 //!
-//! With scales by group the sums of a group are stored, and then added to what is kept as every set adds them.
+//! With scales by group weights are signed, so that nothing has to go off their sums. The sums of a group are stored, and then added to what is kept as every set adds them.
 //!
 //! Tiles are always full: the last tile of tokens starts early enough to end with the last token. Each tile keeps its own
 //! sums, so what that computes twice is added once.
@@ -72,8 +72,9 @@ pub(crate) struct Right<'a> {
 
 /// A matrix unit.
 pub(crate) trait MatrixUnit {
-    /// Adds the products of signed codes to the sums, [`PAIR`] units for each token, or replaces the sums by them when `fresh`.
-    fn multiply<const N: usize>(
+    /// Adds the products to the sums, [`PAIR`] units for each token, or replaces the sums by them when `fresh`. Codes of the panel are
+    /// signed or not.
+    fn multiply<const SIGNED: bool, const N: usize>(
         &self,
         left: &Left<'_, N>,
         right: &Right<'_>,
@@ -195,21 +196,24 @@ impl Factors {
         }
     }
 
-    /// The sums of a token, scaled: then these are the bits of `f32`.
+    /// The sums of a token, less `offset`, scaled: then these are the bits of `f32`.
     #[inline(always)]
-    fn scaled(&self, sums: &[i32; ROWS], x_scale: f32) -> [i32; ROWS] {
+    fn scaled(&self, sums: &[i32; ROWS], offset: i32, x_scale: f32) -> [i32; ROWS] {
         let mut outputs = *sums;
+        for sum in &mut outputs {
+            *sum = sum.wrapping_sub(offset);
+        }
         match self {
             Self::None => {}
             Self::Tensor(scale) => {
                 let factor = scale / x_scale;
                 for i in 0..ROWS {
-                    outputs[i] = (sums[i] as f32 * factor).to_bits() as i32;
+                    outputs[i] = (outputs[i] as f32 * factor).to_bits() as i32;
                 }
             }
             Self::Rows(scales) => {
                 for i in 0..ROWS {
-                    outputs[i] = (sums[i] as f32 * (scales[i] / x_scale)).to_bits() as i32;
+                    outputs[i] = (outputs[i] as f32 * (scales[i] / x_scale)).to_bits() as i32;
                 }
             }
         }
@@ -224,7 +228,7 @@ struct Sums([[i32; UNIT]; 2 * TILE * PAIR]);
 impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
     /// The sums of some fours of columns, of which `panel` has two units.
     #[inline(always)]
-    fn multiply<X: Scaled, const N: usize>(
+    fn multiply<X: Scaled, const SIGNED: bool, const N: usize>(
         self,
         x: &X,
         tokens: &Tokens<N>,
@@ -244,7 +248,7 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
             lines: panel,
             steps: panel.len() / PAIR / PLANE,
         };
-        self.unit.multiply(&left, &right, sums, fresh);
+        self.unit.multiply::<SIGNED, N>(&left, &right, sums, fresh);
     }
 
     /// Some columns of the tokens of `N` tiles.
@@ -261,15 +265,17 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         let sums = &mut kept[tokens.kept()];
         let (four, panel) = (part.fours.start, &part.panel[..PAIR * part.fours.len()]);
         self.fetch(part, tokens, out);
-        self.multiply(&tile.x, tokens, four, panel, sums, part.is_first());
+        let fresh = part.is_first();
+        self.multiply::<_, false, N>(&tile.x, tokens, four, panel, sums, fresh);
         if !part.is_last() {
             return;
         }
         let sums = sums.as_flattened().as_chunks().0;
         for t in 0..N * TILE {
             if let Some(place) = tokens.place(t) {
-                let x_scale = tile.x.scale(tile.first + place);
-                let outputs = factors.scaled(&sums[t], x_scale);
+                let token = tile.first + place;
+                let offset = tile.offset.wrapping_mul(tile.x.sum(token));
+                let outputs = factors.scaled(&sums[t], offset, tile.x.scale(token));
                 put(&outputs, part.skip, out.row(place));
             }
         }
@@ -309,7 +315,7 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
             let fours = tile.fours_of(g);
             let panel = &part.panel[PAIR * fours.start..PAIR * fours.end];
             let four = part.fours.start + fours.start;
-            self.multiply(&tile.of.x, tokens, four, panel, &mut sums.0, true);
+            self.multiply::<_, true, N>(&tile.of.x, tokens, four, panel, &mut sums.0, true);
             let first = First(part.is_first() && g == 0);
             self.add_group(tile, tokens, g, first, sums, kept);
         }
@@ -372,11 +378,17 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
 
 impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
     type Set = S;
-    const FILLING: Filling = Filling {
+    const EXACT: Filling = Filling {
         units: PAIR,
-        signed: true,
+        signed: false,
         fetches: false,
     };
+    /// Weights: there are more sums of groups that something would have to go off than codes.
+    const GROUPED: Filling = Filling {
+        signed: true,
+        ..Self::EXACT
+    };
+    const BY_TOKEN: bool = false;
     const ROWS: usize = ROWS;
     const ROWS_FIRST: bool = true;
 

@@ -40,7 +40,7 @@ pub(super) unsafe fn multiply(rounds: usize, ternary: bool) -> i32 {
         steps: COLS / STEP,
     };
     for _ in 0..products.div_ceil((SIDE * SIDE * COLS) as u64) {
-        unit.multiply(&left, &right, &mut sums, false);
+        unit.multiply::<false, 2>(&left, &right, &mut sums, false);
     }
     sums.as_flattened().iter().fold(0, |all, sum| all ^ sum)
 }

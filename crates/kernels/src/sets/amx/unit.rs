@@ -64,7 +64,7 @@ impl Drop for Amx {
 
 impl MatrixUnit for Amx {
     #[inline(always)]
-    fn multiply<const N: usize>(
+    fn multiply<const SIGNED: bool, const N: usize>(
         &self,
         left: &Left<'_, N>,
         right: &Right<'_>,
@@ -93,9 +93,11 @@ impl MatrixUnit for Amx {
         // SAFETY: the value proves the instructions and 8 whole tiles. The tiles of activations, weights and sums lie within their
         // slices, as was just checked, for every step.
         unsafe {
-            match N {
-                1 => one(block),
-                _ => two(block),
+            match (SIGNED, N) {
+                (false, 1) => one_unsigned(block),
+                (false, _) => two_unsigned(block),
+                (true, 1) => one_signed(block),
+                (true, _) => two_signed(block),
             }
         }
     }
@@ -115,102 +117,109 @@ struct Block {
     fresh: bool,
 }
 
-/// Multiplies 16 tokens and 32 rows: sums in tiles 0 and 1, activations in 4, weights in 6 and 7.
-///
-/// # Safety
-/// The CPU must have AMX-INT8, with 8 whole tiles configured. `left[0]` must be valid for reads of 16 rows, `stride` apart,
-/// of 64 bytes per step, of which there is at least one; `right` for reads of 16 lines per step, of 128 bytes; `sums`
-/// for reads and writes of 16 lines of 128 bytes.
-unsafe fn one(block: Block) {
-    // SAFETY: the caller vouches for the instructions and the memory.
-    unsafe {
-        asm!(
-            "test {fresh:e}, {fresh:e}",
-            "jz 2f",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "jmp 3f",
-            "2:",
-            "tileloadd tmm0, [{sums} + {line}]",
-            "tileloadd tmm1, [{sums} + {line} + 64]",
-            "3:",
-            "tileloaddt1 tmm4, [{left} + {stride}]",
-            "tileloadd tmm6, [{right} + {line}]",
-            "tdpbssd tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{right} + {line} + 64]",
-            "tdpbssd tmm1, tmm4, tmm7",
-            "add {left}, 64",
-            "add {right}, {lines}",
-            "dec {steps}",
-            "jnz 3b",
-            "tilestored [{sums} + {line}], tmm0",
-            "tilestored [{sums} + {line} + 64], tmm1",
-            fresh = in(reg) u32::from(block.fresh),
-            left = inout(reg) block.left[0] => _,
-            stride = in(reg) block.stride,
-            right = inout(reg) block.right => _,
-            line = in(reg) LINE,
-            lines = const TILE * LINE,
-            sums = in(reg) block.sums,
-            steps = inout(reg) block.steps => _,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// Defines what multiplies 16, and 32, tokens and 32 rows with an instruction for signed activations.
+macro_rules! blocks {
+    ($product:literal, $one:ident, $two:ident) => {
+        /// Multiplies 16 tokens and 32 rows: sums in tiles 0 and 1, activations in 4, weights in 6 and 7.
+        ///
+        /// # Safety
+        /// The CPU must have AMX-INT8, with 8 whole tiles configured. `left[0]` must be valid for reads of 16 rows, `stride` apart,
+        /// of 64 bytes per step, of which there is at least one; `right` for reads of 16 lines per step, of 128 bytes; `sums`
+        /// for reads and writes of 16 lines of 128 bytes.
+        unsafe fn $one(block: Block) {
+            // SAFETY: the caller vouches for the instructions and the memory.
+            unsafe {
+                asm!(
+                    "test {fresh:e}, {fresh:e}",
+                    "jz 2f",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "jmp 3f",
+                    "2:",
+                    "tileloadd tmm0, [{sums} + {line}]",
+                    "tileloadd tmm1, [{sums} + {line} + 64]",
+                    "3:",
+                    "tileloaddt1 tmm4, [{left} + {stride}]",
+                    "tileloadd tmm6, [{right} + {line}]",
+                    concat!($product, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm7, [{right} + {line} + 64]",
+                    concat!($product, " tmm1, tmm4, tmm7"),
+                    "add {left}, 64",
+                    "add {right}, {lines}",
+                    "dec {steps}",
+                    "jnz 3b",
+                    "tilestored [{sums} + {line}], tmm0",
+                    "tilestored [{sums} + {line} + 64], tmm1",
+                    fresh = in(reg) u32::from(block.fresh),
+                    left = inout(reg) block.left[0] => _,
+                    stride = in(reg) block.stride,
+                    right = inout(reg) block.right => _,
+                    line = in(reg) LINE,
+                    lines = const TILE * LINE,
+                    sums = in(reg) block.sums,
+                    steps = inout(reg) block.steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+
+        /// Multiplies 32 tokens and 32 rows: sums in tiles 0 to 3, activations in 4 and 5, weights in 6 and 7.
+        ///
+        /// # Safety
+        /// As for 16 tokens, for both of `left` and 32 lines of `sums`.
+        unsafe fn $two(block: Block) {
+            // SAFETY: the caller vouches for the instructions and the memory.
+            unsafe {
+                asm!(
+                    "test {fresh:e}, {fresh:e}",
+                    "jz 2f",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "jmp 3f",
+                    "2:",
+                    "tileloadd tmm0, [{sums} + {line}]",
+                    "tileloadd tmm1, [{sums} + {line} + 64]",
+                    "tileloadd tmm2, [{sums2} + {line}]",
+                    "tileloadd tmm3, [{sums2} + {line} + 64]",
+                    "3:",
+                    "tileloaddt1 tmm4, [{left} + {stride}]",
+                    "tileloadd tmm6, [{right} + {line}]",
+                    concat!($product, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm7, [{right} + {line} + 64]",
+                    concat!($product, " tmm1, tmm4, tmm7"),
+                    "tileloaddt1 tmm5, [{left2} + {stride}]",
+                    concat!($product, " tmm2, tmm5, tmm6"),
+                    concat!($product, " tmm3, tmm5, tmm7"),
+                    "add {left}, 64",
+                    "add {left2}, 64",
+                    "add {right}, {lines}",
+                    "dec {steps}",
+                    "jnz 3b",
+                    "tilestored [{sums} + {line}], tmm0",
+                    "tilestored [{sums} + {line} + 64], tmm1",
+                    "tilestored [{sums2} + {line}], tmm2",
+                    "tilestored [{sums2} + {line} + 64], tmm3",
+                    fresh = in(reg) u32::from(block.fresh),
+                    left = inout(reg) block.left[0] => _,
+                    left2 = inout(reg) block.left[1] => _,
+                    stride = in(reg) block.stride,
+                    right = inout(reg) block.right => _,
+                    line = in(reg) LINE,
+                    lines = const TILE * LINE,
+                    sums = in(reg) block.sums,
+                    sums2 = in(reg) block.sums.wrapping_add(TILE * LINE),
+                    steps = inout(reg) block.steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
 }
 
-/// Multiplies 32 tokens and 32 rows: sums in tiles 0 to 3, activations in 4 and 5, weights in 6 and
-/// 7.
-///
-/// # Safety
-/// As for [`one`], for both of `left` and 32 lines of `sums`.
-unsafe fn two(block: Block) {
-    // SAFETY: the caller vouches for the instructions and the memory.
-    unsafe {
-        asm!(
-            "test {fresh:e}, {fresh:e}",
-            "jz 2f",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "jmp 3f",
-            "2:",
-            "tileloadd tmm0, [{sums} + {line}]",
-            "tileloadd tmm1, [{sums} + {line} + 64]",
-            "tileloadd tmm2, [{sums2} + {line}]",
-            "tileloadd tmm3, [{sums2} + {line} + 64]",
-            "3:",
-            "tileloaddt1 tmm4, [{left} + {stride}]",
-            "tileloadd tmm6, [{right} + {line}]",
-            "tdpbssd tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{right} + {line} + 64]",
-            "tdpbssd tmm1, tmm4, tmm7",
-            "tileloaddt1 tmm5, [{left2} + {stride}]",
-            "tdpbssd tmm2, tmm5, tmm6",
-            "tdpbssd tmm3, tmm5, tmm7",
-            "add {left}, 64",
-            "add {left2}, 64",
-            "add {right}, {lines}",
-            "dec {steps}",
-            "jnz 3b",
-            "tilestored [{sums} + {line}], tmm0",
-            "tilestored [{sums} + {line} + 64], tmm1",
-            "tilestored [{sums2} + {line}], tmm2",
-            "tilestored [{sums2} + {line} + 64], tmm3",
-            fresh = in(reg) u32::from(block.fresh),
-            left = inout(reg) block.left[0] => _,
-            left2 = inout(reg) block.left[1] => _,
-            stride = in(reg) block.stride,
-            right = inout(reg) block.right => _,
-            line = in(reg) LINE,
-            lines = const TILE * LINE,
-            sums = in(reg) block.sums,
-            sums2 = in(reg) block.sums.wrapping_add(TILE * LINE),
-            steps = inout(reg) block.steps => _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
-}
+blocks!("tdpbsud", one_unsigned, two_unsigned);
+blocks!("tdpbssd", one_signed, two_signed);
