@@ -15,9 +15,6 @@ use crate::tiles::TileMut;
 mod attention;
 mod limits;
 
-/// What most sets like best.
-pub(crate) const TOKENS_AT_ONCE: usize = 128;
-
 /// Tokens from which sums are scaled some rows at a time.
 const MANY: usize = 32;
 
@@ -81,7 +78,6 @@ type AttendFn = unsafe fn(&Attend<'_>, usize, usize, &mut TileMut<'_, f32>);
 /// payload of NaN.
 pub struct Kernels {
     pub(crate) name: &'static str,
-    pub(crate) tokens_at_once: usize,
     pub(crate) t2: SumsFn,
     pub(crate) t5: SumsFn,
     pub(crate) t5r5: SumsFn,
@@ -128,12 +124,6 @@ impl Kernels {
     /// The name of this set.
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    /// With how many tokens of a prompt at once a model is fastest: more share what is done once for all of them, until their
-    /// activations leave the caches.
-    pub fn tokens_at_once(&self) -> usize {
-        self.tokens_at_once
     }
 
     /// Quantizes one row of activations to int8: `scale = 127 / max(absmax, 1e-5)` and

@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use onebit_kernels::Kernels;
 use onebit_model::{KvCache, KvOptions, KvType, ModelError, ModelSpec, Row, Step, Workspace};
 
 use crate::engine::Engine;
@@ -26,12 +25,12 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// For models of this shape: the model's own context up to 2048 tokens, `f16` keys and values, and batches as the best
-    /// kernels of this machine [like them](Kernels::tokens_at_once).
+    /// For models of this shape: the model's own context up to 2048 tokens, and `f16` keys and
+    /// values.
     pub fn new(spec: &ModelSpec) -> Self {
         Self {
             context: spec.max_positions.min(DEFAULT_CONTEXT),
-            batch: Kernels::best().tokens_at_once(),
+            batch: 128,
             logits_rows: 1,
             kv: KvOptions::from(KvType::F16),
         }

@@ -28,8 +28,6 @@ use unit::Amx;
 /// The kernels of this set.
 pub(crate) const TABLE: Kernels = Kernels {
     name: "amx",
-    // Unpacking is a larger share of products that take so little time.
-    tokens_at_once: 256,
     t2,
     t5,
     t5r5,

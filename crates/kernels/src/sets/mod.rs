@@ -457,7 +457,7 @@ macro_rules! kernel_set {
     (@table $name:literal, $token:ty, $features:meta;
      $(fn $entry:ident($($arg:ident: $kind:ty),*) $(-> $ret:ty)? => $module:ident::$body:ident;)*) => {
         /// The kernels of this set.
-        pub(crate) const TABLE: $crate::Kernels = $crate::Kernels { name: $name, tokens_at_once: $crate::kernels::TOKENS_AT_ONCE, scaled: None, $($entry,)* };
+        pub(crate) const TABLE: $crate::Kernels = $crate::Kernels { name: $name, scaled: None, $($entry,)* };
         $(
             #[$features]
             unsafe fn $entry($($arg: $kind),*) $(-> $ret)? {

@@ -110,7 +110,7 @@ pub struct EngineArgs {
     /// Which threads compute, and where.
     #[command(flatten)]
     pub threads: ThreadArgs,
-    /// Prompt tokens computed at once [default: 128, with amx 256, or less where memory is short]
+    /// Prompt tokens computed at once [default: 128, or less where memory is short]
     #[arg(short, long, value_name = "N", value_parser = positive, help_heading = "Engine")]
     pub batch_size: Option<usize>,
     /// Type of the key/value cache: f32, f16, q8, q4, q2, b1, or auto for the best that fits in memory [default: f16]
