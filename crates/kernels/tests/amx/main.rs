@@ -19,6 +19,10 @@ fn sets() -> Option<[&'static Kernels; 2]> {
             return None;
         }
     };
+    if let Some(why) = Kernels::why_unavailable("amx").filter(|why| why.contains("refuses")) {
+        eprintln!("amx is not tested: {why}");
+        return None;
+    }
     emulated::install();
     // SAFETY: where the CPU does not have the instructions of `amx` that `avx512` has no use for, they are emulated from here on.
     let amx = unsafe { Kernels::assume("amx") };

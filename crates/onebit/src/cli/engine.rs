@@ -9,7 +9,7 @@ use onebit_runtime::{Open, SessionOptions};
 /// How the weights get into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Load {
-    /// Map the file; pages are read when they are first touched.
+    /// Map the file; weights are read when they are first needed.
     #[default]
     Mmap,
     /// Read the whole file into memory.

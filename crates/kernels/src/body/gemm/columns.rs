@@ -11,7 +11,7 @@ use onebit_format::{MatrixRef, Scales};
 use super::Exact;
 use super::engine::Engine;
 use super::panel::{Filling, Panels, UNIT, Unit, Unpack};
-use super::part::{Source, chunks};
+use super::part::Source;
 use crate::body::ahead::Later;
 use crate::body::columns::{self, Columns, STRIP};
 use crate::body::int;
@@ -49,12 +49,12 @@ pub(crate) fn sums<E: Engine>(e: E, job: &Columns<'_>, out: &mut TileMut<'_, i32
         offset: <int::T2 as Unpack<4>>::OFFSET,
     };
     exact.run(e, job.range.clone(), out);
-    for (outputs, _) in chunks(job.range.clone(), STRIP, true) {
-        let places = outputs.start - job.range.start..outputs.end - job.range.start;
+    let range = &job.range;
+    for strip in (range.start / STRIP * STRIP..range.end).step_by(STRIP) {
+        let outputs = strip.max(range.start)..range.end.min(strip + STRIP);
+        let out = &mut out.columns(outputs.start - range.start..outputs.end - range.start);
         for input in inputs / 4 * 4..inputs {
-            let less = u8::from(E::EXACT.signed);
-            let out = &mut out.columns(places.clone());
-            add_input(job, input, outputs.start, less, out);
+            add_input(job, input, outputs.start, u8::from(E::EXACT.signed), out);
         }
     }
 }
@@ -91,15 +91,9 @@ impl Source for Transposed<'_> {
 
     /// A strip of outputs has several panels, each of which asks for a part of the next strip.
     fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let (panels, panel) = (
-            STRIP / rows.len().max(1),
-            rows.start % STRIP / rows.len().max(1),
-        );
+        let (panels, panel) = (STRIP / rows.len(), rows.start % STRIP / rows.len());
         let inputs = 4 * fours.len();
-        let (start, end) = (
-            inputs * panel / panels.max(1),
-            inputs * (panel + 1) / panels.max(1),
-        );
+        let (start, end) = (inputs * panel / panels, inputs * (panel + 1) / panels);
         let (strip, row_bytes) = (rows.start / STRIP + 1, self.0.row_bytes());
         let first = (4 * fours.start + start) * row_bytes + 64 * strip;
         let input = self.0.bytes().as_ptr().wrapping_add(first);

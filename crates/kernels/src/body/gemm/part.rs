@@ -225,23 +225,6 @@ impl Block<'_> {
     }
 }
 
-/// `rows` in pieces that a panel holds, each with the rows of the panel before it.
-pub(super) fn chunks(
-    rows: Range<usize>,
-    step: usize,
-    aligned: bool,
-) -> impl Iterator<Item = (Range<usize>, usize)> {
-    let first = match aligned {
-        true => rows.start / step * step,
-        false => rows.start,
-    };
-    (first..rows.end).step_by(step).map(move |start| {
-        let chunk = start.max(rows.start)..rows.end.min(start + step);
-        let skip = chunk.start - start;
-        (chunk, skip)
-    })
-}
-
 /// In which order rows, some at a time, are multiplied with tokens, some at a time.
 pub(super) struct Plan {
     rows: Range<usize>,
