@@ -65,6 +65,7 @@ compile_error!("packed files are read in place and are little-endian: this host 
 
 mod advice;
 mod binary;
+mod blocks;
 mod bytes;
 mod container;
 mod contents;

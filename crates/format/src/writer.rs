@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use tempfile::NamedTempFile;
 
+use crate::blocks::Blocks;
 use crate::container::MAX_HEADER_BYTES;
 use crate::contents::Content;
 use crate::error::FormatError;
@@ -24,8 +25,6 @@ use crate::sink::Sink;
 const HEADER_SLACK: usize = 1024;
 /// The same for each source file: its hash and its size.
 const HEADER_SLACK_PER_FILE: usize = 128;
-/// Bytes handed to the operating system at a time.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// Writes a packed file tensor by tensor in the order of its [`Plan`], in memory that does not
 /// depend on the size of the model.
@@ -38,7 +37,7 @@ pub struct Writer {
     path: PathBuf,
     force: bool,
     temp: NamedTempFile,
-    sink: Sink<BufWriter<File>>,
+    sink: Sink<Blocks<File>>,
     meta: Meta,
     planned: Vec<(String, Planned)>,
     stored: Vec<(String, Content)>,
@@ -73,7 +72,7 @@ impl Writer {
         let error = FormatError::io("create", path);
         let start = || -> io::Result<_> {
             let temp = place::temporary_beside(path)?;
-            let out = BufWriter::with_capacity(BUFFER_BYTES, temp.as_file().try_clone()?);
+            let out = Blocks::new(temp.as_file().try_clone()?);
             Ok((temp, Sink::new(out, room)?))
         };
         let (temp, sink) = start().map_err(error)?;
