@@ -15,6 +15,9 @@ use crate::synth::Random;
 
 /// Parts per thread, as the model cuts its products.
 const PARTS_PER_THREAD: usize = 4;
+/// Matrices that many tokens are multiplied with, one after the other as in a model: how threads begin, and what is in no cache then,
+/// counts less.
+const MANY_MATRICES: usize = 4;
 /// Columns of an atom of a matrix stored transposed.
 const STRIP: usize = 256;
 
@@ -177,7 +180,7 @@ impl<'a> Work<'a> {
     pub(super) fn new(case: Case, weights: &'a Weights, kernels: &Kernels) -> anyhow::Result<Self> {
         let mut matrices = weights.matrices(&case)?;
         if case.tokens > 16 {
-            matrices.truncate(1);
+            matrices.truncate(MANY_MATRICES);
         }
         let rows = matrices[0].rows();
         let outputs = match case.reads {
