@@ -58,10 +58,10 @@ impl Source for Bands<'_> {
     }
 
     /// As if the bytes of a band were those of one row after the other.
-    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
+    fn later(&self, [_, rows]: [Range<usize>; 2], fours: Range<usize>) -> Later {
         let band_bytes = self.0.band_bytes();
         let at = |row: usize| row * band_bytes / BAND;
-        let first = (self.0.bytes().as_ptr()).wrapping_add(at(rows.end));
+        let first = (self.0.bytes().as_ptr()).wrapping_add(at(rows.start));
         Later::part(first, at(rows.len()), fours, self.fours())
     }
 

@@ -82,22 +82,23 @@ struct Transposed<'a>(&'a MatrixRef<'a>);
 
 impl Source for Transposed<'_> {
     const ALIGNED: bool = true;
-    /// Those of a plane: what is shuffled for one unit serves all.
-    const ROWS: usize = 64;
+    /// Those of a strip: what is shuffled for one unit serves all.
+    const ROWS: usize = STRIP;
 
     fn fours(&self) -> usize {
         self.0.rows() / 4
     }
 
-    /// A strip of outputs has several panels, each of which asks for a part of the next strip.
-    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
-        let (panels, panel) = (STRIP / rows.len(), rows.start % STRIP / rows.len());
-        let inputs = 4 * fours.len();
-        let (start, end) = (inputs * panel / panels, inputs * (panel + 1) / panels);
-        let (strip, row_bytes) = (rows.start / STRIP + 1, self.0.row_bytes());
-        let first = (4 * fours.start + start) * row_bytes + 64 * strip;
+    /// The inputs that follow, then the first ones of the next strip.
+    fn later(&self, [rows, next]: [Range<usize>; 2], fours: Range<usize>) -> Later {
+        let (all, row_bytes) = (self.fours(), self.0.row_bytes());
+        let (rows, fours) = match fours.end < all {
+            true => (rows, fours.end..all.min(fours.end + fours.len())),
+            false => (next, 0..fours.len()),
+        };
+        let first = 4 * fours.start * row_bytes + 64 * (rows.start / STRIP);
         let input = self.0.bytes().as_ptr().wrapping_add(first);
-        Later::new(input, end - start, row_bytes, 1)
+        Later::new(input, 4 * fours.len(), row_bytes, 1)
     }
 
     /// Outputs are unpacked by numbers that divide a strip.
@@ -111,6 +112,7 @@ impl Source for Transposed<'_> {
         panel: &mut [Unit],
     ) {
         let first = rows.start % STRIP / UNIT;
+        let units = first..first + rows.len().div_ceil(UNIT);
         let (lines, stride) = (self.0.bytes().as_chunks::<64>().0, self.0.row_bytes() / 64);
         let strip = rows.start / STRIP;
         for i in 0..fours.len() {
@@ -120,11 +122,16 @@ impl Source for Transposed<'_> {
                 filling.prefetch(s, atoms[n], S::COLS * self.0.row_bytes());
             }
             let packed = s.side_by_side(atoms);
-            for u in 0..rows.len().div_ceil(UNIT) {
-                let unit = &mut panel[filling.start(u, fours.len()) + i * filling.units];
-                let u = first + u;
-                let codes = s.field::<2>(packed[u % UNITS], u / UNITS);
-                filling.store(s, codes, <int::T2 as Unpack<4>>::OFFSET, unit);
+            for p in 0..STRIP / 64 {
+                for n in 0..UNITS {
+                    let u = UNITS * p + n;
+                    if units.contains(&u) {
+                        let start = filling.start(u - units.start, fours.len());
+                        let unit = &mut panel[start + i * filling.units];
+                        let codes = s.field::<2>(packed[n], p);
+                        filling.store(s, codes, <int::T2 as Unpack<4>>::OFFSET, unit);
+                    }
+                }
             }
         }
     }

@@ -158,7 +158,8 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
             let mut out = out.some_rows(tokens.clone());
             let lines = &mut lines[..tokens.len()];
             let by_token = self.lines(tokens.start, lines);
-            for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
+            let step = <E::Set as Panels>::COLS / 4 / W::atom() * W::atom();
+            for fours in pieces(self.source.fours(), step, step) {
                 let groups = self.groups(&fours, cols);
                 let (rows, panel) = (chunk.clone(), &mut room.panel);
                 (self.source).unpack(s, E::GROUPED, rows.clone(), fours.clone(), panel);
@@ -172,7 +173,9 @@ impl<W: GroupSource, X: Scaled> Grouped<W, X> {
                     all: self.source.fours(),
                     later: match E::GROUPED.fetches {
                         true => Later::NONE,
-                        false => self.source.later(chunk.clone(), fours.clone()),
+                        false => self
+                            .source
+                            .later([chunk.clone(), plan.next(i)], fours.clone()),
                     },
                     skip: 0,
                 };

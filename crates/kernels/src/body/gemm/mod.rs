@@ -40,7 +40,7 @@ pub(crate) mod tiled;
 
 pub(crate) use bands::t5r5;
 use engine::Engine;
-use panel::{Begin, Outputs, Panels, UNIT, Unit, Unpack};
+use panel::{Begin, Outputs, PANEL, Panels, UNIT, Unit, Unpack};
 use part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use rows::ByRow;
 pub(crate) use rows64::b1r64;
@@ -119,13 +119,17 @@ impl<W: Source> Exact<'_, W> {
             x: [&[]; PART_TOKENS],
             offsets: [0; PART_TOKENS],
         };
-        let tokens_kept = E::tokens(self.x.stride());
         let plan = Plan::of::<E, W>(rows.clone(), &self.x);
+        let tokens_kept = plan.tokens_step();
         for i in 0..plan.blocks() {
             let (chunk, skip, tokens) = plan.block(i);
             let mut out = out.some_rows(tokens.clone());
             let first = chunk.start - skip;
-            for fours in pieces(self.source.fours(), W::step::<E::Set>()) {
+            for fours in pieces(
+                self.source.fours(),
+                E::COLS.min(PANEL / plan.step()) / 4,
+                W::atom(),
+            ) {
                 let (set, panel) = (e.set(), &mut room.panel);
                 (self.source).unpack(set, E::EXACT, first..chunk.end, fours.clone(), panel);
                 if E::BY_TOKEN {
@@ -133,7 +137,9 @@ impl<W: Source> Exact<'_, W> {
                 }
                 let mut later = match E::EXACT.fetches {
                     true => Later::NONE,
-                    false => self.source.later(first..chunk.end, fours.clone()),
+                    false => self
+                        .source
+                        .later([first..chunk.end, plan.next(i)], fours.clone()),
                 };
                 // The engine's panels of which the unpacked one consists, from that of the first output on.
                 for start in (first + skip / E::ROWS * E::ROWS..chunk.end).step_by(E::ROWS) {

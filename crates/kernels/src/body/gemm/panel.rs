@@ -14,10 +14,10 @@ use crate::tiles::TileMut;
 /// Rows of a unit: the 32-bit lanes of 64 bytes.
 pub(crate) const UNIT: usize = 16;
 
-/// Codes that are unpacked at once, a byte each.
-pub(super) const PANEL: usize = 1 << 16;
+/// Codes that are unpacked at once, a byte each: those of a strip of a matrix stored transposed.
+pub(super) const PANEL: usize = 1 << 17;
 
-/// Most rows unpacked at once, whatever the set.
+/// Most rows unpacked at once, whatever the set, of matrices that are not stored transposed.
 pub(super) const MAX_ROWS: usize = 128;
 
 /// Most columns unpacked at once, whatever the set.
@@ -180,7 +180,7 @@ pub(crate) trait Panels: Set {
     /// Columns unpacked at once: with the activations of a tile those of its rows stay in the first-level cache.
     const COLS: usize;
     /// Rows unpacked at once.
-    const ROWS: usize = PANEL / Self::COLS;
+    const ROWS: usize = PANEL / 2 / Self::COLS;
     /// Tokens from which unpacking into a panel pays.
     const MANY: usize;
     /// The same where groups of columns have scales, and for matrices stored transposed.

@@ -13,8 +13,10 @@ use super::panel::{
     Filling, GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT,
     Unit,
 };
+use super::rows::PLANE;
 use crate::body::Rows;
 use crate::body::ahead::Later;
+use crate::body::columns::STRIP;
 use crate::thread;
 use crate::tiles::TileMut;
 
@@ -22,12 +24,12 @@ use crate::tiles::TileMut;
 /// second-level cache.
 pub(super) const TOKENS: usize = 128;
 
-/// Pieces of outputs of 16 rows that are kept on their way.
-pub(super) const KEPT: usize = MAX_ROWS / UNIT * TOKENS;
+/// Pieces of outputs of 16 rows that are kept on their way: those of a strip of a matrix stored transposed.
+pub(super) const KEPT: usize = STRIP / UNIT * TOKENS;
 
 /// Most tokens of a part, whatever multiplies.
-pub(super) const PART_TOKENS: usize = KEPT / MAX_UNITS;
-const _: () = assert!(PART_TOKENS >= TOKENS);
+pub(super) const PART_TOKENS: usize = 2 * TOKENS;
+const _: () = assert!(MAX_ROWS / UNIT * TOKENS <= KEPT && MAX_UNITS * PART_TOKENS <= KEPT);
 
 /// What a thread keeps.
 #[repr(C, align(64))]
@@ -68,12 +70,13 @@ pub(crate) trait Source {
     const ROWS: usize = 1;
     /// All columns, with padding.
     fn fours(&self) -> usize;
-    /// Columns that are unpacked at once.
-    fn step<S: Panels>() -> usize {
-        S::COLS / 4
+    /// Columns that are unpacked together at least: those of an atom, or of a plane.
+    fn atom() -> usize {
+        PLANE
     }
-    /// What may be fetched for as many rows that follow, while these columns are multiplied.
-    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later;
+    /// What may be fetched while columns `fours` of some rows are multiplied: of these rows, or of those that come next, which need
+    /// not be there.
+    fn later(&self, rows: [Range<usize>; 2], fours: Range<usize>) -> Later;
     /// Unpacks some columns of up to [`Panels::ROWS`] rows. Rows that are lacking in the last unit may be anything.
     fn unpack<S: Panels>(
         &self,
@@ -248,7 +251,7 @@ impl Plan {
             rows,
             step,
             tokens: x.tokens(),
-            tokens_step: E::tokens(x.stride()),
+            tokens_step: E::tokens(x.stride()).min(KEPT / (step / UNIT).max(1)),
             rows_first: E::ROWS_FIRST,
         }
     }
@@ -259,8 +262,30 @@ impl Plan {
         [panels, self.tokens.div_ceil(self.tokens_step)]
     }
 
+    /// Rows of a panel.
+    pub(super) fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Most tokens that a panel is multiplied with.
+    pub(super) fn tokens_step(&self) -> usize {
+        self.tokens_step
+    }
+
     pub(super) fn blocks(&self) -> usize {
         self.counts().iter().product()
+    }
+
+    /// The rows of the panel after that of block `i`: where none is left those below, which somebody may want next.
+    pub(super) fn next(&self, i: usize) -> Range<usize> {
+        let (rows, skip, _) = match i + 1 < self.blocks() {
+            true => self.block(i + 1),
+            false => self.block(i),
+        };
+        match i + 1 < self.blocks() {
+            true => rows.start - skip..rows.end,
+            false => rows.end..rows.end + rows.len() + skip,
+        }
     }
 
     /// The rows of block `i`, how many rows its panel has before these, and its tokens.
@@ -278,8 +303,10 @@ impl Plan {
     }
 }
 
-/// A range in pieces of `step`, the last of which may be shorter.
-pub(super) fn pieces(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+/// A range in as few pieces of up to `most` as it takes, whole multiples of `atom` but for the last, and as even as that allows.
+pub(super) fn pieces(len: usize, most: usize, atom: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = len.div_ceil((most / atom * atom).max(atom)).max(1);
+    let step = len.div_ceil(count).next_multiple_of(atom).max(1);
     (0..len)
         .step_by(step)
         .map(move |start| start..len.min(start + step))

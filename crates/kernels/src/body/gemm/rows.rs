@@ -37,14 +37,13 @@ impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
         self.w.row_bytes() / 64 * P * PLANE
     }
 
-    /// Whole atoms.
-    fn step<S: Panels>() -> usize {
-        S::COLS / 64 / P * P * PLANE
+    fn atom() -> usize {
+        P * PLANE
     }
 
-    fn later(&self, rows: Range<usize>, fours: Range<usize>) -> Later {
+    fn later(&self, [_, rows]: [Range<usize>; 2], fours: Range<usize>) -> Later {
         let row_bytes = self.w.row_bytes();
-        let row = (self.w.bytes().as_ptr()).wrapping_add(rows.end * row_bytes);
+        let row = (self.w.bytes().as_ptr()).wrapping_add(rows.start * row_bytes);
         Later::part(row, rows.len() * row_bytes, fours, self.fours())
     }
 

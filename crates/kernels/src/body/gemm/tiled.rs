@@ -33,6 +33,7 @@ use super::grouped;
 use super::panel::{Filling, Panels, UNIT, Unit};
 use super::part::{First, KEPT, PART_TOKENS, Part};
 use super::rows::PLANE;
+use crate::body::ahead::Later;
 use crate::body::grouped::Scaled;
 use crate::sets::Vector;
 use crate::tiles::TileMut;
@@ -73,13 +74,14 @@ pub(crate) struct Right<'a> {
 /// A matrix unit.
 pub(crate) trait MatrixUnit {
     /// Adds the products to the sums, [`PAIR`] units for each token, or replaces the sums by them when `fresh`. Codes of the panel are
-    /// signed or not.
+    /// signed or not. Before each step it calls `between`.
     fn multiply<const SIGNED: bool, const N: usize>(
         &self,
         left: &Left<'_, N>,
         right: &Right<'_>,
         sums: &mut [[i32; UNIT]],
         fresh: bool,
+        between: impl FnMut(),
     );
 }
 
@@ -140,19 +142,15 @@ impl<const N: usize> Tokens<N> {
 struct Blocks {
     tiles: usize,
     count: usize,
-    /// Lines that are asked for in each.
-    requests: usize,
 }
 
 impl Blocks {
     #[inline(always)]
-    fn of(tokens: usize, part: &Part<'_>) -> Self {
+    fn of(tokens: usize) -> Self {
         let tiles = tokens.div_ceil(TILE);
-        let count = tiles.div_ceil(2);
         Self {
             tiles,
-            count,
-            requests: part.later.len().div_ceil(count),
+            count: tiles.div_ceil(2),
         }
     }
 
@@ -160,6 +158,86 @@ impl Blocks {
     #[inline(always)]
     fn tiles(&self, block: usize) -> usize {
         (self.tiles - 2 * block).min(2)
+    }
+}
+
+/// Things spread evenly over steps.
+struct Paced {
+    things: Range<usize>,
+    count: usize,
+    steps: usize,
+    /// Steps times things that are due.
+    due: usize,
+}
+
+impl Paced {
+    #[inline(always)]
+    fn new(things: Range<usize>, steps: usize) -> Self {
+        Self {
+            count: things.len(),
+            things,
+            steps,
+            due: 0,
+        }
+    }
+
+    /// Those of the next step.
+    #[inline(always)]
+    fn next(&mut self) -> Range<usize> {
+        let start = self.things.start;
+        self.due += self.count;
+        while self.due >= self.steps {
+            self.due -= self.steps;
+            self.things.start += 1;
+        }
+        start..self.things.start
+    }
+}
+
+/// What is asked for while the tokens of a block are multiplied, a little in each step: requests that wait for memory would otherwise
+/// take all the places that tiles on their way from the second-level cache need.
+struct Requests<'a, 'b, S, X, const N: usize> {
+    set: S,
+    later: &'a mut Later,
+    lines: Paced,
+    /// Where outputs belong: those of a few tokens with each part.
+    out: &'a mut TileMut<'b, X>,
+    tokens: &'a Tokens<N>,
+    outputs: Paced,
+}
+
+impl<'a, 'b, S: Panels, X, const N: usize> Requests<'a, 'b, S, X, N> {
+    /// Those of one of `blocks`, whose last is `left` blocks away.
+    #[inline(always)]
+    fn new(
+        set: S,
+        part: &Part<'_>,
+        (later, left): (&'a mut Later, usize),
+        tokens: &'a Tokens<N>,
+        out: &'a mut TileMut<'b, X>,
+    ) -> Self {
+        let steps = part.fours.len() / PLANE;
+        let at = |four: usize| N * TILE * four / part.all;
+        Self {
+            set,
+            lines: Paced::new(0..later.len() / left, steps),
+            later,
+            out,
+            tokens,
+            outputs: Paced::new(at(part.fours.start)..at(part.fours.end), steps),
+        }
+    }
+
+    #[inline(always)]
+    fn step(&mut self) {
+        self.later.request(self.set, self.lines.next().len());
+        for t in self.outputs.next() {
+            if let Some(place) = self.tokens.place(t) {
+                let row = self.out.row(place).as_ptr();
+                self.set.prefetch_early(row.cast());
+                self.set.prefetch_early(row.wrapping_add(UNIT).cast());
+            }
+        }
     }
 }
 
@@ -234,8 +312,8 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         tokens: &Tokens<N>,
         first_four: usize,
         panel: &[Unit],
-        sums: &mut [[i32; UNIT]],
-        fresh: bool,
+        (sums, fresh): (&mut [[i32; UNIT]], bool),
+        between: impl FnMut(),
     ) {
         let mut left = Left {
             tiles: [&[]; N],
@@ -248,7 +326,8 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
             lines: panel,
             steps: panel.len() / PAIR / PLANE,
         };
-        self.unit.multiply::<SIGNED, N>(&left, &right, sums, fresh);
+        self.unit
+            .multiply::<SIGNED, N>(&left, &right, sums, fresh, between);
     }
 
     /// Some columns of the tokens of `N` tiles.
@@ -258,15 +337,16 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         part: &Part<'_>,
         tile: &Tile<'_>,
         factors: &Factors,
-        tokens: &Tokens<N>,
+        (tokens, later): (&Tokens<N>, (&mut Later, usize)),
         kept: &mut [[i32; UNIT]],
         out: &mut TileMut<'_, i32>,
     ) {
         let sums = &mut kept[tokens.kept()];
         let (four, panel) = (part.fours.start, &part.panel[..PAIR * part.fours.len()]);
-        self.fetch(part, tokens, out);
         let fresh = part.is_first();
-        self.multiply::<_, false, N>(&tile.x, tokens, four, panel, sums, fresh);
+        let mut requests = Requests::new(self.set, part, later, tokens, out);
+        let between = || requests.step();
+        self.multiply::<_, false, N>(&tile.x, tokens, four, panel, (sums, fresh), between);
         if !part.is_last() {
             return;
         }
@@ -281,41 +361,31 @@ impl<S: Panels, U: MatrixUnit> Tiles<'_, S, U> {
         }
     }
 
-    /// Fetches where outputs of some tokens belong, with each columns those of a few.
-    #[inline(always)]
-    fn fetch<X, const N: usize>(
-        self,
-        part: &Part<'_>,
-        tokens: &Tokens<N>,
-        out: &mut TileMut<'_, X>,
-    ) {
-        let at = |four: usize| N * TILE * four / part.all;
-        for t in at(part.fours.start)..at(part.fours.end) {
-            if let Some(place) = tokens.place(t) {
-                let row = out.row(place).as_ptr();
-                self.set.prefetch_early(row.cast());
-                self.set.prefetch_early(row.wrapping_add(UNIT).cast());
-            }
-        }
-    }
-
     /// The same with scales by group of columns.
     #[inline(always)]
     fn grouped_tokens<W, X: Scaled, const N: usize>(
         self,
         part: &Part<'_>,
         tile: &grouped::Tile<'_, W, X>,
-        tokens: &Tokens<N>,
+        (tokens, later): (&Tokens<N>, (&mut Later, usize)),
         (sums, kept): (&mut Sums, &mut [[f32; UNIT]]),
         out: &mut TileMut<'_, f32>,
     ) {
         let kept = &mut kept[tokens.kept()];
-        self.fetch(part, tokens, out);
+        let mut requests = Requests::new(self.set, part, later, tokens, out);
         for g in 0..tile.groups.len() {
             let fours = tile.fours_of(g);
             let panel = &part.panel[PAIR * fours.start..PAIR * fours.end];
             let four = part.fours.start + fours.start;
-            self.multiply::<_, true, N>(&tile.of.x, tokens, four, panel, &mut sums.0, true);
+            let between = || requests.step();
+            self.multiply::<_, true, N>(
+                &tile.of.x,
+                tokens,
+                four,
+                panel,
+                (&mut sums.0, true),
+                between,
+            );
             let first = First(part.is_first() && g == 0);
             self.add_group(tile, tokens, g, first, sums, kept);
         }
@@ -389,6 +459,7 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
         ..Self::EXACT
     };
     const BY_TOKEN: bool = false;
+    const COLS: usize = 512;
     const ROWS: usize = ROWS;
     const ROWS_FIRST: bool = true;
 
@@ -409,18 +480,18 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
         let kept = bytemuck::cast_slice_mut(kept);
         let factors = &Factors::of(&tile.scales, tile.rows.clone());
         let (first, all) = (tile.first, tile.x.tokens());
-        let blocks = Blocks::of(out.rows(), part);
+        let blocks = Blocks::of(out.rows());
         let mut later = part.later;
         for block in 0..blocks.count {
-            later.request(self.set, blocks.requests);
+            let later = (&mut later, blocks.count - block);
             match blocks.tiles(block) {
                 1 => {
                     let tokens = &Tokens::<1>::new(2 * block, first, all);
-                    self.exact_tokens(part, tile, factors, tokens, kept, out);
+                    self.exact_tokens(part, tile, factors, (tokens, later), kept, out);
                 }
                 _ => {
                     let tokens = &Tokens::<2>::new(2 * block, first, all);
-                    self.exact_tokens(part, tile, factors, tokens, kept, out);
+                    self.exact_tokens(part, tile, factors, (tokens, later), kept, out);
                 }
             }
         }
@@ -437,18 +508,18 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
         let kept = bytemuck::cast_slice_mut(kept);
         let sums = &mut Sums([[0; UNIT]; 2 * TILE * PAIR]);
         let (first, all) = (tile.first, tile.of.x.tokens());
-        let blocks = Blocks::of(out.rows(), part);
+        let blocks = Blocks::of(out.rows());
         let mut later = part.later;
         for block in 0..blocks.count {
-            later.request(self.set, blocks.requests);
+            let later = (&mut later, blocks.count - block);
             match blocks.tiles(block) {
                 1 => {
                     let tokens = &Tokens::<1>::new(2 * block, first, all);
-                    self.grouped_tokens(part, tile, tokens, (sums, kept), out);
+                    self.grouped_tokens(part, tile, (tokens, later), (sums, kept), out);
                 }
                 _ => {
                     let tokens = &Tokens::<2>::new(2 * block, first, all);
-                    self.grouped_tokens(part, tile, tokens, (sums, kept), out);
+                    self.grouped_tokens(part, tile, (tokens, later), (sums, kept), out);
                 }
             }
         }

@@ -36,9 +36,9 @@ static CONFIG: Config = {
     }
 };
 
-/// Tiles that this thread has configured, released when dropped. Compiled code neither uses nor
-/// changes tiles or their configuration, so they outlast one block of assembly. Only the thread that
-/// configured them has them: the pointer keeps the value there.
+/// Tiles that this thread has configured, released when dropped. Compiled code neither uses nor changes tiles or their
+/// configuration, so both outlast a block of assembly: sums are in tiles 0 to 3 from the block that loads them to the one that stores
+/// them, activations in 4 and 5, weights in 6 and 7. Only the thread that configured them has them: the pointer keeps the value there.
 pub(super) struct Amx(std::marker::PhantomData<*const ()>);
 
 impl Amx {
@@ -70,6 +70,7 @@ impl MatrixUnit for Amx {
         right: &Right<'_>,
         sums: &mut [[i32; UNIT]],
         fresh: bool,
+        mut between: impl FnMut(),
     ) {
         const { assert!(N == 1 || N == 2) };
         let Right { lines, steps } = *right;
@@ -82,23 +83,26 @@ impl MatrixUnit for Amx {
         assert!(needed <= lines.len(), "{needed} lines in {}", lines.len());
         let needed = N * TILE * PAIR;
         assert!(needed <= sums.len(), "{needed} sums in {}", sums.len());
-        let block = Block {
-            left: [left.tiles[0].as_ptr(), left.tiles[N - 1].as_ptr()],
-            stride: left.stride,
-            right: lines.as_ptr().cast(),
-            steps,
-            sums: sums.as_mut_ptr().cast(),
-            fresh,
-        };
+        let left_tiles = left.tiles.map(<[i8]>::as_ptr);
+        let sums = sums.as_mut_ptr().cast::<u8>();
+        let right = lines.as_ptr().cast::<u8>();
         // SAFETY: the value proves the instructions and 8 whole tiles. The tiles of activations, weights and sums lie within their
         // slices, as was just checked, for every step.
         unsafe {
-            match (SIGNED, N) {
-                (false, 1) => one_unsigned(block),
-                (false, _) => two_unsigned(block),
-                (true, 1) => one_signed(block),
-                (true, _) => two_signed(block),
+            match fresh {
+                true => zero(),
+                false => load::<N>(sums),
             }
+            for step in 0..steps {
+                between();
+                let tiles = left_tiles.map(|tile| tile.wrapping_add(step * STEP));
+                let right = right.wrapping_add(step * TILE * LINE);
+                match SIGNED {
+                    true => step_signed::<N>(tiles, left.stride, right),
+                    false => step_unsigned::<N>(tiles, left.stride, right),
+                }
+            }
+            store::<N>(sums);
         }
     }
 }
@@ -106,120 +110,121 @@ impl MatrixUnit for Amx {
 /// Bytes from a line of weights to the next, and from the sums of a token to those of the next.
 const LINE: usize = PAIR * size_of::<Unit>();
 
-/// What a block of assembly works on.
-struct Block {
-    left: [*const i8; 2],
-    /// Bytes from a token to the next.
-    stride: usize,
-    right: *const u8,
-    steps: usize,
-    sums: *mut u8,
-    fresh: bool,
+/// Makes the sums of 32 tokens zero.
+///
+/// # Safety
+/// The CPU must have AMX-INT8, with 8 whole tiles configured.
+#[inline(always)]
+unsafe fn zero() {
+    // SAFETY: the caller vouches for the instructions, which touch no memory.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack, nomem, preserves_flags),
+        );
+    }
 }
 
-/// Defines what multiplies 16, and 32, tokens and 32 rows with an instruction for signed activations.
-macro_rules! blocks {
-    ($product:literal, $one:ident, $two:ident) => {
-        /// Multiplies 16 tokens and 32 rows: sums in tiles 0 and 1, activations in 4, weights in 6 and 7.
-        ///
-        /// # Safety
-        /// The CPU must have AMX-INT8, with 8 whole tiles configured. `left[0]` must be valid for reads of 16 rows, `stride` apart,
-        /// of 64 bytes per step, of which there is at least one; `right` for reads of 16 lines per step, of 128 bytes; `sums`
-        /// for reads and writes of 16 lines of 128 bytes.
-        unsafe fn $one(block: Block) {
-            // SAFETY: the caller vouches for the instructions and the memory.
-            unsafe {
-                asm!(
-                    "test {fresh:e}, {fresh:e}",
-                    "jz 2f",
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "jmp 3f",
-                    "2:",
-                    "tileloadd tmm0, [{sums} + {line}]",
-                    "tileloadd tmm1, [{sums} + {line} + 64]",
-                    "3:",
-                    "tileloaddt1 tmm4, [{left} + {stride}]",
-                    "tileloadd tmm6, [{right} + {line}]",
-                    concat!($product, " tmm0, tmm4, tmm6"),
-                    "tileloadd tmm7, [{right} + {line} + 64]",
-                    concat!($product, " tmm1, tmm4, tmm7"),
-                    "add {left}, 64",
-                    "add {right}, {lines}",
-                    "dec {steps}",
-                    "jnz 3b",
-                    "tilestored [{sums} + {line}], tmm0",
-                    "tilestored [{sums} + {line} + 64], tmm1",
-                    fresh = in(reg) u32::from(block.fresh),
-                    left = inout(reg) block.left[0] => _,
-                    stride = in(reg) block.stride,
-                    right = inout(reg) block.right => _,
-                    line = in(reg) LINE,
-                    lines = const TILE * LINE,
-                    sums = in(reg) block.sums,
-                    steps = inout(reg) block.steps => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack),
-                );
-            }
+/// Loads the sums of 16 tokens, `N` times.
+///
+/// # Safety
+/// As for [`zero`]; `sums` must be valid for reads of `N` times 16 lines of 128 bytes.
+#[inline(always)]
+unsafe fn load<const N: usize>(sums: *const u8) {
+    // SAFETY: the caller vouches for the instructions and the memory.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{sums} + {line}]",
+            "tileloadd tmm1, [{sums} + {line} + 64]",
+            sums = in(reg) sums,
+            line = in(reg) LINE,
+            out("tmm0") _, out("tmm1") _,
+            options(nostack, readonly, preserves_flags),
+        );
+        if N == 2 {
+            asm!(
+                "tileloadd tmm2, [{sums} + {line}]",
+                "tileloadd tmm3, [{sums} + {line} + 64]",
+                sums = in(reg) sums.wrapping_add(TILE * LINE),
+                line = in(reg) LINE,
+                out("tmm2") _, out("tmm3") _,
+                options(nostack, readonly, preserves_flags),
+            );
         }
+    }
+}
 
-        /// Multiplies 32 tokens and 32 rows: sums in tiles 0 to 3, activations in 4 and 5, weights in 6 and 7.
+/// Stores the sums of 16 tokens, `N` times.
+///
+/// # Safety
+/// As for [`zero`]; `sums` must be valid for writes of `N` times 16 lines of 128 bytes.
+#[inline(always)]
+unsafe fn store<const N: usize>(sums: *mut u8) {
+    // SAFETY: the caller vouches for the instructions and the memory.
+    unsafe {
+        asm!(
+            "tilestored [{sums} + {line}], tmm0",
+            "tilestored [{sums} + {line} + 64], tmm1",
+            sums = in(reg) sums,
+            line = in(reg) LINE,
+            options(nostack, preserves_flags),
+        );
+        if N == 2 {
+            asm!(
+                "tilestored [{sums} + {line}], tmm2",
+                "tilestored [{sums} + {line} + 64], tmm3",
+                sums = in(reg) sums.wrapping_add(TILE * LINE),
+                line = in(reg) LINE,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// Defines a step with an instruction for signed activations.
+macro_rules! step {
+    ($product:literal, $step:ident) => {
+        /// Multiplies 16 tokens, `N` times, 64 columns and 32 rows.
         ///
         /// # Safety
-        /// As for 16 tokens, for both of `left` and 32 lines of `sums`.
-        unsafe fn $two(block: Block) {
+        /// As for [`zero`]. `left` must be valid for reads of 16 rows, `stride` apart, of 64 bytes; `right` for reads of 16 lines
+        /// of 128 bytes.
+        #[inline(always)]
+        unsafe fn $step<const N: usize>(left: [*const i8; N], stride: usize, right: *const u8) {
             // SAFETY: the caller vouches for the instructions and the memory.
             unsafe {
                 asm!(
-                    "test {fresh:e}, {fresh:e}",
-                    "jz 2f",
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "jmp 3f",
-                    "2:",
-                    "tileloadd tmm0, [{sums} + {line}]",
-                    "tileloadd tmm1, [{sums} + {line} + 64]",
-                    "tileloadd tmm2, [{sums2} + {line}]",
-                    "tileloadd tmm3, [{sums2} + {line} + 64]",
-                    "3:",
                     "tileloaddt1 tmm4, [{left} + {stride}]",
                     "tileloadd tmm6, [{right} + {line}]",
                     concat!($product, " tmm0, tmm4, tmm6"),
                     "tileloadd tmm7, [{right} + {line} + 64]",
                     concat!($product, " tmm1, tmm4, tmm7"),
-                    "tileloaddt1 tmm5, [{left2} + {stride}]",
-                    concat!($product, " tmm2, tmm5, tmm6"),
-                    concat!($product, " tmm3, tmm5, tmm7"),
-                    "add {left}, 64",
-                    "add {left2}, 64",
-                    "add {right}, {lines}",
-                    "dec {steps}",
-                    "jnz 3b",
-                    "tilestored [{sums} + {line}], tmm0",
-                    "tilestored [{sums} + {line} + 64], tmm1",
-                    "tilestored [{sums2} + {line}], tmm2",
-                    "tilestored [{sums2} + {line} + 64], tmm3",
-                    fresh = in(reg) u32::from(block.fresh),
-                    left = inout(reg) block.left[0] => _,
-                    left2 = inout(reg) block.left[1] => _,
-                    stride = in(reg) block.stride,
-                    right = inout(reg) block.right => _,
+                    left = in(reg) left[0],
+                    stride = in(reg) stride,
+                    right = in(reg) right,
                     line = in(reg) LINE,
-                    lines = const TILE * LINE,
-                    sums = in(reg) block.sums,
-                    sums2 = in(reg) block.sums.wrapping_add(TILE * LINE),
-                    steps = inout(reg) block.steps => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack),
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly, preserves_flags),
                 );
+                if N == 2 {
+                    asm!(
+                        "tileloaddt1 tmm5, [{left} + {stride}]",
+                        concat!($product, " tmm2, tmm5, tmm6"),
+                        concat!($product, " tmm3, tmm5, tmm7"),
+                        left = in(reg) left[1],
+                        stride = in(reg) stride,
+                        out("tmm2") _, out("tmm3") _, out("tmm5") _,
+                        options(nostack, readonly, preserves_flags),
+                    );
+                }
             }
         }
     };
 }
 
-blocks!("tdpbsud", one_unsigned, two_unsigned);
-blocks!("tdpbssd", one_signed, two_signed);
+step!("tdpbsud", step_unsigned);
+step!("tdpbssd", step_signed);
