@@ -1,5 +1,6 @@
 //! Activations as matrix products take them: one row per token.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tells activations from all others that this process has had: what was made of some can be used again for those of the
@@ -35,6 +36,32 @@ impl Input<'_> {
             Input::I8Groups(x) => x.tokens(),
             Input::Bits(x) => x.tokens(),
             Input::F32(x) => x.tokens(),
+        }
+    }
+
+    /// Bytes from the activations of a token to those of the next.
+    pub fn row_bytes(&self) -> usize {
+        match self {
+            Input::I8(x) => x.stride,
+            Input::I8Groups(x) => x.stride,
+            Input::Bits(x) => x.stride,
+            Input::F32(x) => x.stride * size_of::<f32>(),
+        }
+    }
+
+    /// Those of some tokens.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    pub fn some(&self, tokens: Range<usize>) -> Self {
+        if tokens == (0..self.tokens()) {
+            return *self;
+        }
+        match self {
+            Input::I8(x) => Input::I8(x.some(tokens)),
+            Input::I8Groups(x) => Input::I8Groups(x.some(tokens)),
+            Input::Bits(x) => Input::Bits(x.some(tokens)),
+            Input::F32(x) => Input::F32(x.some(tokens)),
         }
     }
 }
@@ -82,6 +109,13 @@ impl<'a> I8Rows<'a> {
             sum,
             id: Id::new(),
         }
+    }
+
+    /// Those of some tokens.
+    fn some(&self, tokens: Range<usize>) -> Self {
+        let data = &self.data[tokens.start * self.stride..];
+        let (scale, sum) = (&self.scale[tokens.clone()], &self.sum[tokens]);
+        Self::new(data, self.stride, scale, sum)
     }
 
     /// The number of these activations.
@@ -187,6 +221,14 @@ impl<'a> I8GroupRows<'a> {
         }
     }
 
+    /// Those of some tokens.
+    fn some(&self, tokens: Range<usize>) -> Self {
+        let data = &self.data[tokens.start * self.stride..];
+        let groups = tokens.start * self.groups..tokens.end * self.groups;
+        let (multipliers, sums) = (&self.multipliers[groups.clone()], &self.sums[groups]);
+        Self::new(data, self.stride, multipliers, sums, self.groups)
+    }
+
     /// The number of these activations.
     pub(crate) fn id(&self) -> Id {
         self.id
@@ -274,6 +316,12 @@ impl<'a> BitRows<'a> {
         }
     }
 
+    /// Those of some tokens.
+    fn some(&self, tokens: Range<usize>) -> Self {
+        let data = &self.data[tokens.start * self.stride..];
+        Self::new(data, self.stride, &self.scale[tokens])
+    }
+
     /// How many tokens there are.
     pub fn tokens(&self) -> usize {
         self.scale.len()
@@ -330,6 +378,17 @@ impl<'a> F32Rows<'a> {
             stride,
             tokens,
         }
+    }
+
+    /// Those of some tokens.
+    fn some(&self, tokens: Range<usize>) -> Self {
+        assert!(
+            tokens.start <= tokens.end && tokens.end <= self.tokens,
+            "tokens {tokens:?} of {}",
+            self.tokens
+        );
+        let data = &self.data[tokens.start * self.stride..];
+        Self::new(data, self.stride, tokens.len())
     }
 
     /// How many tokens there are.

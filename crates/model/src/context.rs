@@ -6,6 +6,8 @@ use onebit_kernels::{Cuts, Executor, Grid, Kernels};
 
 /// Most parts that the output columns of one matrix are cut into.
 pub(crate) const MAX_COLUMN_PARTS: usize = 1024;
+/// Most blocks that the tokens of one product are cut into.
+pub(crate) const MAX_PRODUCT_BLOCKS: usize = 16;
 /// Most blocks that the tokens of one step are cut into.
 pub(crate) const MAX_TOKEN_BLOCKS: usize = 64;
 /// Most spans of positions that one token's attention is computed of at the same time.
@@ -24,8 +26,15 @@ const TILE_STEP: usize = 64;
 const MANY_TOKENS: usize = 4;
 /// Most columns of a part for so many tokens that products are bound by arithmetic: what a part computes is still in a cache
 /// when it is activated or added.
-const PART_COLUMNS: usize = 128;
+const PART_COLUMNS: usize = 256;
 pub(crate) const PART_TOKENS: usize = 32;
+/// Bytes of activations that stay in a second-level cache while the columns of a product pass, and tokens of a part whose activations
+/// take no more, and at least.
+const PART_BYTES: usize = 1 << 20;
+const MANY_PART_TOKENS: usize = 256;
+const FEW_PART_TOKENS: usize = 128;
+/// Tokens are cut at multiples of this.
+const TOKEN_STEP: usize = 32;
 /// Bytes to work through, per part, below which cutting costs more than it saves.
 const MIN_PART_WORK: usize = 1 << 15;
 
@@ -83,6 +92,20 @@ impl Context<'_> {
         wanted.max(tokens.div_ceil(MAX_TOKEN_BLOCKS)).max(1)
     }
 
+    /// Tokens per part of a product for `tokens` tokens, whose activations take `row_bytes` bytes each. All columns of some tokens
+    /// come before the next tokens.
+    pub(crate) fn product_block(&self, tokens: usize, row_bytes: usize) -> usize {
+        let most = match MANY_PART_TOKENS * row_bytes <= PART_BYTES {
+            true => MANY_PART_TOKENS,
+            false => FEW_PART_TOKENS,
+        };
+        let blocks = tokens.div_ceil(most).clamp(1, MAX_PRODUCT_BLOCKS);
+        tokens
+            .div_ceil(blocks)
+            .next_multiple_of(TOKEN_STEP)
+            .min(tokens)
+    }
+
     /// Output columns per part of a product with `outputs` columns, for `tokens` tokens and `weights` bytes of weights, `band` rows
     /// of which share their bytes.
     pub(crate) fn column_block(
@@ -134,14 +157,14 @@ pub(crate) fn by_tokens(tokens: usize, width: usize, block: usize) -> Grid<'stat
     }
 }
 
-/// A matrix of `tokens` x `width` cut into blocks of columns.
-pub(crate) fn by_columns(tokens: usize, width: usize, block: usize) -> Grid<'static> {
+/// A matrix of `tokens` x `width` cut into blocks of `rows` tokens and `columns` columns.
+pub(crate) fn by_blocks(tokens: usize, width: usize, [rows, columns]: [usize; 2]) -> Grid<'static> {
     Grid {
         rows: tokens,
         width,
         stride: width,
-        tile_rows: tokens,
-        columns: Cuts::Every(block),
+        tile_rows: rows,
+        columns: Cuts::Every(columns),
     }
 }
 
@@ -180,6 +203,11 @@ mod tests {
             for tokens in [1usize, 2, 31, 32, 63, 64, 65, 4097] {
                 assert!(tokens.div_ceil(ctx.token_block(tokens, 2560)) <= MAX_TOKEN_BLOCKS);
                 assert!(tokens.div_ceil(ctx.query_block(tokens, 5)) <= MAX_TOKEN_BLOCKS);
+                for row_bytes in [640, 2560, 6912, 1 << 20] {
+                    let block = ctx.product_block(tokens, row_bytes);
+                    assert!(block <= tokens);
+                    assert!(tokens.div_ceil(block) <= MAX_PRODUCT_BLOCKS);
+                }
                 for outputs in [1usize, 15, 16, 17, 2560, 128_256] {
                     let block = ctx.column_block(outputs, outputs * 640, tokens, 1);
                     assert!(block.is_multiple_of(COLUMN_STEP));

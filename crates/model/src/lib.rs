@@ -54,6 +54,7 @@ mod mlp;
 mod model;
 mod places;
 mod residency;
+mod rooms;
 mod rope;
 mod rope_spec;
 mod rows;

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use onebit_kernels::{Input, TileMut, Tiles};
 
-use crate::context::{Context, by_columns};
+use crate::context::{Context, PART_TOKENS, by_blocks};
 use crate::forms::{Forms, InputForms};
 use crate::inputs::{InputSlot, Norm, Source};
+use crate::rooms::Rooms;
 use crate::weights::LinearRef;
 use crate::workspace::Claimed;
 
@@ -107,34 +108,29 @@ pub(crate) fn project<const N: usize>(
 ) {
     let tokens = inputs[0].tokens();
     let outputs = linears.iter().map(|linear| linear.outputs()).sum();
-    let weights = linears
+    let weights: usize = linears
         .iter()
         .map(|linear| linear.matrix.bytes().len())
         .sum();
-    let block = match linears.iter().any(|linear| linear.transposed) {
-        true => ctx.strip_block(outputs),
-        false => ctx.column_block(outputs, weights, tokens, band_rows(&linears)),
-    };
+    let blocks = blocks(ctx, &linears, outputs, &inputs[0]);
     let mut widths = linears.iter().map(|linear| linear.outputs());
     let mut claims = claims.iter_mut();
     let tiles = outs.map(|out| {
-        let grid = by_columns(tokens, widths.next().expect("N widths"), block);
+        let grid = by_blocks(tokens, widths.next().expect("N widths"), blocks);
         Tiles::new(out, grid, claims.next().expect("a Claims per output"))
     });
-    let parts = tiles.iter().map(Tiles::tile_columns).sum();
-    ctx.run(parts, weights * tokens, &|part| {
-        let (mut which, mut column) = (0, part);
+    let columns: usize = tiles.iter().map(Tiles::tile_columns).sum();
+    ctx.run(tiles[0].tile_rows() * columns, weights * tokens, &|part| {
+        let (row, mut column) = (part / columns, part % columns);
+        let mut which = 0;
         while column >= tiles[which].tile_columns() {
             column -= tiles[which].tile_columns();
             which += 1;
         }
-        let mut tile = tiles[which].claim(0, column);
-        linears[which].multiply(
-            ctx,
-            tiles[which].columns_of(column),
-            inputs[which],
-            &mut tile,
-        );
+        let (tiles, linear) = (&tiles[which], linears[which]);
+        let input = inputs[which].some(tiles.rows_of(row));
+        let mut tile = tiles.claim(row, column);
+        linear.multiply(ctx, tiles.columns_of(column), input, &mut tile);
     });
 }
 
@@ -149,14 +145,27 @@ pub(crate) fn project_add(
 ) {
     let (tokens, width) = (input.tokens(), linear.outputs());
     let weights = linear.matrix.bytes().len();
-    let block = match linear.transposed {
-        true => ctx.strip_block(width),
-        false => ctx.column_block(width, weights, tokens, band_rows(&[linear])),
-    };
-    let grid = by_columns(tokens, width, block);
+    let blocks = blocks(ctx, &[linear], width, &input);
+    let grid = by_blocks(tokens, width, blocks);
     ctx.skip(linear.unread(input));
     let [a, b, _] = claims;
-    let (out, x) = (Tiles::new(out, grid, a), Tiles::new(x, grid, b));
+    let x = Tiles::new(x, grid, b);
+    if tokens >= PART_TOKENS {
+        let rooms = Rooms::new(out, blocks[0] * blocks[1], ctx.executor.threads());
+        ctx.run(x.len(), weights * tokens, &|part| {
+            let (row, column) = (part / x.tile_columns(), part % x.tile_columns());
+            let (columns, input) = (x.columns_of(column), input.some(x.rows_of(row)));
+            let mut sum = x.claim(row, column);
+            let mut room = rooms.take(part * rooms.count() / x.len());
+            let mut product = TileMut::whole(&mut room, sum.rows(), sum.width());
+            linear.multiply(ctx, columns, input, &mut product);
+            for t in 0..sum.rows() {
+                ctx.kernels.add(sum.row(t), product.row(t));
+            }
+        });
+        return;
+    }
+    let out = Tiles::new(out, grid, a);
     ctx.run(out.tile_columns(), weights * tokens, &|part| {
         let (mut product, mut sum) = (out.claim(0, part), x.claim(0, part));
         linear.multiply(ctx, out.columns_of(part), input, &mut product);
@@ -164,6 +173,28 @@ pub(crate) fn project_add(
             ctx.kernels.add(sum.row(t), product.row(t));
         }
     });
+}
+
+/// Tokens and columns of the parts of what some linears, which put out `outputs` numbers together, make of an input.
+pub(crate) fn blocks(
+    ctx: &Context<'_>,
+    linears: &[&LinearRef<'_>],
+    outputs: usize,
+    input: &Input<'_>,
+) -> [usize; 2] {
+    let tokens = input.tokens();
+    if linears.iter().any(|linear| linear.transposed) {
+        return [tokens, ctx.strip_block(outputs).min(outputs)];
+    }
+    let weights = linears
+        .iter()
+        .map(|linear| linear.matrix.bytes().len())
+        .sum();
+    [
+        ctx.product_block(tokens, input.row_bytes()),
+        ctx.column_block(outputs, weights, tokens, band_rows(linears))
+            .min(outputs),
+    ]
 }
 
 /// The most rows that share their bytes in the matrices of some linears.

@@ -1,14 +1,14 @@
 //! The gated feed-forward part of a layer.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
 
 use onebit_kernels::{Input, TileMut, Tiles};
 
-use crate::context::{Context, PART_TOKENS, by_columns};
+use crate::context::{Context, PART_TOKENS, by_blocks};
 use crate::inputs::{Norm, Source};
 use crate::layer::LayerCall;
-use crate::linear::{band_rows, project_add};
+use crate::linear::{band_rows, blocks, project_add};
+use crate::rooms::Rooms;
 use crate::spec::Activation;
 use crate::weights::LayerRef;
 use crate::workspace::{Claimed, Scratch};
@@ -45,42 +45,6 @@ pub(crate) fn mlp(
     project_add(ctx, &weights.down, input, buffers.up, x, claims);
 }
 
-/// Room for a part of `up`, one for each thread: what it computes there is still in its cache when it is multiplied with the
-/// gate, and when it computes the next part.
-struct Rooms<'a> {
-    rooms: [Mutex<&'a mut [f32]>; MAX_ROOMS],
-    count: usize,
-}
-
-/// Threads beyond these share.
-const MAX_ROOMS: usize = 64;
-
-impl<'a> Rooms<'a> {
-    /// For up to `threads` threads, `len` numbers each, of which there must be room for one.
-    fn new(room: &'a mut [f32], len: usize, threads: usize) -> Self {
-        let count = (room.len() / len).min(threads).clamp(1, MAX_ROOMS);
-        let mut rooms = room.chunks_mut(len);
-        let rooms = std::array::from_fn(|_| Mutex::new(rooms.next().unwrap_or_default()));
-        Self { rooms, count }
-    }
-
-    /// One that is free, the `near`-th if that is.
-    fn take(&self, near: usize) -> MutexGuard<'_, &'a mut [f32]> {
-        let rooms = &self.rooms[..self.count];
-        let (before, after) = rooms.split_at(near % self.count);
-        let free = after
-            .iter()
-            .chain(before)
-            .find_map(|room| room.try_lock().ok());
-        // A part that panics leaves nothing behind that the next one reads.
-        free.unwrap_or_else(|| {
-            rooms[near % self.count]
-                .lock()
-                .unwrap_or_else(|e| e.into_inner())
-        })
-    }
-}
-
 /// `gate = act(gate(input)) * up(input)`; each part computes the same columns of both.
 fn gated(
     ctx: &Context<'_>,
@@ -93,21 +57,22 @@ fn gated(
     let (spec, tokens) = (call.spec, call.rows.len());
     let activation = spec.activation.kernel();
     let read = weights.gate.matrix.bytes().len() + weights.up.matrix.bytes().len();
-    let band = band_rows(&[&weights.gate, &weights.up]);
-    let block = ctx.column_block(spec.ffn, read, tokens, band);
-    let grid = by_columns(tokens, spec.ffn, block);
+    let blocks = blocks(ctx, &[&weights.gate, &weights.up], spec.ffn, &inputs[0]);
+    let grid = by_blocks(tokens, spec.ffn, blocks);
     let [a, b, _] = claims;
     let gate = Tiles::new(gate, grid, a);
     if tokens >= PART_TOKENS {
-        let rooms = Rooms::new(up, tokens * block, ctx.executor.threads());
-        ctx.run(gate.tile_columns(), read * tokens, &|part| {
-            let columns = gate.columns_of(part);
-            let mut gate_tile = gate.claim(0, part);
+        let rooms = Rooms::new(up, blocks[0] * blocks[1], ctx.executor.threads());
+        ctx.run(gate.len(), read * tokens, &|part| {
+            let (row, column) = (part / gate.tile_columns(), part % gate.tile_columns());
+            let (columns, rows) = (gate.columns_of(column), gate.rows_of(row));
+            let inputs = inputs.map(|input| input.some(rows.clone()));
+            let mut gate_tile = gate.claim(row, column);
             (weights.gate).multiply(ctx, columns.clone(), inputs[0], &mut gate_tile);
-            let mut room = rooms.take(part * rooms.count / gate.tile_columns());
-            let mut up = TileMut::whole(&mut room, tokens, columns.len());
+            let mut room = rooms.take(part * rooms.count() / gate.len());
+            let mut up = TileMut::whole(&mut room, rows.len(), columns.len());
             weights.up.multiply(ctx, columns, inputs[1], &mut up);
-            for t in 0..tokens {
+            for t in 0..rows.len() {
                 (ctx.kernels).gate(activation, gate_tile.row(t), up.row(t));
             }
         });

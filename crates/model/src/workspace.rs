@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use onebit_kernels::{AlignedVec, Claims};
 
-use crate::context::{MAX_COLUMN_PARTS, MAX_TOKEN_BLOCKS, SPANS_AT_ONCE};
+use crate::context::{MAX_COLUMN_PARTS, MAX_PRODUCT_BLOCKS, MAX_TOKEN_BLOCKS, SPANS_AT_ONCE};
 use crate::error::ModelError;
 use crate::forms::InputForms;
 use crate::linear::Slots;
@@ -127,7 +127,7 @@ impl Workspace {
         max_logits: usize,
     ) -> Option<Self> {
         let sizes = Sizes::of(spec, forms);
-        let claims = MAX_COLUMN_PARTS.max(MAX_TOKEN_BLOCKS * spec.kv_heads);
+        let claims = (MAX_COLUMN_PARTS * MAX_PRODUCT_BLOCKS).max(MAX_TOKEN_BLOCKS * spec.kv_heads);
         Some(Self {
             max_rows,
             rows_at_once,

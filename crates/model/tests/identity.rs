@@ -7,7 +7,7 @@ use common::run::{Backwards, Runner, Threads, bits, rows, tokens};
 use common::{Recipe, shapes};
 use onebit_format::{ActivationMode, Layout};
 use onebit_kernels::{Executor, Kernels, Serial};
-use onebit_model::{KvType, Step};
+use onebit_model::{KvCache, KvType, Step, Workspace};
 
 #[test]
 fn every_kernel_set_and_thread_count() {
@@ -101,6 +101,22 @@ fn chunking_across_attention_blocks() {
     };
     assert!(run(1) == run(64));
     assert!(run(33) == run(64));
+}
+
+/// Products of more tokens than a part takes.
+#[test]
+fn chunking_across_parts_of_products() {
+    for (name, recipe) in shapes::all() {
+        let model = recipe.model(4);
+        let ids = tokens(&model, 300, 2);
+        let mut runner = Runner::new(&model, Kernels::best(), &Backwards(2));
+        runner.workspace = Workspace::new(&model, ids.len(), ids.len()).unwrap();
+        let mut run = |chunk| {
+            let mut cache = KvCache::new(model.spec(), KvType::F16, ids.len()).unwrap();
+            bits(&runner.extend(&mut cache, &ids, chunk))
+        };
+        assert!(run(ids.len()) == run(60), "{name}: one chunk differs");
+    }
 }
 
 #[test]
