@@ -6,6 +6,9 @@ use std::ops::Range;
 
 use memmap2::Mmap;
 
+#[cfg(target_os = "linux")]
+use crate::blocks::BLOCK_BYTES;
+
 /// What is to happen with some pages of a mapped file. None of it changes what the bytes are, only where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
@@ -15,6 +18,8 @@ pub enum Advice {
     Release,
     /// Take them out of this process and of the system's cache, where no other process maps them.
     Evict,
+    /// Read them in huge pages, where the system has those for files.
+    Huge,
 }
 
 /// A file and its map.
@@ -53,14 +58,17 @@ impl Mapped {
             Advice::Release => self.release(range),
             Advice::Evict => {
                 self.release(range.clone())?;
+                // A huge page that is only partly in the range would stay; what others of this process have mapped does.
+                let range = range.start / BLOCK_BYTES * BLOCK_BYTES
+                    ..range.end.next_multiple_of(BLOCK_BYTES);
                 let len = std::num::NonZeroU64::new(range.len() as u64);
                 let advice = rustix::fs::Advice::DontNeed;
-                Ok(rustix::fs::fadvise(
-                    &self.file,
-                    range.start as u64,
-                    len,
-                    advice,
-                )?)
+                let start = range.start as u64;
+                Ok(rustix::fs::fadvise(&self.file, start, len, advice)?)
+            }
+            Advice::Huge => {
+                self.map
+                    .advise_range(memmap2::Advice::HugePage, range.start, range.len())
             }
         }
     }
@@ -84,7 +92,7 @@ impl Mapped {
                 self.map
                     .advise_range(memmap2::Advice::WillNeed, range.start, range.len())
             }
-            Advice::Release | Advice::Evict => Ok(()),
+            Advice::Release | Advice::Evict | Advice::Huge => Ok(()),
         }
     }
 

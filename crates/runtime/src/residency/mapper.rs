@@ -13,6 +13,8 @@ use onebit_model::{Model, Residency};
 /// from pages that are not entered yet. A step reads all weights of a stage, or for some models most, so no more memory is taken
 /// than without it.
 ///
+/// Where the system can, they come in huge pages: 2 MiB by one entry of the table, which processors look up faster.
+///
 /// It is given to a model with [`Model::with_residency`].
 #[derive(Debug)]
 pub struct Mapper {
@@ -25,8 +27,10 @@ impl Mapper {
     /// For the weights of `model`.
     pub fn new(model: &Model) -> Self {
         let stages = model.stages();
+        let file = Arc::clone(model.file());
+        file.advise(0..file.bytes().len(), Advice::Huge);
         Self {
-            file: Arc::clone(model.file()),
+            file,
             entered: stages.iter().map(|_| AtomicBool::new(false)).collect(),
             stages,
         }
