@@ -1,7 +1,7 @@
 //! Many tokens times a ternary matrix stored transposed.
 //!
-//! Four stored rows side by side are a panel's units already: four inputs of 16 outputs. Half a strip,
-//! two planes of 64 outputs, and 512 inputs are unpacked at a time, and then multiplied like any other
+//! Four stored rows side by side are a panel's units already: four inputs of 16 outputs. A strip,
+//! four planes of 64 outputs, and 512 inputs are unpacked at a time, and then multiplied like any other
 //! panel. Nothing is left out, so where most activations are zero the loop that leaves them out is faster.
 
 use std::ops::Range;
