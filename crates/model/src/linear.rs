@@ -108,10 +108,7 @@ pub(crate) fn project<const N: usize>(
 ) {
     let tokens = inputs[0].tokens();
     let outputs = linears.iter().map(|linear| linear.outputs()).sum();
-    let weights: usize = linears
-        .iter()
-        .map(|linear| linear.matrix.bytes().len())
-        .sum();
+    let weights = weight_bytes(&linears);
     let blocks = blocks(ctx, &linears, outputs, &inputs[0]);
     let mut widths = linears.iter().map(|linear| linear.outputs());
     let mut claims = claims.iter_mut();
@@ -186,15 +183,17 @@ pub(crate) fn blocks(
     if linears.iter().any(|linear| linear.transposed) {
         return [tokens, ctx.strip_block(outputs).min(outputs)];
     }
-    let weights = linears
-        .iter()
-        .map(|linear| linear.matrix.bytes().len())
-        .sum();
+    let columns = ctx.column_block(outputs, weight_bytes(linears), tokens, band_rows(linears));
     [
         ctx.product_block(tokens, input.row_bytes()),
-        ctx.column_block(outputs, weights, tokens, band_rows(linears))
-            .min(outputs),
+        columns.min(outputs),
     ]
+}
+
+/// Bytes of the matrices of some linears.
+fn weight_bytes(linears: &[&LinearRef<'_>]) -> usize {
+    let bytes = linears.iter().map(|linear| linear.matrix.bytes().len());
+    bytes.sum()
 }
 
 /// The most rows that share their bytes in the matrices of some linears.

@@ -76,31 +76,26 @@ impl<const R: usize> Ahead for Listed<R> {
     }
 }
 
-/// Lines that are needed later, as many of each of some rows, asked for a few at a time.
+/// Lines that are needed later, as far apart from each other, asked for a few at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Later {
-    row: *const u8,
-    /// Rows to go, with the one that is next, and bytes from one to the next.
-    rows: usize,
+    line: *const u8,
+    /// Lines to go, and bytes from one to the next.
+    count: usize,
     stride: usize,
-    /// Lines of a row, and the one that is next.
-    lines: usize,
-    line: usize,
 }
 
 impl Later {
     /// None.
-    pub(crate) const NONE: Self = Self::new(std::ptr::null(), 0, 0, 1);
+    pub(crate) const NONE: Self = Self::new(std::ptr::null(), 0, 0);
 
-    /// `lines` lines of each of `rows` rows that are `stride` bytes apart. There need be no such rows: nothing is read.
+    /// `count` lines that are `stride` bytes apart. There need be no such lines: nothing is read.
     #[inline(always)]
-    pub(crate) const fn new(row: *const u8, rows: usize, stride: usize, lines: usize) -> Self {
+    pub(crate) const fn new(line: *const u8, count: usize, stride: usize) -> Self {
         Self {
-            row,
-            rows,
+            line,
+            count,
             stride,
-            lines,
-            line: 0,
         }
     }
 
@@ -108,30 +103,23 @@ impl Later {
     /// of `all`.
     pub(crate) fn part(first: *const u8, bytes: usize, some: Range<usize>, all: usize) -> Self {
         let at = |i: usize| bytes / 64 * i / all;
-        let lines = at(some.start)..at(some.end);
-        match lines.len() {
-            0 => Self::NONE,
-            count => Self::new(first.wrapping_add(64 * lines.start), 1, 0, count),
-        }
+        let (start, end) = (at(some.start), at(some.end));
+        Self::new(first.wrapping_add(64 * start), end - start, 64)
     }
 
     /// How many there are.
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        self.rows * self.lines - self.line
+        self.count
     }
 
     /// Asks for the next `count` lines.
     #[inline(always)]
     pub(crate) fn request<S: Set>(&mut self, s: S, count: usize) {
-        for _ in 0..count.min(self.len()) {
-            s.prefetch_early(self.row.wrapping_add(64 * self.line));
-            self.line += 1;
-            if self.line == self.lines {
-                self.line = 0;
-                self.row = self.row.wrapping_add(self.stride);
-                self.rows -= 1;
-            }
+        for _ in 0..count.min(self.count) {
+            s.prefetch_early(self.line);
+            self.line = self.line.wrapping_add(self.stride);
+            self.count -= 1;
         }
     }
 }

@@ -98,7 +98,7 @@ impl Source for Transposed<'_> {
         };
         let first = 4 * fours.start * row_bytes + 64 * (rows.start / STRIP);
         let input = self.0.bytes().as_ptr().wrapping_add(first);
-        Later::new(input, 4 * fours.len(), row_bytes, 1)
+        Later::new(input, 4 * fours.len(), row_bytes)
     }
 
     /// Outputs are unpacked by numbers that divide a strip.

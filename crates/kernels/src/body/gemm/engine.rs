@@ -18,8 +18,7 @@ pub(crate) trait Engine: Copy {
     const GROUPED: Filling;
     /// Whether it takes activations token by token.
     const BY_TOKEN: bool;
-    /// Columns and rows unpacked at once.
-    const COLS: usize;
+    /// Rows unpacked at once.
     const ROWS: usize;
     /// Whether all rows are multiplied with some tokens before the next tokens, in place of all tokens with some rows.
     const ROWS_FIRST: bool;
@@ -53,7 +52,6 @@ impl<S: Panels> Engine for S {
     };
     const GROUPED: Filling = Self::EXACT;
     const BY_TOKEN: bool = true;
-    const COLS: usize = S::COLS;
     const ROWS: usize = S::ROWS;
     const ROWS_FIRST: bool = false;
 

@@ -125,11 +125,8 @@ impl<W: Source> Exact<'_, W> {
             let (chunk, skip, tokens) = plan.block(i);
             let mut out = out.some_rows(tokens.clone());
             let first = chunk.start - skip;
-            for fours in pieces(
-                self.source.fours(),
-                E::COLS.min(PANEL / plan.step()) / 4,
-                W::atom(),
-            ) {
+            let most = <E::Set as Panels>::COLS.min(PANEL / plan.step()) / 4;
+            for fours in pieces(self.source.fours(), most, W::atom()) {
                 let (set, panel) = (e.set(), &mut room.panel);
                 (self.source).unpack(set, E::EXACT, first..chunk.end, fours.clone(), panel);
                 if E::BY_TOKEN {

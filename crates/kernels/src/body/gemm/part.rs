@@ -278,14 +278,12 @@ impl Plan {
 
     /// The rows of the panel after that of block `i`: where none is left those below, which somebody may want next.
     pub(super) fn next(&self, i: usize) -> Range<usize> {
-        let (rows, skip, _) = match i + 1 < self.blocks() {
-            true => self.block(i + 1),
-            false => self.block(i),
-        };
-        match i + 1 < self.blocks() {
-            true => rows.start - skip..rows.end,
-            false => rows.end..rows.end + rows.len() + skip,
+        if i + 1 < self.blocks() {
+            let (rows, skip, _) = self.block(i + 1);
+            return rows.start - skip..rows.end;
         }
+        let (rows, skip, _) = self.block(i);
+        rows.end..rows.end + rows.len() + skip
     }
 
     /// The rows of block `i`, how many rows its panel has before these, and its tokens.

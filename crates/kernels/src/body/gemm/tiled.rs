@@ -207,7 +207,7 @@ struct Requests<'a, 'b, S, X, const N: usize> {
 }
 
 impl<'a, 'b, S: Panels, X, const N: usize> Requests<'a, 'b, S, X, N> {
-    /// Those of one of `blocks`, whose last is `left` blocks away.
+    /// Those of a block; lines are for so many blocks as are `left`, with this one.
     #[inline(always)]
     fn new(
         set: S,
@@ -459,7 +459,6 @@ impl<S: Panels, U: MatrixUnit> Engine for Tiles<'_, S, U> {
         ..Self::EXACT
     };
     const BY_TOKEN: bool = false;
-    const COLS: usize = 512;
     const ROWS: usize = ROWS;
     const ROWS_FIRST: bool = true;
 
