@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::{Set, portable};
 use crate::body::ahead::Ahead;
+use crate::body::attend::requests::Requests;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
@@ -415,14 +416,14 @@ impl Set for Avx2 {
         stride: usize,
         pairs: Range<usize>,
         weights: &[[i16; KV_BLOCK]; T],
-        ahead: (*const u8, usize),
+        ahead: Requests,
     ) -> [[i32; 32]; T] {
         let mut sums = [[0; 32]; T];
         // SAFETY: the token proves the features.
         unsafe {
-            attention::weighted::<0, T>(rows, stride, pairs.clone(), weights, ahead, &mut sums);
-            let (none, pairs) = ((ahead.0, 0), pairs);
-            attention::weighted::<16, T>(rows, stride, pairs, weights, none, &mut sums);
+            let (first, none) = (pairs.clone(), Requests::NONE);
+            attention::weighted::<_, 0, T>(self, rows, stride, first, weights, ahead, &mut sums);
+            attention::weighted::<_, 16, T>(self, rows, stride, pairs, weights, none, &mut sums);
         }
         sums
     }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::{Set, portable};
 use crate::body::ahead::Ahead;
+use crate::body::attend::requests::Requests;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
@@ -468,10 +469,10 @@ impl Set for Avx512 {
         stride: usize,
         pairs: Range<usize>,
         weights: &[[i16; KV_BLOCK]; T],
-        ahead: (*const u8, usize),
+        ahead: Requests,
     ) -> [[i32; 32]; T] {
         // SAFETY: the token proves the features.
-        unsafe { attention::weighted(rows, stride, pairs, weights, ahead) }
+        unsafe { attention::weighted(self, rows, stride, pairs, weights, ahead) }
     }
 }
 

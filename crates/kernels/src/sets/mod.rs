@@ -13,6 +13,7 @@
 use std::ops::{Add, Div, Mul, Range, Sub};
 
 use crate::body::ahead::Ahead;
+use crate::body::attend::requests::Requests;
 use crate::body::bands::{self, BandSums};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
@@ -335,7 +336,7 @@ pub(crate) trait Set: Apart {
 
     /// For each of `T` rows of weights the exact sums, over the rows `2 pairs.start..2 pairs.end` of
     /// signed bytes that lie `stride` apart, of weight times each of the row's first 32 bytes. Either end of `pairs`
-    /// is even. Asks for `ahead.1` cache lines from `ahead.0` on per pair of rows.
+    /// is even. A set that has prefetches asks for `ahead` meanwhile.
     #[inline(always)]
     fn weighted_sums<const T: usize>(
         self,
@@ -343,7 +344,7 @@ pub(crate) trait Set: Apart {
         stride: usize,
         pairs: Range<usize>,
         weights: &[[i16; KV_BLOCK]; T],
-        _ahead: (*const u8, usize),
+        _ahead: Requests,
     ) -> [[i32; 32]; T] {
         portable::weighted_sums(rows, stride, pairs, weights)
     }

@@ -158,10 +158,12 @@ macro_rules! shared {
             stride: usize,
             pairs: std::ops::Range<usize>,
             weights: &[[i16; $crate::KV_BLOCK]; T],
-            ahead: (*const u8, usize),
+            ahead: $crate::body::attend::requests::Requests,
         ) -> [[i32; 32]; T] {
             // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::attention::weighted(rows, stride, pairs, weights, ahead) }
+            unsafe {
+                $crate::sets::neon::attention::weighted(self, rows, stride, pairs, weights, ahead)
+            }
         }
 
         #[inline(always)]

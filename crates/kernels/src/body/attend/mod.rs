@@ -29,19 +29,23 @@
 //!
 //! Sinks outside of a query's window are a block of their own, the first.
 
+pub(crate) mod requests;
 mod room;
 mod scores;
 mod softmax;
 mod values;
 
+use std::array::from_fn;
 use std::ops::Range;
 
 use crate::kv::{Attend, KV_BLOCK, KV_GROUP, KV_SPAN, KvBlock, KvType, MAX_HEAD_DIM};
 use crate::sets::Set;
 use crate::tiles::TileMut;
+use requests::Requests;
 use room::{Rooms, Sources};
-use scores::{Codes, Scores};
+use scores::{Codes, Dots, KEYS, Scores};
 pub(crate) use softmax::{finish, merge};
+use values::{Found, STRIPS};
 
 /// Blocks per span.
 const SPAN_BLOCKS: usize = KV_SPAN / KV_BLOCK;
@@ -55,6 +59,40 @@ const _: () = assert!(MAX_HEAD_DIM <= MAX_CODES);
 
 /// Scores, then weights, of the positions of a block.
 type Block = [f32; KV_BLOCK];
+
+/// Heads that pass a block together, at most.
+const HEADS: usize = 4;
+
+/// Room for what passes compute. It is not cleared in between.
+struct Scratch {
+    /// Scores, then weights.
+    p: [Block; HEADS],
+    /// Products of codes.
+    dots: [Dots; HEADS],
+    /// Weights as codes.
+    codes: [[i16; KV_BLOCK]; HEADS],
+    /// Sums of values as codes.
+    found: [Found; HEADS],
+}
+
+impl Scratch {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            p: [[0.0; KV_BLOCK]; HEADS],
+            dots: [[[0; KEYS]; KV_BLOCK / KEYS]; HEADS],
+            codes: [[0; KV_BLOCK]; HEADS],
+            found: [[[0; 32]; STRIPS]; HEADS],
+        }
+    }
+}
+
+/// The parts for the first `T` heads.
+#[inline(always)]
+fn of_heads<const T: usize, A>(room: &mut [A; HEADS]) -> &mut [A; T] {
+    room.first_chunk_mut()
+        .expect("room for the heads of a pass")
+}
 
 /// Where the results of the query heads at hand are collected: for query `t`, at `base(t)` of row `t`,
 /// first the sums of all heads, then each head's largest score and total weight.
@@ -154,6 +192,12 @@ enum Seen {
     Window(usize),
 }
 
+/// What all blocks of a span are multiplied with, and where they are.
+struct Inputs<'a> {
+    codes: Codes<'a>,
+    sources: Sources<'a>,
+}
+
 /// Some heads of some consecutive queries, all of which see the span.
 struct Queries<'a> {
     a: &'a Attend<'a>,
@@ -177,6 +221,17 @@ impl Queries<'_> {
         };
         let first = self.a.first(t).saturating_sub(start);
         first..(self.a.last(t) + 1).saturating_sub(start).min(KV_BLOCK)
+    }
+
+    /// The sums of a head of a query.
+    #[inline(always)]
+    fn sums<'p>(
+        &self,
+        (t, h): (usize, usize),
+        partials: &'p mut Partials<'_, '_>,
+    ) -> &'p mut [f32] {
+        let base = self.base(t, partials);
+        partials.head(base, t, h).0
     }
 
     /// Where query `t` collects this span.
@@ -204,16 +259,19 @@ impl Queries<'_> {
                 *state = [f32::NEG_INFINITY, 0.0];
             }
         }
-        let codes = Codes::new(s, self.a, &self.tokens, &self.heads, room);
         let last = self.a.last(self.tokens.end - 1) / KV_BLOCK;
         let first = self.a.first(self.tokens.start) / KV_BLOCK;
         let span = self.span * SPAN_BLOCKS;
-        let sources = Sources {
-            a: self.a,
-            query: self.a.last(self.tokens.start),
-            end: self.a.last(self.tokens.end - 1) + 1,
+        let inputs = Inputs {
+            codes: Codes::new(s, self.a, &self.tokens, &self.heads, room),
+            sources: Sources {
+                a: self.a,
+                query: self.a.last(self.tokens.start),
+                end: self.a.last(self.tokens.end - 1) + 1,
+            },
         };
         // One loop, since its body is compiled into it: the sinks, where there are any, then the window.
+        let mut scratch = Scratch::new();
         let sinks = span == 0 && self.a.sinks_before(self.tokens.end - 1) > 0;
         let window = first.max(span)..last.min(span + SPAN_BLOCKS - 1) + 1;
         for i in 0..usize::from(sinks) + window.len() {
@@ -221,7 +279,7 @@ impl Queries<'_> {
                 (true, 0) => Seen::Sinks,
                 _ => Seen::Window(window.start + i - usize::from(sinks)),
             };
-            self.block(s, seen, &sources, rooms, &codes, partials);
+            self.block(s, seen, &inputs, rooms, &mut scratch, partials);
         }
     }
 
@@ -231,17 +289,17 @@ impl Queries<'_> {
         &self,
         s: S,
         seen: Seen,
-        sources: &Sources<'_>,
+        inputs: &Inputs<'_>,
         rooms: &mut Rooms,
-        codes: &Codes<'_>,
+        scratch: &mut Scratch,
         partials: &mut Partials<'_, '_>,
     ) {
         let block = match seen {
             Seen::Sinks => 0,
             Seen::Window(block) => block,
         };
-        let rows = sources.blocks(block, rooms);
-        let ahead = sources.ahead(block);
+        let rows = inputs.sources.blocks(block, rooms);
+        let ahead = inputs.sources.ahead(block);
         let mut t = self.tokens.start;
         let mut fresh = true;
         while t < self.tokens.end {
@@ -256,11 +314,11 @@ impl Queries<'_> {
                     queries: self,
                     rows,
                     ahead,
-                    codes,
+                    codes: &inputs.codes,
                     seen,
                     start: used.start,
                 };
-                pass.rows(s, t..end, &mut fresh, partials);
+                pass.rows(s, t..end, &mut fresh, scratch, partials);
             }
             t = end;
         }
@@ -272,8 +330,8 @@ struct Pass<'a> {
     queries: &'a Queries<'a>,
     /// Keys and values.
     rows: [KvBlock<'a>; 2],
-    /// What the first heads ask for while they take the scores, and the sums.
-    ahead: [&'a [u8]; 2],
+    /// What the first heads ask for.
+    ahead: Requests,
     codes: &'a Codes<'a>,
     seen: Seen,
     start: usize,
@@ -322,19 +380,25 @@ impl Pass<'_> {
         s: S,
         tokens: Range<usize>,
         fresh: &mut bool,
+        scratch: &mut Scratch,
         partials: &mut Partials<'_, '_>,
     ) {
-        let heads = self.queries.heads.len();
-        let (mut row, end) = (0, tokens.len() * heads);
-        while row < end {
-            let at = |i: usize| {
-                let (t, h) = ((row + i) / heads, (row + i) % heads);
-                (tokens.start + t, self.queries.heads.start + h)
+        let heads = &self.queries.heads;
+        let mut left = tokens.len() * heads.len();
+        let mut next = (tokens.start, heads.start);
+        let mut at = |_| {
+            let (t, h) = next;
+            next = match h + 1 < heads.end {
+                true => (t, h + 1),
+                false => (t + 1, heads.start),
             };
-            row += match end - row {
-                4.. => self.some::<S, 4>(s, std::array::from_fn(at), *fresh, partials),
-                2.. => self.some::<S, 2>(s, std::array::from_fn(at), *fresh, partials),
-                _ => self.some::<S, 1>(s, std::array::from_fn(at), *fresh, partials),
+            (t, h)
+        };
+        while left > 0 {
+            left -= match left {
+                4.. => self.some::<S, 4>(s, from_fn(&mut at), *fresh, scratch, partials),
+                2.. => self.some::<S, 2>(s, from_fn(&mut at), *fresh, scratch, partials),
+                _ => self.some::<S, 1>(s, from_fn(&mut at), *fresh, scratch, partials),
             };
             *fresh = false;
         }
@@ -347,14 +411,15 @@ impl Pass<'_> {
         s: S,
         at: [(usize, usize); T],
         fresh: bool,
+        scratch: &mut Scratch,
         partials: &mut Partials<'_, '_>,
     ) -> usize {
         let [keys, values] = &self.rows;
-        let [for_scores, for_sums] = match fresh {
+        let ahead = match fresh {
             true => self.ahead,
-            false => [&[][..]; 2],
+            false => Requests::NONE,
         };
-        let mut p = [[f32::NEG_INFINITY; KV_BLOCK]; T];
+        let p = of_heads(&mut scratch.p);
         let a = self.queries.a;
         let mut ends = [0; T];
         for i in 0..T {
@@ -370,8 +435,9 @@ impl Pass<'_> {
             at,
             keys,
             used,
-            ahead: for_scores,
-            p: &mut p,
+            ahead: ahead.share(0..1, 2),
+            p,
+            dots: of_heads(&mut scratch.dots),
         };
         scores.take(s);
         let mut states = [[0.0; 2]; T];
@@ -379,7 +445,7 @@ impl Pass<'_> {
             let base = self.queries.base(at[i].0, partials);
             states[i] = *partials.head(base, at[i].0, at[i].1).1;
         }
-        let rescale = softmax::soften(s, &mut p, &mut states);
+        let rescale = softmax::soften(s, p, &mut states);
         for i in 0..T {
             let base = self.queries.base(at[i].0, partials);
             *partials.head(base, at[i].0, at[i].1).1 = states[i];
@@ -389,8 +455,10 @@ impl Pass<'_> {
             at,
             values,
             used,
-            ahead: for_sums,
-            p: &mut p,
+            ahead,
+            p,
+            codes: of_heads(&mut scratch.codes),
+            found: of_heads(&mut scratch.found),
             rescale,
             partials,
         };

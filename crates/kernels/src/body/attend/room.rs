@@ -1,5 +1,6 @@
 //! The rows of a block, as they are or unpacked to int8.
 
+use super::requests::Requests;
 use crate::body::packed::{from_bf16, unpack, widening};
 use crate::kv::{Attend, KV_BLOCK, KvBlock, KvExact, KvSide, MAX_PACKED_HEAD_DIM};
 
@@ -96,14 +97,15 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// What to ask for while the scores and the sums of a block are taken: the values, and the next keys;
-    /// of rows to be unpacked those of the next block.
+    /// What to ask for while a block is at work: the next one, where some query sees it.
     #[inline(always)]
-    pub(super) fn ahead(&self, block: usize) -> [&'a [u8]; 2] {
-        let (keys, values) = (&self.a.keys.rows, &self.a.values.rows);
-        match self.a.keys.kind().is_packed() || self.a.values.kind().is_packed() {
-            true => [keys.block(block + 1).rows, values.block(block + 1).rows],
-            false => [values.block(block).rows, keys.block(block + 1).rows],
+    pub(super) fn ahead(&self, block: usize) -> Requests {
+        match (block + 1) * KV_BLOCK < self.end {
+            true => Requests::of(
+                &self.a.keys.rows.block(block + 1),
+                &self.a.values.rows.block(block + 1),
+            ),
+            false => Requests::NONE,
         }
     }
 }

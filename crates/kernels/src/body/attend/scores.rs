@@ -14,6 +14,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::requests::Requests;
 use super::{Block, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize;
@@ -21,7 +22,10 @@ use crate::kv::{Attend, KV_BLOCK, KvBlock, KvType};
 use crate::sets::{Set, Vector, Work};
 
 /// Keys that are multiplied with several queries at once, where there are registers for it.
-const KEYS: usize = 4;
+pub(super) const KEYS: usize = 4;
+
+/// Products of the keys of a block with a head, as codes.
+pub(super) type Dots = [[i32; KEYS]; KV_BLOCK / KEYS];
 
 /// Query heads as 16-bit codes.
 pub(super) struct Codes<'a> {
@@ -93,8 +97,9 @@ pub(super) struct Scores<'a, const T: usize> {
     pub(super) keys: &'a KvBlock<'a>,
     pub(super) used: Used<T>,
     /// What is asked for meanwhile.
-    pub(super) ahead: &'a [u8],
+    pub(super) ahead: Requests,
     pub(super) p: &'a mut [Block; T],
+    pub(super) dots: &'a mut [Dots; T],
 }
 
 impl<const T: usize> Scores<'_, T> {
@@ -138,6 +143,7 @@ fn q8<S: Set, const T: usize>(s: S, scores: Scores<'_, T>) {
         used,
         ahead,
         p,
+        dots,
         ..
     } = scores;
     let Some(scales) = keys.scales else { return };
@@ -154,25 +160,27 @@ fn q8<S: Set, const T: usize>(s: S, scores: Scores<'_, T>) {
         }
         _ => (keys.rows, keys.stride),
     };
-    let mut dots = [[[0; KEYS]; KV_BLOCK / KEYS]; T];
-    let ask = ahead.len() / KV_BLOCK * KEYS;
     let any = used.any();
+    let mut ahead = ahead.steps(KV_BLOCK / KEYS);
     for four in any.start / KEYS..any.end.div_ceil(KEYS) {
-        prefetch(s, ahead, four * ask, ask);
+        ahead.ask(s);
         let rows = &rows[four * KEYS * stride..][..KEYS * stride];
-        four_keys(s, rows, stride, codes, four, &mut dots);
+        four_keys(s, rows, stride, codes, four, dots);
     }
     for i in 0..T {
         let (p, dots) = (&mut p[i], dots[i].as_flattened());
         match used.of(i) {
             // The length is known, so there is nothing left over for a loop of its own.
             WHOLE => to_scores(p, dots, scales, factors[i]),
-            used => to_scores(
-                &mut p[used.clone()],
-                &dots[used.clone()],
-                &scales[used],
-                factors[i],
-            ),
+            used => {
+                p.fill(f32::NEG_INFINITY);
+                to_scores(
+                    &mut p[used.clone()],
+                    &dots[used.clone()],
+                    &scales[used],
+                    factors[i],
+                );
+            }
         }
     }
 }
@@ -215,7 +223,7 @@ fn four_keys<S: Set, const T: usize>(
     stride: usize,
     codes: [&[[i16; 32]]; T],
     four: usize,
-    dots: &mut [[[i32; KEYS]; KV_BLOCK / KEYS]; T],
+    dots: &mut [Dots; T],
 ) {
     if S::MANY_REGISTERS {
         let found = code_dots::<S, KEYS, T>(s, rows, stride, codes);
@@ -289,14 +297,6 @@ fn code_dots<S: Set, const R: usize, const T: usize>(
     s.sums(acc)
 }
 
-/// Asks for `len` bytes from `start` of `ahead`.
-#[inline(always)]
-pub(super) fn prefetch<S: Set>(s: S, ahead: &[u8], start: usize, len: usize) {
-    for line in (0..len).step_by(64) {
-        s.prefetch_early(ahead.as_ptr().wrapping_add(start + line));
-    }
-}
-
 #[inline(always)]
 fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Scores<'_, T>) {
     let Scores {
@@ -312,11 +312,12 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
     for i in 0..T {
         queries[i] = a.query(at[i].0, at[i].1);
     }
-    let ask = ahead.len() / KV_BLOCK;
     let any = used.any();
+    let at_once = if S::MANY_FLOATS { KEYS } else { 1 };
+    let mut ahead = ahead.steps(KV_BLOCK / at_once);
     let mut j = any.start;
     while S::MANY_FLOATS && any.end - j >= KEYS {
-        prefetch(s, ahead, j * ask, KEYS * ask);
+        ahead.ask(s);
         let rows = &keys.rows[j * keys.stride..];
         let found = float_dots::<S, K, B, KEYS, T>(s, rows, keys.stride, queries);
         for i in 0..T {
@@ -325,7 +326,7 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
         j += KEYS;
     }
     while j < any.end {
-        prefetch(s, ahead, j * ask, ask);
+        ahead.ask(s);
         let rows = &keys.rows[j * keys.stride..];
         let found = float_dots::<S, K, B, 1, T>(s, rows, keys.stride, queries);
         for i in 0..T {
@@ -336,9 +337,12 @@ fn floats<S: Set, K: Format<B>, const B: usize, const T: usize>(s: S, scores: Sc
     for i in 0..T {
         match any {
             WHOLE => scale_by(&mut p[i], a.scale),
-            _ => scale_by(&mut p[i][any.clone()], a.scale),
+            _ => {
+                scale_by(&mut p[i][any.clone()], a.scale);
+                p[i][..any.start].fill(f32::NEG_INFINITY);
+            }
         }
-        p[i][used.ends[i]..any.end].fill(f32::NEG_INFINITY);
+        p[i][used.ends[i]..].fill(f32::NEG_INFINITY);
     }
 }
 

@@ -13,12 +13,16 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::scores::{WHOLE, prefetch, widen};
+use super::requests::Requests;
+use super::scores::{WHOLE, widen};
 use super::{Block, Partials, Queries, Used};
 use crate::body::float::{F16, F32, Format};
 use crate::body::quantize::round_i16;
 use crate::kv::{KV_BLOCK, KvBlock, KvType};
 use crate::sets::{Set, Vector, Work};
+
+/// Positions whose float values are added before more is asked for.
+const POSITIONS: usize = 8;
 
 /// Largest weight code.
 const LIMIT: f32 = 32767.0;
@@ -30,9 +34,11 @@ pub(super) struct Sums<'a, 'b, 'c, const T: usize> {
     pub(super) at: [(usize, usize); T],
     pub(super) values: &'a KvBlock<'a>,
     pub(super) used: Used<T>,
-    /// What is asked for meanwhile.
-    pub(super) ahead: &'a [u8],
+    /// What the block asks for: the scores asked for the first half of it.
+    pub(super) ahead: Requests,
     pub(super) p: &'a mut [Block; T],
+    pub(super) codes: &'a mut [[i16; KV_BLOCK]; T],
+    pub(super) found: &'a mut [Found; T],
     /// What the sums are multiplied with before the block's share is added.
     pub(super) rescale: [f32; T],
     pub(super) partials: &'a mut Partials<'b, 'c>,
@@ -72,25 +78,28 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
     /// The sum of head `i`.
     #[inline(always)]
     fn head(&mut self, i: usize) -> &mut [f32] {
-        let (t, h) = self.at[i];
-        let base = self.queries.base(t, self.partials);
-        self.partials.head(base, t, h).0
+        self.queries.sums(self.at[i], self.partials)
+    }
+
+    /// What the sums of `columns` columns from `start` on ask for: the scores asked for the first half.
+    #[inline(always)]
+    fn share(&self, start: usize, columns: usize) -> Requests {
+        let d = self.queries.a.head_dim;
+        let end = d.min(start + columns);
+        self.ahead.share(d + start..d + end, 2 * d)
     }
 
     /// 64 columns at a time where there are registers for it, else 16.
     #[inline(always)]
     fn floats<S: Set, V: Format<B>, const B: usize>(mut self, s: S) {
-        let (d, ahead) = (self.queries.a.head_dim, self.ahead);
-        let ask = |columns: usize| (ahead.len() * columns / d).div_ceil(KV_BLOCK * 64) * 64;
+        let d = self.queries.a.head_dim;
         let mut start = 0;
         while S::MANY_FLOATS && d - start >= 64 {
-            let ahead = (&ahead[ahead.len() * start / d..], ask(64));
-            self.strip::<S, V, B, 4>(s, ahead, start);
+            self.strip::<S, V, B, 4>(s, start);
             start += 64;
         }
         while d - start >= 16 {
-            let ahead = (&ahead[ahead.len() * start / d..], ask(16));
-            self.strip::<S, V, B, 1>(s, ahead, start);
+            self.strip::<S, V, B, 1>(s, start);
             start += 16;
         }
         if start < d {
@@ -100,13 +109,8 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
 
     /// `16 C` columns from `start`.
     #[inline(always)]
-    fn strip<S: Set, V: Format<B>, const B: usize, const C: usize>(
-        &mut self,
-        s: S,
-        ahead: (&[u8], usize),
-        start: usize,
-    ) {
-        let (values, used) = (self.values, self.used);
+    fn strip<S: Set, V: Format<B>, const B: usize, const C: usize>(&mut self, s: S, start: usize) {
+        let (values, used, ahead) = (self.values, self.used, self.share(start, 16 * C));
         // A loop that finds a head is not unrolled, and sums that are picked by a number that varies stay in memory.
         let mut sums = [[[0.0; 16]; C]; T];
         for i in 0..T {
@@ -152,7 +156,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         }
         let p = std::slice::from_ref(&self.p[i]);
         let p = p.first_chunk().expect("a head");
-        acc = weigh::<S, V, B, C, 1>(s, self.values, start, positions, p, (&[], 0), acc);
+        acc = weigh::<S, V, B, C, 1>(s, self.values, start, positions, p, Requests::NONE, acc);
         let sums = &mut self.head(i)[start..].as_chunks_mut().0[..C];
         for c in 0..C {
             acc[0][c].store(&mut sums[c]);
@@ -180,10 +184,9 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
     }
 
     #[inline(always)]
-    fn q8<S: Set>(mut self, s: S) {
-        let (values, used, ahead) = (self.values, self.used, self.ahead);
+    fn q8<S: Set>(self, s: S) {
+        let (values, used) = (self.values, self.used);
         let Some(scales) = values.scales else { return };
-        let mut codes = [[0i16; KV_BLOCK]; T];
         let mut factors = [0.0; T];
         for i in 0..T {
             match used.of(i) {
@@ -194,7 +197,7 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
                     scale_by(&mut self.p[i][used.clone()], &scales[used]);
                 }
             }
-            factors[i] = weight_codes(s, &self.p[i], &mut codes[i]);
+            factors[i] = weight_codes(s, &self.p[i], &mut self.codes[i]);
         }
         let d = self.queries.a.head_dim;
         let mut short;
@@ -207,28 +210,24 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
         };
         let any = used.any();
         let pairs = any.start / 4 * 2..any.end.div_ceil(4) * 2;
-        let ask = ahead.len().div_ceil(d.div_ceil(32) * KV_BLOCK / 2 * 64);
         for part in (0..d).step_by(32 * STRIPS) {
-            let mut found = [[[0; 32]; STRIPS]; T];
             for strip in 0..STRIPS.min((d - part).div_ceil(32)) {
                 let start = part + 32 * strip;
-                let ahead = match ahead.is_empty() {
-                    true => (ahead.as_ptr(), 0),
-                    false => (ahead.as_ptr().wrapping_add(ahead.len() / d * start), ask),
-                };
+                let ahead = self.share(start, 32);
                 // The last strip ends with the row; what the strip before it had is left out.
                 let from = start.min(stride - 32);
-                let sums = s.weighted_sums(&rows[from..], stride, pairs.clone(), &codes, ahead);
+                let sums = s.weighted_sums(&rows[from..], stride, pairs.clone(), self.codes, ahead);
                 for i in 0..T {
-                    found[i][strip] = sums[i];
+                    self.found[i][strip] = sums[i];
                     if from < start {
-                        found[i][strip].rotate_left(start - from);
+                        self.found[i][strip].rotate_left(start - from);
                     }
                 }
             }
             for i in 0..T {
                 let factors = (self.rescale[i], factors[i]);
-                let (out, found) = (&mut self.head(i)[part..], found[i].as_flattened());
+                let found = self.found[i].as_flattened();
+                let out = &mut self.queries.sums(self.at[i], self.partials)[part..];
                 match out.first_chunk_mut::<{ 32 * STRIPS }>() {
                     Some(out) => add_to(out, found, factors),
                     None => add_to(out, found, factors),
@@ -239,7 +238,10 @@ impl<const T: usize> Sums<'_, '_, '_, T> {
 }
 
 /// Strips of 32 columns whose sums are added together.
-const STRIPS: usize = 4;
+pub(super) const STRIPS: usize = 4;
+
+/// Sums of values of a head, as codes.
+pub(super) type Found = [[i32; 32]; STRIPS];
 
 #[inline(always)]
 fn scale_by(weights: &mut [f32], scales: &[f32]) {
@@ -267,22 +269,24 @@ fn weigh<S: Set, V: Format<B>, const B: usize, const C: usize, const T: usize>(
     start: usize,
     positions: Range<usize>,
     p: &[Block; T],
-    (ahead, ask): (&[u8], usize),
+    ahead: Requests,
     mut acc: [[S::F; C]; T],
 ) -> [[S::F; C]; T] {
-    let ask = if ahead.is_empty() { 0 } else { ask };
-    for j in positions {
-        prefetch(s, ahead, j * ask, ask);
-        let row = values.rows[j * values.stride + start / 16 * B..].as_chunks::<B>();
-        let row: &[[u8; B]; C] = row.0.first_chunk().expect("columns of a row");
-        let mut value = [s.splat(0.0); C];
-        for c in 0..C {
-            value[c] = V::load(s, &row[c]);
-        }
-        for t in 0..T {
-            let weight = s.splat(p[t][j]);
+    let mut ahead = ahead.steps(KV_BLOCK / POSITIONS);
+    for step in (0..KV_BLOCK).step_by(POSITIONS) {
+        ahead.ask(s);
+        for j in positions.start.max(step)..positions.end.min(step + POSITIONS) {
+            let row = values.rows[j * values.stride + start / 16 * B..].as_chunks::<B>();
+            let row: &[[u8; B]; C] = row.0.first_chunk().expect("columns of a row");
+            let mut value = [s.splat(0.0); C];
             for c in 0..C {
-                acc[t][c] = weight.mul_add(value[c], acc[t][c]);
+                value[c] = V::load(s, &row[c]);
+            }
+            for t in 0..T {
+                let weight = s.splat(p[t][j]);
+                for c in 0..C {
+                    acc[t][c] = weight.mul_add(value[c], acc[t][c]);
+                }
             }
         }
     }

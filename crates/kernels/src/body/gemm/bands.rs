@@ -6,11 +6,11 @@ use std::ops::Range;
 use onebit_format::{MatrixRef, Scales};
 
 use super::engine::Engine;
+use super::later::Later;
 use super::panel::{Filling, MAX_ROWS, Panels, UNIT, Unit};
 use super::part::Source;
 use super::rows::PLANE;
 use super::{Exact, Product};
-use crate::body::ahead::Later;
 use crate::body::bands::{self, BAND, bands_of};
 use crate::input::I8Rows;
 use crate::tiles::TileMut;

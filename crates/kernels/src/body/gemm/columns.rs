@@ -10,9 +10,9 @@ use onebit_format::{MatrixRef, Scales};
 
 use super::Exact;
 use super::engine::Engine;
+use super::later::Later;
 use super::panel::{Filling, Panels, UNIT, Unit, Unpack};
 use super::part::Source;
-use crate::body::ahead::Later;
 use crate::body::columns::{self, Columns, STRIP};
 use crate::body::int;
 use crate::input::I8Rows;

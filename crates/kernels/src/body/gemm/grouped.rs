@@ -17,11 +17,11 @@ use std::ops::Range;
 use onebit_format::Layout;
 
 use super::engine::Engine;
+use super::later::Later;
 use super::panel::{GROUPS, Groups, I4, Line, Outputs, PanelScales, Panels, UNIT, Unit, Unpack};
 use super::part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use super::rows::{ByRow, PLANE};
 use super::{few, rows64};
-use crate::body::ahead::Later;
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
 use crate::input::{I8GroupRows, I8Rows};

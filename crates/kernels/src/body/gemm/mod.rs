@@ -22,7 +22,6 @@ use std::ops::Range;
 
 use onebit_format::Scales;
 
-use super::ahead::Later;
 use super::{Product, int};
 use crate::input::I8Rows;
 use crate::tiles::TileMut;
@@ -32,6 +31,7 @@ pub(crate) mod columns;
 mod engine;
 pub(crate) mod few;
 pub(crate) mod grouped;
+mod later;
 pub(crate) mod panel;
 mod part;
 pub(crate) mod rows;
@@ -40,6 +40,7 @@ pub(crate) mod tiled;
 
 pub(crate) use bands::t5r5;
 use engine::Engine;
+use later::Later;
 use panel::{Begin, Outputs, PANEL, Panels, UNIT, Unit, Unpack};
 use part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use rows::ByRow;

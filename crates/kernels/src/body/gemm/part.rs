@@ -9,13 +9,13 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::engine::Engine;
+use super::later::Later;
 use super::panel::{
     Filling, GROUPS, MAX_ROWS, MAX_TOKENS, MAX_UNITS, Outputs, PANEL, PanelScales, Panels, UNIT,
     Unit,
 };
 use super::rows::PLANE;
 use crate::body::Rows;
-use crate::body::ahead::Later;
 use crate::body::columns::STRIP;
 use crate::thread;
 use crate::tiles::TileMut;

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
+use super::later::Later;
 use super::panel::{Filling, Panels, UNIT, Unit, Unpack};
 use super::part::Source;
-use crate::body::ahead::Later;
 
 /// Units of the same rows in a plane of 64 columns.
 pub(crate) const PLANE: usize = 64 / 4;

@@ -7,11 +7,11 @@ use onebit_format::{MatrixRef, Scales};
 
 use super::engine::Engine;
 use super::grouped::{GroupSource, Grouped};
+use super::later::Later;
 use super::panel::{Filling, PanelScales, Panels, UNIT, Unit, Unpack};
 use super::part::Source;
 use super::rows::PLANE;
 use super::{Exact, Product};
-use crate::body::ahead::Later;
 use crate::body::grouped::Scaled;
 use crate::body::int;
 use crate::body::lookup::{self, BAND, BandScales};

@@ -5,7 +5,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::Sums;
+use crate::body::attend::requests::Requests;
 use crate::kv::KV_BLOCK;
+use crate::sets::Set;
 
 /// Adds the products of 32 columns, all to the first half of the sums: registers are few.
 ///
@@ -43,12 +45,13 @@ pub(super) unsafe fn i8_i16<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-pub(super) unsafe fn weighted<const C: usize, const T: usize>(
+pub(super) unsafe fn weighted<S: Set, const C: usize, const T: usize>(
+    s: S,
     rows: &[u8],
     stride: usize,
     pairs: Range<usize>,
     weights: &[[i16; KV_BLOCK]; T],
-    ahead: (*const u8, usize),
+    ahead: Requests,
     sums: &mut [[i32; 32]; T],
 ) {
     const { assert!(C + 16 <= 32) };
@@ -60,15 +63,13 @@ pub(super) unsafe fn weighted<const C: usize, const T: usize>(
         pairs.is_empty() || (2 * pairs.end - 1) * stride + 32 <= rows.len(),
         "32 bytes of each row"
     );
-    let lines = 2 * ahead.1;
     // SAFETY: the caller vouches for the instructions. Rows up to `2 pairs.end` have 32 bytes from their start, of which 16
     // from `C` are read; there are as many weights in a block, four of which are read; stores are of two halves of 16 sums.
     unsafe {
         let mut acc = [[_mm256_setzero_si256(); 2]; T];
+        let mut ahead = ahead.steps(KV_BLOCK / 4);
         for two in pairs.start / 2..pairs.end / 2 {
-            for line in two * lines..(two + 1) * lines {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.0.wrapping_add(64 * line).cast());
-            }
+            ahead.ask(s);
             let row = rows.as_ptr().add(4 * two * stride + C);
             let first = interleaved(row, stride);
             let second = interleaved(row.add(2 * stride), stride);

@@ -5,7 +5,14 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::Sums;
+use crate::body::attend::requests::Requests;
 use crate::kv::KV_BLOCK;
+use crate::sets::Set;
+
+/// Steps in which a block's pairs of rows are taken: something is asked for in each.
+const STEPS: usize = 4;
+/// Pairs of a step.
+const PAIRS: usize = KV_BLOCK / 2 / STEPS;
 
 /// Adds the products of 32 columns.
 ///
@@ -38,38 +45,39 @@ pub(super) unsafe fn i8_i16<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have the set's features.
 #[inline(always)]
-pub(super) unsafe fn weighted<const T: usize>(
+pub(super) unsafe fn weighted<S: Set, const T: usize>(
+    s: S,
     rows: &[u8],
     stride: usize,
     pairs: Range<usize>,
     weights: &[[i16; KV_BLOCK]; T],
-    ahead: (*const u8, usize),
+    ahead: Requests,
 ) -> [[i32; 32]; T] {
     let mut sums = [[0; 32]; T];
     assert!(pairs.end <= KV_BLOCK / 2, "pairs of a block");
-    // SAFETY: the caller vouches for the instructions; loads are of arrays of 32 bytes, stores of two
+    assert!(
+        pairs.is_empty() || (2 * pairs.end - 1) * stride + 32 <= rows.len(),
+        "32 bytes of each row"
+    );
+    // SAFETY: the caller vouches for the instructions; rows up to `2 pairs.end` have 32 bytes from their start, stores are of two
     // halves of 16 sums.
     unsafe {
         let mut acc = [[_mm512_setzero_si512(); 2]; T];
-        for pair in pairs {
-            for line in 0..ahead.1 {
-                let line = ahead.0.wrapping_add(64 * (pair * ahead.1 + line));
-                _mm_prefetch::<_MM_HINT_T1>(line.cast());
-            }
-            let mut wide = [_mm512_setzero_si512(); 2];
-            for i in 0..2 {
-                let row: &[u8; 32] = rows[(2 * pair + i) * stride..]
-                    .first_chunk()
-                    .expect("32 bytes of each row");
-                wide[i] = _mm512_cvtepi8_epi16(_mm256_loadu_si256(row.as_ptr().cast()));
-            }
-            let low = _mm512_unpacklo_epi16(wide[0], wide[1]);
-            let high = _mm512_unpackhi_epi16(wide[0], wide[1]);
-            for t in 0..T {
-                let both: i32 = bytemuck::cast(weights[t].as_chunks::<2>().0[pair]);
-                let weight = _mm512_set1_epi32(both);
-                acc[t][0] = _mm512_dpwssd_epi32(acc[t][0], low, weight);
-                acc[t][1] = _mm512_dpwssd_epi32(acc[t][1], high, weight);
+        let mut ahead = ahead.steps(STEPS);
+        for step in 0..STEPS {
+            ahead.ask(s);
+            for pair in pairs.start.max(step * PAIRS)..pairs.end.min((step + 1) * PAIRS) {
+                let row = rows.as_ptr().add(2 * pair * stride);
+                let a = _mm512_cvtepi8_epi16(_mm256_loadu_si256(row.cast()));
+                let b = _mm512_cvtepi8_epi16(_mm256_loadu_si256(row.add(stride).cast()));
+                let low = _mm512_unpacklo_epi16(a, b);
+                let high = _mm512_unpackhi_epi16(a, b);
+                for t in 0..T {
+                    let both: i32 = bytemuck::cast(weights[t].as_chunks::<2>().0[pair]);
+                    let weight = _mm512_set1_epi32(both);
+                    acc[t][0] = _mm512_dpwssd_epi32(acc[t][0], low, weight);
+                    acc[t][1] = _mm512_dpwssd_epi32(acc[t][1], high, weight);
+                }
             }
         }
         // Unpacking works within 128 bits: `low` has columns 8 n .. 8 n + 4 in its part n.

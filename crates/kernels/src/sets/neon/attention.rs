@@ -3,8 +3,9 @@
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-use super::prefetch;
+use crate::body::attend::requests::Requests;
 use crate::kv::KV_BLOCK;
+use crate::sets::Set;
 
 /// 32 bytes as 16-bit numbers.
 ///
@@ -55,23 +56,23 @@ pub(in crate::sets) unsafe fn i8_i16<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have NEON.
 #[inline(always)]
-pub(in crate::sets) unsafe fn weighted<const T: usize>(
+pub(in crate::sets) unsafe fn weighted<S: Set, const T: usize>(
+    s: S,
     rows: &[u8],
     stride: usize,
     pairs: Range<usize>,
     weights: &[[i16; KV_BLOCK]; T],
-    ahead: (*const u8, usize),
+    ahead: Requests,
 ) -> [[i32; 32]; T] {
     let mut sums = [[0; 32]; T];
+    let mut ahead = ahead.steps(KV_BLOCK / 2);
     for half in 0..2 {
         // SAFETY: the caller vouches for the instructions; loads are of 16 bytes, stores of four sums.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 4]; T];
             for j in 2 * pairs.start..2 * pairs.end {
                 if half == 0 && j % 2 == 0 {
-                    for line in 0..ahead.1 {
-                        prefetch(ahead.0.wrapping_add(64 * (j / 2 * ahead.1 + line)));
-                    }
+                    ahead.ask(s);
                 }
                 let row: &[u8; 16] = rows[j * stride + 16 * half..]
                     .first_chunk()
