@@ -119,12 +119,19 @@ fn sum_strips<S: Set>(
     }
 }
 
-/// The lines of a group of strips in the rows of a batch, row by row.
+/// Rows of a batch whose lines are asked for side by side: waits for the first lines of their pages overlap.
+const STREAMS: usize = 4;
+
+/// The lines of a group of strips in the rows of a batch: of [`STREAMS`] rows at a time, from as many parts of the list.
 pub(crate) struct Pieces<'a> {
     first: *const u8,
     row_bytes: usize,
     piece_bytes: usize,
     rows: &'a [u32],
+    /// Rows of a part.
+    part: usize,
+    /// Which part is next, which of its rows, and where in that.
+    stream: usize,
     row: usize,
     at: usize,
 }
@@ -137,6 +144,8 @@ impl<'a> Pieces<'a> {
             row_bytes: 64 * stride,
             piece_bytes: 64 * strips,
             rows: &batch.inputs[..batch.len],
+            part: batch.len.div_ceil(STREAMS),
+            stream: 0,
             row: 0,
             at: 0,
         }
@@ -146,9 +155,13 @@ impl<'a> Pieces<'a> {
 impl Ahead for Pieces<'_> {
     #[inline(always)]
     fn request<S: Set>(&mut self, s: S, _row: usize, _offset: usize) {
-        if let Some(row) = self.rows.get(self.row) {
+        if let Some(row) = self.rows.get(self.stream * self.part + self.row) {
             let offset = *row as usize * self.row_bytes + self.at;
             s.prefetch_early(self.first.wrapping_add(offset));
+        }
+        self.stream += 1;
+        if self.stream == STREAMS {
+            self.stream = 0;
             self.at += 64;
             if self.at == self.piece_bytes {
                 self.at = 0;
