@@ -78,6 +78,7 @@ type AttendFn = unsafe fn(&Attend<'_>, usize, usize, &mut TileMut<'_, f32>);
 /// payload of NaN.
 pub struct Kernels {
     pub(crate) name: &'static str,
+    pub(crate) batch: usize,
     pub(crate) t2: SumsFn,
     pub(crate) t5: SumsFn,
     pub(crate) t5r5: SumsFn,
@@ -124,6 +125,11 @@ impl Kernels {
     /// The name of this set.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Tokens of a prompt to multiply at once: the fewest from which on more would gain little.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// Quantizes one row of activations to int8: `scale = 127 / max(absmax, 1e-5)` and

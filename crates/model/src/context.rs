@@ -17,11 +17,11 @@ const QUERY_BLOCK: usize = 16;
 /// Parts per thread: enough for a late thread to be made up for.
 const PARTS_PER_THREAD: usize = 4;
 /// Outputs of a matrix stored transposed are cut at multiples of this: the columns of an atom.
-const STRIP: usize = 256;
+pub(crate) const STRIP: usize = 256;
 /// Columns are cut at multiples of this.
 const COLUMN_STEP: usize = 16;
 /// The same for many tokens: kernels unpack the weights of so many columns side by side.
-const TILE_STEP: usize = 64;
+pub(crate) const TILE_STEP: usize = 64;
 /// How many tokens are many.
 const MANY_TOKENS: usize = 4;
 /// Most columns of a part for so many tokens that products are bound by arithmetic: what a part computes is still in a cache

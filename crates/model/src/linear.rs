@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use onebit_kernels::{Input, TileMut, Tiles};
 
-use crate::context::{Context, PART_TOKENS, by_blocks};
+use crate::context::{Context, PART_TOKENS, STRIP, TILE_STEP, by_blocks};
 use crate::forms::{Forms, InputForms};
 use crate::inputs::{InputSlot, Norm, Source};
-use crate::rooms::Rooms;
+use crate::rooms::{self, Rooms};
 use crate::weights::LinearRef;
 use crate::workspace::Claimed;
 
@@ -109,7 +109,7 @@ pub(crate) fn project<const N: usize>(
     let tokens = inputs[0].tokens();
     let outputs = linears.iter().map(|linear| linear.outputs()).sum();
     let weights = weight_bytes(&linears);
-    let blocks = blocks(ctx, &linears, outputs, &inputs[0]);
+    let blocks = blocks(ctx, &linears, outputs, &inputs[0], usize::MAX);
     let mut widths = linears.iter().map(|linear| linear.outputs());
     let mut claims = claims.iter_mut();
     let tiles = outs.map(|out| {
@@ -142,7 +142,7 @@ pub(crate) fn project_add(
 ) {
     let (tokens, width) = (input.tokens(), linear.outputs());
     let weights = linear.matrix.bytes().len();
-    let blocks = blocks(ctx, &[linear], width, &input);
+    let blocks = blocks(ctx, &[linear], width, &input, out.len());
     let grid = by_blocks(tokens, width, blocks);
     ctx.skip(linear.unread(input));
     let [a, b, _] = claims;
@@ -172,22 +172,30 @@ pub(crate) fn project_add(
     });
 }
 
-/// Tokens and columns of the parts of what some linears, which put out `outputs` numbers together, make of an input.
+/// Tokens and columns of the parts of what some linears, which put out `outputs` numbers together, make of an input. Parts of many
+/// tokens have [`Rooms`] in `room` numbers.
 pub(crate) fn blocks(
     ctx: &Context<'_>,
     linears: &[&LinearRef<'_>],
     outputs: usize,
     input: &Input<'_>,
+    room: usize,
 ) -> [usize; 2] {
     let tokens = input.tokens();
-    if linears.iter().any(|linear| linear.transposed) {
-        return [tokens, ctx.strip_block(outputs).min(outputs)];
+    let transposed = linears.iter().any(|linear| linear.transposed);
+    let (tokens_at_once, columns) = match transposed {
+        true => (tokens, ctx.strip_block(outputs)),
+        false => (
+            ctx.product_block(tokens, input.row_bytes()),
+            ctx.column_block(outputs, weight_bytes(linears), tokens, band_rows(linears)),
+        ),
+    };
+    let blocks = [tokens_at_once, columns.min(outputs)];
+    let step = if transposed { STRIP } else { TILE_STEP };
+    match tokens < PART_TOKENS {
+        true => blocks,
+        false => rooms::fit(blocks, room, ctx.executor.threads(), step),
     }
-    let columns = ctx.column_block(outputs, weight_bytes(linears), tokens, band_rows(linears));
-    [
-        ctx.product_block(tokens, input.row_bytes()),
-        columns.min(outputs),
-    ]
 }
 
 /// Bytes of the matrices of some linears.

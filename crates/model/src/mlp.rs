@@ -57,7 +57,8 @@ fn gated(
     let (spec, tokens) = (call.spec, call.rows.len());
     let activation = spec.activation.kernel();
     let read = weights.gate.matrix.bytes().len() + weights.up.matrix.bytes().len();
-    let blocks = blocks(ctx, &[&weights.gate, &weights.up], spec.ffn, &inputs[0]);
+    let linears = [&weights.gate, &weights.up];
+    let blocks = blocks(ctx, &linears, spec.ffn, &inputs[0], up.len());
     let grid = by_blocks(tokens, spec.ffn, blocks);
     let [a, b, _] = claims;
     let gate = Tiles::new(gate, grid, a);

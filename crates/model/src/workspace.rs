@@ -4,11 +4,14 @@ use std::ops::Range;
 
 use onebit_kernels::{AlignedVec, Claims};
 
-use crate::context::{MAX_COLUMN_PARTS, MAX_PRODUCT_BLOCKS, MAX_TOKEN_BLOCKS, SPANS_AT_ONCE};
+use crate::context::{
+    MAX_COLUMN_PARTS, MAX_PRODUCT_BLOCKS, MAX_TOKEN_BLOCKS, PART_TOKENS, SPANS_AT_ONCE,
+};
 use crate::error::ModelError;
 use crate::forms::InputForms;
 use crate::linear::Slots;
 use crate::model::Model;
+use crate::rooms::ROOMS;
 use crate::rows;
 use crate::spec::ModelSpec;
 
@@ -72,7 +75,8 @@ impl AttentionBuffers<'_> {
     }
 }
 
-/// What the MLP keeps in the arena; `up` is also room for the product of `down`.
+/// What the MLP keeps in the arena; `up` is also room for the product of `down`. Of [`PART_TOKENS`] rows and more it is [`Rooms`](crate::rooms::Rooms) for
+/// both.
 pub(crate) struct MlpBuffers<'a> {
     pub(crate) gate: &'a mut [f32],
     pub(crate) up: &'a mut [f32],
@@ -238,7 +242,16 @@ impl Sizes {
     }
 
     fn mlp(&self, rows: usize) -> [usize; 2] {
-        [rows * self.ffn, rows * self.ffn.max(self.hidden)]
+        let widest = self.ffn.max(self.hidden);
+        let up = match rows < PART_TOKENS {
+            true => rows * widest,
+            // Of many rows only what threads are at work at is there, and no less than of fewer.
+            false => (rows * self.hidden)
+                .max(ROOMS)
+                .max((PART_TOKENS - 1) * widest)
+                .min(rows * widest),
+        };
+        [rows * self.ffn, up]
     }
 }
 

@@ -4,6 +4,7 @@ use crate::cli::{EngineArgs, Load};
 use crate::exit;
 use crate::note;
 use crate::source::Source;
+use onebit_kernels::Kernels;
 use onebit_model::Model;
 use onebit_runtime::{
     Budget, BudgetSource, DoesNotFit, MemoryParts, RuntimeError, SessionOptions, fit, format_size,
@@ -48,10 +49,11 @@ pub(crate) fn parts(model: &Model, streams: bool, one_pass: bool) -> MemoryParts
 pub(crate) fn session(
     model: &Model,
     args: &EngineArgs,
+    kernels: &Kernels,
     budget: &Budget,
 ) -> anyhow::Result<SessionOptions> {
     let parts = parts(model, args.stream(), args.one_pass);
-    let (asked, open) = args.session(model.spec())?;
+    let (asked, open) = args.session(model.spec(), kernels)?;
     match fit(&parts, &asked, open, budget) {
         Ok(chosen) => {
             if open.kv || open.context || chosen != asked {

@@ -66,7 +66,7 @@ impl Loaded {
         let opened = start.elapsed();
         memory.end("open");
         let start = Instant::now();
-        let session = fit::session(&model, args, &args.memory.budget())?;
+        let session = fit::session(&model, args, kernels, &args.memory.budget())?;
         let text = text_parts(&model)?;
         warn_beyond_training(&model, &session);
         let model = Arc::new(resident(model, args, &session)?);

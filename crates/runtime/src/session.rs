@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use onebit_kernels::Kernels;
 use onebit_model::{KvCache, KvOptions, KvType, ModelError, ModelSpec, Row, Step, Workspace};
 
 use crate::engine::Engine;
@@ -25,7 +26,7 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// For models of this shape: the model's own context up to 2048 tokens, and `f16` keys and
+    /// For models of this shape: the model's own context up to 2048 tokens, batches of 128, and `f16` keys and
     /// values.
     pub fn new(spec: &ModelSpec) -> Self {
         Self {
@@ -34,6 +35,12 @@ impl SessionOptions {
             logits_rows: 1,
             kv: KvOptions::from(KvType::F16),
         }
+    }
+
+    /// With the batch that suits these kernels.
+    pub fn batch_of(self, kernels: &Kernels) -> Self {
+        let batch = kernels.batch();
+        Self { batch, ..self }
     }
 
     /// With room for `context` tokens; 0 stands for the model's own maximum.

@@ -6,6 +6,7 @@ use crate::guard;
 use anyhow::Context;
 use onebit::cli::parse_kv;
 use onebit::exit;
+use onebit_kernels::Kernels;
 use onebit_model::ModelSpec;
 use onebit_runtime::SessionOptions;
 use std::path::Path;
@@ -75,7 +76,10 @@ impl Settings {
     }
 
     pub(super) fn session(&self, spec: &ModelSpec) -> SessionOptions {
-        let mut options = SessionOptions::new(spec).context(self.context(), spec);
+        let named = self.kernels.as_deref().map(Kernels::by_name);
+        let kernels = named.and_then(Result::ok).unwrap_or(Kernels::best());
+        let mut options = SessionOptions::new(spec).batch_of(kernels);
+        options = options.context(self.context(), spec);
         if let Some(kind) = parse_kv(&self.kv).ok().and_then(|kv| kv.known().ok()) {
             options.kv = kind.into();
         }

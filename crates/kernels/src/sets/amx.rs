@@ -28,6 +28,8 @@ use unit::Amx;
 /// The kernels of this set.
 pub(crate) const TABLE: Kernels = Kernels {
     name: "amx",
+    // Where products take this little time, reading and unpacking weights counts.
+    batch: 512,
     t2,
     t5,
     t5r5,

@@ -42,6 +42,9 @@ pub(crate) mod sve2;
 /// How far ahead of the weights in use their row stream is prefetched, in bytes.
 pub(crate) const PREFETCH_BYTES: usize = 4096;
 
+/// [`Kernels::batch`](crate::Kernels::batch) of sets that multiply with vectors.
+pub(crate) const PROMPT_BATCH: usize = 128;
+
 /// Planes of 64 activations that [`Set::group_sum`] takes: a lane of 16 bits adds eight of at most 128 for each.
 pub(crate) const MAX_SUMMED: usize = 16;
 
@@ -458,7 +461,7 @@ macro_rules! kernel_set {
     (@table $name:literal, $token:ty, $features:meta;
      $(fn $entry:ident($($arg:ident: $kind:ty),*) $(-> $ret:ty)? => $module:ident::$body:ident;)*) => {
         /// The kernels of this set.
-        pub(crate) const TABLE: $crate::Kernels = $crate::Kernels { name: $name, scaled: None, $($entry,)* };
+        pub(crate) const TABLE: $crate::Kernels = $crate::Kernels { name: $name, batch: $crate::sets::PROMPT_BATCH, scaled: None, $($entry,)* };
         $(
             #[$features]
             unsafe fn $entry($($arg: $kind),*) $(-> $ret)? {

@@ -3,6 +3,7 @@
 use super::{HubArgs, KeepArgs, MemoryArgs, ThreadArgs};
 use crate::exit;
 use clap::{Args, ValueEnum};
+use onebit_kernels::Kernels;
 use onebit_model::{KvOptions, KvType, ModelSpec};
 use onebit_runtime::{Open, SessionOptions};
 
@@ -110,7 +111,7 @@ pub struct EngineArgs {
     /// Which threads compute, and where.
     #[command(flatten)]
     pub threads: ThreadArgs,
-    /// Prompt tokens computed at once [default: 128, or less where memory is short]
+    /// Prompt tokens computed at once [default: 128, with amx 512, or less where memory is short]
     #[arg(short, long, value_name = "N", value_parser = positive, help_heading = "Engine")]
     pub batch_size: Option<usize>,
     /// Type of the key/value cache: f32, f16, q8, q4, q2, b1, or auto for the best that fits in memory [default: f16]
@@ -182,11 +183,23 @@ impl EngineArgs {
         self.stream
     }
 
+    /// Most rows of a step: where logits of all are wanted, as many as logits are kept of.
+    fn most_rows(&self) -> usize {
+        match self.logits_rows == 1 || self.one_pass {
+            true => usize::MAX,
+            false => self.logits_rows,
+        }
+    }
+
     /// The session asked for, and what of it may be made smaller where memory is short.
     ///
     /// # Errors
     /// As [`KvArg::known`].
-    pub fn session(&self, spec: &ModelSpec) -> anyhow::Result<(SessionOptions, Open)> {
+    pub fn session(
+        &self,
+        spec: &ModelSpec,
+        kernels: &Kernels,
+    ) -> anyhow::Result<(SessionOptions, Open)> {
         let is_auto = self.kv == Some(KvArg::Auto);
         let open = Open {
             kv: is_auto && self.kv_k.is_none() && self.kv_v.is_none(),
@@ -197,9 +210,12 @@ impl EngineArgs {
             Some(kv) if !open.kv => kv,
             _ => KvArg::Known(KvType::F16),
         };
-        let defaults = SessionOptions::new(spec);
+        let defaults = SessionOptions::new(spec).batch_of(kernels);
         let options = SessionOptions {
-            batch: self.batch_size.unwrap_or(defaults.batch),
+            batch: self
+                .batch_size
+                .unwrap_or(defaults.batch)
+                .min(self.most_rows()),
             logits_rows: self.logits_rows,
             kv: self.keep.apply(KvOptions::new(
                 self.kv_k.unwrap_or(both).known()?,

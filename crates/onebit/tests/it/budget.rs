@@ -40,13 +40,13 @@ fn what_is_open_is_chosen_to_fit() {
     assert_eq!(number(&smaller, "ctx"), 5000);
     assert!(number(&smaller["memory"], "planned") <= 100_000_000);
 
-    // 1024 positions leave room for a batch of fewer than 256 tokens only.
+    // What 1024 positions take with the batch of any kernels leaves no room for all of them at once.
     let all = onebit(&["info", &path, "-c", "1024", "--json"]).json();
     let just = number(&all["memory"], "total").to_string();
     let batch = run(&["-c", "1024", "--memory-limit", &just]);
     assert!(batch.err.contains("-c 1024 --kv f16 -b "), "{}", batch.err);
     batch.ok();
-    run(&["-c", "1024", "--memory-limit", &just, "-b", "256"]).refused(5, &["-b "]);
+    run(&["-c", "1024", "--memory-limit", &just, "-b", "1024"]).refused(5, &["-b "]);
     run(&["-c", "auto", "--memory_limit_mb", "100"]).ok();
 }
 

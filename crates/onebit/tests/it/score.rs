@@ -101,7 +101,7 @@ fn a_pass_without_a_cache_takes_what_is_planned() {
         command.args(["-c", "\"$@\"; exit $?", "sh", env!("CARGO_BIN_EXE_onebit")]);
         command
             .args(args)
-            .args(["--json", "-c", "2000", "-t", "2", "--kv", "f32"]);
+            .args(["--json", "-c", "2000", "-t", "2", "--kv", "f32", "-b", "32"]);
         let done: crate::Done = command.args(flags).output().unwrap().into();
         done.json()["memory"].clone()
     };

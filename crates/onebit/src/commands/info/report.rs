@@ -157,7 +157,7 @@ impl MemoryReport {
         let kv = args.kv.known()?;
         let defaults = SessionOptions {
             kv: args.keep.apply(kv.into()),
-            ..SessionOptions::new(model.spec())
+            ..SessionOptions::new(model.spec()).batch_of(Kernels::best())
         };
         let options = args
             .ctx_size

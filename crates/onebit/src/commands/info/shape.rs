@@ -5,6 +5,7 @@ use crate::exit::Code;
 use crate::stdout;
 use anyhow::Context;
 use onebit_format::Layout;
+use onebit_kernels::Kernels;
 use onebit_model::ModelSpec;
 use onebit_runtime::{Encoding, MemoryParts, MemoryPlan, SessionOptions, Shape, format_size};
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(super) fn run(name: &str, args: &InfoArgs) -> anyhow::Result<Code> {
     let kv = args.kv.known()?;
     let defaults = SessionOptions {
         kv: args.keep.apply(kv.into()),
-        ..SessionOptions::new(&shape.spec)
+        ..SessionOptions::new(&shape.spec).batch_of(Kernels::best())
     };
     let options = args
         .ctx_size
