@@ -270,8 +270,8 @@ impl Queries<'_> {
                 end: self.a.last(self.tokens.end - 1) + 1,
             },
         };
-        // One loop, since its body is compiled into it: the sinks, where there are any, then the window.
         let mut scratch = Scratch::new();
+        // One loop, since its body is compiled into it: the sinks, where there are any, then the window.
         let sinks = span == 0 && self.a.sinks_before(self.tokens.end - 1) > 0;
         let window = first.max(span)..last.min(span + SPAN_BLOCKS - 1) + 1;
         for i in 0..usize::from(sinks) + window.len() {
