@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use onebit_kernels::{Input, TileMut, Tiles};
 
-use crate::context::{Context, PART_TOKENS, STRIP, TILE_STEP, by_blocks};
+use crate::context::{Context, MAX_COLUMN_PARTS, PART_TOKENS, STRIP, TILE_STEP, by_blocks};
 use crate::forms::{Forms, InputForms};
 use crate::inputs::{InputSlot, Norm, Source};
 use crate::rooms::{self, Rooms};
@@ -192,6 +192,7 @@ pub(crate) fn blocks(
     };
     let blocks = [tokens_at_once, columns.min(outputs)];
     let step = if transposed { STRIP } else { TILE_STEP };
+    let step = outputs.div_ceil(MAX_COLUMN_PARTS).next_multiple_of(step);
     match tokens < PART_TOKENS {
         true => blocks,
         false => rooms::fit(blocks, room, ctx.executor.threads(), step),

@@ -10,6 +10,10 @@
 
 use crate::sets::Set;
 
+/// Streams that are read, or asked for, side by side. The first lines of a page take longest: the prefetcher of the CPU, which
+/// fetches the others, has yet to see them. Of one stream these waits would come one after the other; of four they overlap.
+pub(crate) const STREAMS: usize = 4;
+
 /// How far ahead of a row in use its stream is asked for, in bytes.
 pub(crate) const LEAD: usize = 2048;
 

@@ -25,7 +25,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, STREAMS};
 use crate::input::I8Rows;
 use crate::sets::Set;
 use crate::tiles::TileMut;
@@ -118,9 +118,6 @@ fn sum_strips<S: Set>(
         }
     }
 }
-
-/// Rows of a batch whose lines are asked for side by side: waits for the first lines of their pages overlap.
-const STREAMS: usize = 4;
 
 /// The lines of a group of strips in the rows of a batch: of [`STREAMS`] rows at a time, from as many parts of the list.
 pub(crate) struct Pieces<'a> {

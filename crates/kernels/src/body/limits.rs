@@ -1,9 +1,7 @@
 //! What a CPU could do at best, to compare kernels with: reading memory, and multiplying bytes.
 
+use super::ahead::STREAMS;
 use crate::sets::{PREFETCH_BYTES, Set};
-
-/// Streams that are read side by side, as the kernels do with rows.
-const STREAMS: usize = 4;
 
 /// Reads all of `bytes`, up to the last whole lines of [`STREAMS`] equal parts, and folds them into
 /// one number, so that no read can be left out.

@@ -40,13 +40,15 @@ fn what_is_open_is_chosen_to_fit() {
     assert_eq!(number(&smaller, "ctx"), 5000);
     assert!(number(&smaller["memory"], "planned") <= 100_000_000);
 
-    // What 1024 positions take with the batch of any kernels leaves no room for all of them at once.
-    let all = onebit(&["info", &path, "-c", "1024", "--json"]).json();
-    let just = number(&all["memory"], "total").to_string();
-    let batch = run(&["-c", "1024", "--memory-limit", &just]);
+    // 1024 positions leave room for a batch of fewer than 256 tokens only. That of these kernels is 128.
+    let sized = ["-c", "1024", "--kernels", "scalar"];
+    let all = run(&sized).json();
+    let just = number(&all["memory"], "planned").to_string();
+    let limited = [&sized[..], &["--memory-limit", &just]].concat();
+    let batch = run(&limited);
     assert!(batch.err.contains("-c 1024 --kv f16 -b "), "{}", batch.err);
     batch.ok();
-    run(&["-c", "1024", "--memory-limit", &just, "-b", "1024"]).refused(5, &["-b "]);
+    run(&[&limited[..], &["-b", "256"]].concat()).refused(5, &["-b "]);
     run(&["-c", "auto", "--memory_limit_mb", "100"]).ok();
 }
 

@@ -48,6 +48,7 @@ fn the_plan_is_what_is_measured() {
         let path = synthetic::write(folder.path(), &shape, &encoding);
         let path = path.to_str();
         compare(path, 2048, &["-t", "2"]);
+        compare(path, 1024, &["-t", "2", "-b", "512"]);
         compare(path, 1024, &["-t", "1", "-b", "64", "--kv", "f32"]);
         compare(path, 64, &["-t", "2", "-b", "64", "--load", "heap"]);
         std::fs::remove_file(path.unwrap()).unwrap();

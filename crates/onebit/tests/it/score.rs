@@ -99,9 +99,9 @@ fn a_pass_without_a_cache_takes_what_is_planned() {
         let args = ["score", path.to_str().unwrap(), "--ids", &ids];
         let mut command = std::process::Command::new("sh");
         command.args(["-c", "\"$@\"; exit $?", "sh", env!("CARGO_BIN_EXE_onebit")]);
-        command
-            .args(args)
-            .args(["--json", "-c", "2000", "-t", "2", "--kv", "f32", "-b", "32"]);
+        command.args(args).args([
+            "--json", "-c", "2000", "-t", "2", "--kv", "f32", "-b", "128",
+        ]);
         let done: crate::Done = command.args(flags).output().unwrap().into();
         done.json()["memory"].clone()
     };

@@ -2,16 +2,11 @@
 
 use std::ops::Range;
 
+use crate::body::ahead::STREAMS;
 use crate::kv::KvBlock;
 use crate::sets::Set;
 
-/// Lines that are asked for side by side.
-const STREAMS: usize = 4;
-
-/// The next block's keys and values, or a share of them, as streams of equally many lines: the halves of each.
-///
-/// The first lines of a page take longest: the prefetcher of the CPU, which fetches the others, has yet to see them. Of one
-/// stream these waits would come one after the other; of four they overlap.
+/// The next block's keys and values, or a share of them, as [`STREAMS`] of equally many lines: the halves of each.
 #[derive(Clone, Copy)]
 pub(crate) struct Requests {
     streams: [*const u8; STREAMS],
@@ -85,6 +80,30 @@ impl Steps {
                 s.prefetch_early(stream.wrapping_add(self.at));
             }
             self.at += 64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_follow_each_other_and_are_the_whole() {
+        for lines in [0, 1, 5, 8, 40, 64] {
+            let first = std::ptr::without_provenance::<u8>(64);
+            let whole = Requests {
+                streams: [first; STREAMS],
+                lines,
+            };
+            // The scores, then strips of 32 of 80 columns.
+            let shares = [0..80, 80..112, 112..144, 144..160].map(|part| whole.share(part, 160));
+            let mut at = first;
+            for share in shares.iter().filter(|share| share.lines > 0) {
+                assert_eq!(share.streams, [at; STREAMS]);
+                at = at.wrapping_add(64 * share.lines);
+            }
+            assert_eq!(at, first.wrapping_add(64 * lines));
         }
     }
 }
