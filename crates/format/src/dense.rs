@@ -5,7 +5,7 @@
 //! `9 c & 3 = c`, which spares kernels a step (docs/kernels.md).
 
 use crate::layout::{ATOM_BYTES, Layout};
-use crate::pack::check_rows;
+use crate::pack::{check_rows, check_ternary};
 
 /// What a code of 1 adds to the byte, by plane.
 pub(crate) const PLACES: [u8; 5] = [85, 29, 9, 3, 1];
@@ -39,7 +39,7 @@ fn take(rest: &mut u8, place: u8) -> u8 {
 /// # Panics
 /// On any other code, and when `out` is not exactly one row.
 pub fn dense_row(codes: &[i8], out: &mut [u8]) {
-    check_codes(codes);
+    check_ternary(codes);
     let (cols, expected) = (codes.len(), Layout::T5.row_bytes(codes.len()));
     assert_eq!(
         Some(out.len()),
@@ -63,7 +63,7 @@ pub fn dense_row(codes: &[i8], out: &mut [u8]) {
 /// On any other code, when `codes` is not whole rows, and when `out` is not exactly their bands.
 pub fn dense_bands(codes: &[i8], cols: usize, out: &mut [u8]) {
     let layout = Layout::T5R5;
-    check_codes(codes);
+    check_ternary(codes);
     check_rows(layout, codes, cols, out);
     out.fill(ZEROS);
     let band_bytes = layout.band_bytes(cols).unwrap_or(0).max(1);
@@ -77,14 +77,6 @@ pub fn dense_bands(codes: &[i8], cols: usize, out: &mut [u8]) {
 
 /// Five zeros. `place * w` changes the code 1 of a zero to that of `w`, without a carry.
 const ZEROS: u8 = 85 + 29 + 9 + 3 + 1;
-
-fn check_codes(codes: &[i8]) {
-    // Without an early end, so that the compiler works on many at a time.
-    let wrong = codes
-        .iter()
-        .fold(false, |wrong, code| wrong | !(-1..=1).contains(code));
-    assert!(!wrong, "ternary codes are -1, 0 and 1");
-}
 
 /// Puts codes in the place of zeros, one to a byte.
 fn add(codes: &[i8], place: u8, bytes: &mut [u8]) {

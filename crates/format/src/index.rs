@@ -150,7 +150,7 @@ impl Index {
         for (name, kind, range) in self.tensors() {
             let tensor = slice(bytes, range, name)?;
             match kind {
-                TensorKind::Matrix(Layout::T2) => check_ternary(name, tensor)?,
+                TensorKind::Matrix(Layout::T2 | Layout::T2R16) => check_ternary(name, tensor)?,
                 TensorKind::Matrix(Layout::T5 | Layout::T5R5) => check_dense(name, tensor)?,
                 _ => {}
             }

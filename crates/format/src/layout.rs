@@ -1,11 +1,11 @@
 //! Where weight `(row, k)` sits in the bytes.
 //!
 //! A layout is named by its geometry, never by an instruction set. An *atom* is 64 bytes that hold
-//! some columns of one row, or of several in [`Layout::T5R5`] and [`Layout::B1R64`]. The rows of an atom are a *band*, whose
+//! some columns of one row, or of several in [`Layout::T2R16`], [`Layout::T5R5`] and [`Layout::B1R64`]. The rows of an atom are a *band*, whose
 //! bytes are a whole number of atoms, one after another; band follows band. So every band of a tensor
 //! that starts on a 64-byte boundary starts on one too, and a kernel never meets a partial atom.
 //!
-//! Columns that fill up the last atom, or in [`Layout::B1R64`] the last 128 columns, and rows that fill up
+//! Columns that fill up the last atom, or in [`Layout::T2R16`] and [`Layout::B1R64`] the last 128 columns, and rows that fill up
 //! the last band, are *padding*; they decode to zero except in the binary layouts, which have no zero (their padding bits are 0, i.e. -1, and
 //! the kernels meet them with activations that are zero there).
 
@@ -17,7 +17,8 @@ pub const ATOM_BYTES: usize = 64;
 /// Columns that share one scale in [`Layout::I4`].
 pub const I4_GROUP: usize = 64;
 
-/// Columns that share one scale in [`Layout::T2`], [`Layout::B1`] and [`Layout::B1R64`] when they have group scales.
+/// Columns that share one scale in [`Layout::T2`], [`Layout::T2R16`], [`Layout::B1`] and [`Layout::B1R64`] when they have
+/// group scales.
 pub const SIGN_GROUP: usize = 128;
 
 /// How the weights of one matrix are stored.
@@ -31,6 +32,9 @@ pub enum Layout {
     /// column `64p + j`, and the stored code is `w + 1`. Code 3 is invalid; see
     /// [`MatrixRef::code`](crate::MatrixRef::code).
     T2,
+    /// Ternary weights, two bits each: an atom is 16 columns of 16 rows, bits `2p..2p+2` of byte `4i + m` hold column
+    /// `4p + m` of the band's row `i` as in [`T2`](Layout::T2).
+    T2R16,
     /// Ternary weights, five to a byte: an atom is 320 columns, byte `j` holds columns `64p + j` for
     /// `p` = 0 to 4 as `85 c0 + 29 c1 + 9 c2 + 3 c3 + c4` of the codes `w + 1`. One scale.
     T5,
@@ -60,6 +64,7 @@ impl Layout {
     /// Every layout this version knows.
     pub const ALL: &'static [Layout] = &[
         Layout::T2,
+        Layout::T2R16,
         Layout::T5,
         Layout::T5R5,
         Layout::B1,
@@ -85,6 +90,7 @@ impl Layout {
     pub fn id(self) -> &'static str {
         match self {
             Layout::T2 => "t2.r1k256",
+            Layout::T2R16 => "t2.r16k16",
             Layout::T5 => "t5.r1k320",
             Layout::T5R5 => "t5.r5k64",
             Layout::B1 => "b1.r1k512",
@@ -101,6 +107,7 @@ impl Layout {
     pub fn name(self) -> &'static str {
         match self {
             Layout::T2 => "t2",
+            Layout::T2R16 => "t2r16",
             Layout::T5 => "t5",
             Layout::T5R5 => "t5r5",
             Layout::B1 => "b1",
@@ -130,19 +137,20 @@ impl Layout {
     pub fn atom_cols(self) -> usize {
         match self {
             Layout::T2 => 256,
+            Layout::T2R16 | Layout::F32 => 16,
             Layout::T5 => 320,
             Layout::B1 => 512,
             Layout::B1R64 => 8,
             Layout::I8 | Layout::T5R5 => 64,
             Layout::I4 => 128,
             Layout::F16 | Layout::BF16 => 32,
-            Layout::F32 => 16,
         }
     }
 
     /// Rows in one atom, which are the rows of a band.
     pub fn atom_rows(self) -> usize {
         match self {
+            Layout::T2R16 => 16,
             Layout::T5R5 => 5,
             Layout::B1R64 => 64,
             _ => 1,
@@ -180,9 +188,13 @@ impl Layout {
     /// The element type of the stored tensor.
     pub fn dtype(self) -> Dtype {
         match self {
-            Layout::T2 | Layout::T5 | Layout::T5R5 | Layout::B1 | Layout::B1R64 | Layout::I4 => {
-                Dtype::U8
-            }
+            Layout::T2
+            | Layout::T2R16
+            | Layout::T5
+            | Layout::T5R5
+            | Layout::B1
+            | Layout::B1R64
+            | Layout::I4 => Dtype::U8,
             Layout::I8 => Dtype::I8,
             Layout::F16 => Dtype::F16,
             Layout::BF16 => Dtype::BF16,
@@ -198,11 +210,11 @@ impl Layout {
     }
 
     /// Columns that share a scale where the layout has group scales: always in [`Layout::I4`], by
-    /// choice in [`Layout::T2`], [`Layout::B1`] and [`Layout::B1R64`].
+    /// choice in [`Layout::T2`], [`Layout::T2R16`], [`Layout::B1`] and [`Layout::B1R64`].
     pub fn group(self) -> Option<usize> {
         match self {
             Layout::I4 => Some(I4_GROUP),
-            Layout::T2 | Layout::B1 | Layout::B1R64 => Some(SIGN_GROUP),
+            Layout::T2 | Layout::T2R16 | Layout::B1 | Layout::B1R64 => Some(SIGN_GROUP),
             Layout::T5 | Layout::T5R5 | Layout::I8 | Layout::F16 | Layout::BF16 | Layout::F32 => {
                 None
             }
@@ -211,7 +223,7 @@ impl Layout {
 
     /// Whether every weight is -1, 0 or 1 times a scale.
     pub fn is_ternary(self) -> bool {
-        matches!(self, Layout::T2 | Layout::T5 | Layout::T5R5)
+        matches!(self, Layout::T2 | Layout::T2R16 | Layout::T5 | Layout::T5R5)
     }
 
     /// Whether every weight is -1 or 1 times a scale.

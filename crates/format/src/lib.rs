@@ -81,6 +81,7 @@ pub mod pack;
 mod place;
 mod plan;
 mod sink;
+mod ternary;
 mod writer;
 
 pub use advice::Advice;

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::dense;
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
+use crate::ternary;
 
 /// What turns stored integers into weights: `weight = code * scale`.
 #[derive(Clone, Copy, Debug)]
@@ -239,7 +240,7 @@ impl<'a> MatrixRef<'a> {
     }
 
     /// The integer stored at row `r`, column `k`, padding included: -1, 0 or 1 in
-    /// [`Layout::T2`] (2 for the invalid code 3), [`Layout::T5`] and [`Layout::T5R5`], -1 or 1 in [`Layout::B1`] and
+    /// [`Layout::T2`] and [`Layout::T2R16`] (2 for the invalid code 3), [`Layout::T5`] and [`Layout::T5R5`], -1 or 1 in [`Layout::B1`] and
     /// [`Layout::B1R64`], -8 to 7 in [`Layout::I4`], -128 to 127 in [`Layout::I8`].
     ///
     /// # Panics
@@ -253,6 +254,7 @@ impl<'a> MatrixRef<'a> {
         let (j, p) = (k % ATOM_BYTES, k / ATOM_BYTES);
         match self.layout {
             Layout::T2 => i32::from((atom[j] >> (2 * p)) & 3) - 1,
+            Layout::T2R16 => i32::from(ternary::field(atom, row, k)) - 1,
             Layout::T5 => i32::from(dense::code(atom[j], p)) - 1,
             Layout::T5R5 => i32::from(dense::code(atom[j], row)) - 1,
             Layout::B1 => i32::from((atom[j] >> p) & 1) * 2 - 1,
@@ -310,6 +312,13 @@ impl<'a> MatrixRef<'a> {
             Layout::F32 => floats(row, out, f32::from_le_bytes),
             Layout::I8 => integers(row, out, |byte| f32::from(byte as i8), 8),
             Layout::T2 => integers(row, out, |byte| f32::from((byte & 3) as i8 - 1), 2),
+            Layout::T2R16 => {
+                for (out, atom) in out.chunks_mut(16).zip(row.as_chunks::<ATOM_BYTES>().0) {
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = f32::from(ternary::field(atom, place, k)) - 1.0;
+                    }
+                }
+            }
             Layout::T5 => dense_row(row, out),
             Layout::T5R5 => {
                 let value = |byte| f32::from(dense::code(byte, place)) - 1.0;
@@ -396,7 +405,7 @@ pub(crate) fn check_scales(
     scales: &Scales<'_>,
 ) -> Result<(), ShapeError> {
     let (expected, fits) = match layout {
-        Layout::T2 | Layout::B1 | Layout::B1R64 => (
+        Layout::T2 | Layout::T2R16 | Layout::B1 | Layout::B1R64 => (
             "one scale, or group scales of 128 columns",
             matches!(
                 scales,

@@ -10,6 +10,7 @@ use thiserror::Error;
 pub use crate::binary::{band_scales, binary_band_codes, binary_bands};
 pub use crate::dense::{dense_band_codes, dense_bands, dense_codes, dense_row};
 use crate::layout::{ATOM_BYTES, I4_GROUP, Layout};
+pub use crate::ternary::{ternary_band_codes, ternary_bands};
 
 /// A finite number that the target type can only store as infinity, or a number that is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
@@ -28,11 +29,7 @@ pub struct NotFinite {
 /// # Panics
 /// On any other code, and when `out` is not exactly one row.
 pub fn ternary_row(codes: &[i8], out: &mut [u8]) {
-    // Without an early end, so that the compiler works on many at a time.
-    let wrong = codes
-        .iter()
-        .fold(false, |wrong, code| wrong | !(-1..=1).contains(code));
-    assert!(!wrong, "ternary codes are -1, 0 and 1");
+    check_ternary(codes);
     planes(Layout::T2, codes, out, 0x55, |code| (code + 1) as u8);
 }
 
@@ -82,6 +79,7 @@ pub fn code_rows(layout: Layout, codes: &[i8], cols: usize, out: &mut [u8]) {
         Layout::T2 => ternary_row,
         Layout::T5 => dense_row,
         Layout::B1 => binary_row,
+        Layout::T2R16 => return ternary_bands(codes, cols, out),
         Layout::T5R5 => return dense_bands(codes, cols, out),
         Layout::B1R64 => return binary_bands(codes, cols, out),
         other => panic!("layout {other} is neither ternary nor binary"),
@@ -103,6 +101,7 @@ pub fn code_rows(layout: Layout, codes: &[i8], cols: usize, out: &mut [u8]) {
 pub fn band_codes(layout: Layout, band: &[u8], out: &mut [i8]) {
     match layout {
         Layout::T2 => ternary_codes(band, out),
+        Layout::T2R16 => ternary_band_codes(band, out),
         Layout::T5 => dense_codes(band, out),
         Layout::T5R5 => dense_band_codes(band, out),
         Layout::B1 => binary_codes(band, out),
@@ -220,6 +219,15 @@ pub fn raw_row(layout: Layout, bytes: &[u8], out: &mut [u8]) {
     check_len(layout, bytes.len() * 8 / layout.dtype().bitsize(), out);
     out[..bytes.len()].copy_from_slice(bytes);
     out[bytes.len()..].fill(0);
+}
+
+/// Panics unless all codes are -1, 0 and 1.
+pub(crate) fn check_ternary(codes: &[i8]) {
+    // Without an early end, so that the compiler works on many at a time.
+    let wrong = codes
+        .iter()
+        .fold(false, |wrong, code| wrong | !(-1..=1).contains(code));
+    assert!(!wrong, "ternary codes are -1, 0 and 1");
 }
 
 /// Panics unless `codes` are whole rows and `out` is exactly their bands.

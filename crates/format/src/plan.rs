@@ -61,8 +61,8 @@ impl Plan {
     }
 
     /// Adds a matrix. Its scales follow from the layout: one for [`Layout::T2`],
-    /// [`Layout::T5`], [`Layout::T5R5`], [`Layout::B1`] and [`Layout::B1R64`], one per row for [`Layout::I8`], one per 64
-    /// columns for [`Layout::I4`].
+    /// [`Layout::T2R16`], [`Layout::T5`], [`Layout::T5R5`], [`Layout::B1`] and [`Layout::B1R64`], one per row for
+    /// [`Layout::I8`], one per 64 columns for [`Layout::I4`].
     pub fn matrix(
         &mut self,
         name: impl Into<String>,
@@ -85,7 +85,7 @@ impl Plan {
         )
     }
 
-    /// Adds a matrix of [`Layout::T2`], [`Layout::B1`] or [`Layout::B1R64`] with one scale per
+    /// Adds a matrix of [`Layout::T2`], [`Layout::T2R16`], [`Layout::B1`] or [`Layout::B1R64`] with one scale per
     /// [`SIGN_GROUP`](crate::SIGN_GROUP) columns instead of one for all.
     pub fn grouped_matrix(
         &mut self,

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{
-    SIDE_ROWS, name_of, sample, signs, ternary, write_dense, write_grouped, write_side_by_side,
+    SIDE_ROWS, name_of, sample, side_by_side_codes, ternary, write_dense, write_grouped,
+    write_side_by_side,
 };
 use onebit_format::{ActivationMode, Layout, PackedFile};
 
@@ -74,26 +75,33 @@ fn the_files_with_dense_weights_have_not_changed() {
 }
 
 #[test]
-fn the_file_with_rows_side_by_side_has_not_changed() {
+fn the_files_with_rows_side_by_side_have_not_changed() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/layouts");
-    let path = dir.join("side_by_side.onebit");
-    let temporary = tempfile::tempdir().unwrap();
-    let again = temporary.path().join("side_by_side.onebit");
-    write_side_by_side(&again).unwrap();
-    if std::env::var_os("ONEBIT_BLESS").is_some() {
-        fs::copy(&again, &path).unwrap();
-    }
-    let file = PackedFile::open(&path).unwrap();
-    file.check_hashes().unwrap();
-    for row in 0..SIDE_ROWS {
-        for (k, sign) in signs(row as u32).into_iter().enumerate() {
-            let scale = (1 + row) as f32 / 64.0 + 2.0 * (k / 128) as f32;
-            let [one, groups] = ["one", "groups"].map(|name| file.matrix(name).unwrap());
-            assert_eq!(one.value(row, k), f32::from(sign) * 0.125);
-            assert_eq!(groups.value(row, k), f32::from(sign) * scale);
+    for (layout, name) in [
+        (Layout::T2R16, "side_by_side_ternary.onebit"),
+        (Layout::B1R64, "side_by_side.onebit"),
+    ] {
+        let path = dir.join(name);
+        let temporary = tempfile::tempdir().unwrap();
+        let again = temporary.path().join(name);
+        write_side_by_side(&again, layout).unwrap();
+        if std::env::var_os("ONEBIT_BLESS").is_some() {
+            fs::copy(&again, &path).unwrap();
         }
+        let file = PackedFile::open(&path).unwrap();
+        file.check_hashes().unwrap();
+        let [one, groups] = ["one", "groups"].map(|name| file.matrix(name).unwrap());
+        assert_eq!(one.layout(), layout);
+        for row in 0..SIDE_ROWS {
+            let codes = side_by_side_codes(layout, row);
+            for (k, code) in codes.into_iter().enumerate() {
+                let scale = (1 + row) as f32 / 64.0 + 2.0 * (k / 128) as f32;
+                assert_eq!(one.value(row, k), f32::from(code) * 0.125);
+                assert_eq!(groups.value(row, k), f32::from(code) * scale);
+            }
+        }
+        assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
     }
-    assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
 }
 
 #[test]

@@ -199,23 +199,25 @@ pub(crate) fn write_dense(path: &Path, layout: Layout) -> Result<u64, FormatErro
     writer.finish()
 }
 
-/// Rows of the matrices of [`write_side_by_side`]: two bands, the second of six rows.
+/// Rows of the matrices of [`write_side_by_side`]: the last six fill no band.
 pub(crate) const SIDE_ROWS: usize = 70;
 
-/// Writes a file with two matrices of [`Layout::B1R64`]: `one` with one scale, `groups` with that of group `g` of row `r`
-/// `(1 + r) / 64 + 2 g`.
-pub(crate) fn write_side_by_side(path: &Path) -> Result<u64, FormatError> {
+/// Writes a file with two matrices of a layout of rows side by side, ternary or binary: `one` with one scale, `groups` with that of group `g` of
+/// row `r` `(1 + r) / 64 + 2 g`.
+pub(crate) fn write_side_by_side(path: &Path, layout: Layout) -> Result<u64, FormatError> {
     let provenance = Provenance {
         source: "example/side-by-side".into(),
         converter: "onebit-format tests".into(),
         ..Provenance::default()
     };
-    let (layout, cols) = (Layout::B1R64, TERNARY_COLS);
+    let cols = TERNARY_COLS;
     let mut plan = Plan::new(serde_json::json!({"hidden": cols}), provenance);
     plan.matrix("one", layout, SIDE_ROWS, cols, ActivationMode::I8Token);
     plan.grouped_matrix("groups", layout, SIDE_ROWS, cols, ActivationMode::F32);
     let mut writer = Writer::create(path, plan)?;
-    let codes: Vec<i8> = (0..SIDE_ROWS).flat_map(|r| signs(r as u32)).collect();
+    let codes: Vec<i8> = (0..SIDE_ROWS)
+        .flat_map(|r| side_by_side_codes(layout, r))
+        .collect();
     let mut bytes = vec![0; layout.byte_len(SIDE_ROWS, cols).unwrap()];
     pack::code_rows(layout, &codes, cols, &mut bytes);
     let mut matrix = writer.write_matrix("one")?;
@@ -235,6 +237,14 @@ pub(crate) fn write_side_by_side(path: &Path) -> Result<u64, FormatError> {
         values: &pack::band_scales(layout, &by_row, groups),
     })?;
     writer.finish()
+}
+
+/// The codes of row `row` of the matrices of [`write_side_by_side`].
+pub(crate) fn side_by_side_codes(layout: Layout, row: usize) -> Vec<i8> {
+    match layout.is_binary() {
+        true => signs(row as u32),
+        false => ternary(row as u32),
+    }
 }
 
 /// The bytes of the file that [`write`] makes.
