@@ -83,6 +83,7 @@ pub struct Kernels {
     pub(crate) t5: SumsFn,
     pub(crate) t5r5: SumsFn,
     pub(crate) b1: SumsFn,
+    pub(crate) t2r16: SumsFn,
     pub(crate) b1r64: SumsFn,
     pub(crate) i8: SumsFn,
     /// What scales sums as they arise, where there is something.
@@ -210,12 +211,12 @@ impl Kernels {
     ///
     /// | layout | activations | arithmetic |
     /// |---|---|---|
-    /// | T2, T5, T5R5, B1, B1R64 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
-    /// | I4, T2, B1 and B1R64 with group scales | int8 | exact within a group, `f32` in their order across |
-    /// | T2, B1, B1R64 | int8 by groups | the same |
+    /// | T2, T2R16, T5, T5R5, B1, B1R64 (one scale), I8 | int8 | exact sum, times `weight_scale / activation_scale` |
+    /// | I4; T2, T2R16, B1 and B1R64 with group scales | int8 | exact within a group, `f32` in their order across |
+    /// | T2, T2R16, B1, B1R64 | int8 by groups | the same |
     /// | B1 | signs | as the same signs in int8 |
     /// | F16, BF16, F32 | f32 | 16 lanes of `f32`, multiply then add |
-    /// | T2, T5, T5R5, B1, B1R64, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
+    /// | T2, T2R16, T5, T5R5, B1, B1R64, I8, I4 | f32 | as the float layouts, with `code * scale` as the weight |
     ///
     /// # Panics
     /// When shapes do not fit, or the layout does not take these activations.
@@ -237,7 +238,10 @@ impl Kernels {
     fn matmul_by_group(&self, job: &Product<'_, I8GroupRows<'_>>, out: &mut TileMut<'_, f32>) {
         let layout = job.w.layout();
         assert!(
-            matches!(layout, Layout::T2 | Layout::B1 | Layout::B1R64),
+            matches!(
+                layout,
+                Layout::T2 | Layout::T2R16 | Layout::B1 | Layout::B1R64
+            ),
             "layout {layout} takes no int8 activations scaled by group"
         );
         let groups = job.w.cols().div_ceil(SIGN_GROUP);
@@ -391,7 +395,7 @@ impl Kernels {
         unsafe { kernel(job, out) }
     }
 
-    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, T5, T5R5, B1,
+    /// The exact integer sums `sum over k of code(rows.start + i, k) * x[t][k]` of a T2, T2R16, T5, T5R5, B1,
     /// B1R64 or I8 matrix: what [`matmul`](Kernels::matmul) scales. They wrap at 32 bits.
     ///
     /// # Panics
@@ -412,6 +416,7 @@ impl Kernels {
             Layout::T5 => self.t5,
             Layout::T5R5 => self.t5r5,
             Layout::B1 => self.b1,
+            Layout::T2R16 => self.t2r16,
             Layout::B1R64 => self.b1r64,
             Layout::I8 => self.i8,
             layout => panic!("layout {layout} has no integer sums with int8 activations"),

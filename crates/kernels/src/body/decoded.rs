@@ -62,6 +62,15 @@ fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
     let bytes = w.band_bytes_of(row / atom_rows);
     match w.layout() {
         Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
+        Layout::T2R16 => {
+            let lane = 4 * (row % atom_rows);
+            let atoms = &bytes.as_chunks::<64>().0[start / 16..];
+            for (atom, out) in atoms.iter().zip(out.chunks_mut(16)) {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = f32::from((atom[lane + k % 4] >> (2 * (k / 4))) & 3) - 1.0;
+                }
+            }
+        }
         Layout::T5 => dense(bytes, start, out),
         Layout::T5R5 => banded(bytes, row % atom_rows, start, out),
         Layout::B1R64 => {

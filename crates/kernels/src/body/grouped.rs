@@ -17,7 +17,7 @@ use half::f16;
 use onebit_format::{ATOM_BYTES, Layout, MatrixRef, SIGN_GROUP, Scales};
 
 use super::ahead::{Ahead, Streams};
-use super::{Block, Product, Rows, atoms_of, cover, lookup};
+use super::{Block, Product, Rows, atoms_of, cover, lookup, rows16};
 use crate::input::{I8GroupRows, I8Rows, Id};
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
@@ -189,6 +189,7 @@ impl<const BITS: usize> Geometry<BITS> {
 pub(crate) fn grouped<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match job.w.layout() {
         Layout::T2 => product::<S, _, 2>(s, job, out),
+        Layout::T2R16 => rows16::grouped(s, job, out),
         Layout::B1R64 => lookup::grouped(s, job, out),
         _ => product::<S, _, 1>(s, job, out),
     }
@@ -203,6 +204,7 @@ pub(crate) fn by_group<S: Set>(
 ) {
     match job.w.layout() {
         Layout::T2 => product::<S, _, 2>(s, job, out),
+        Layout::T2R16 => rows16::grouped(s, job, out),
         Layout::B1R64 => lookup::grouped(s, job, out),
         _ => product::<S, _, 1>(s, job, out),
     }

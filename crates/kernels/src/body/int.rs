@@ -26,6 +26,7 @@
 use super::ahead::{Ahead, Listed, Streams, request_row};
 pub(crate) use super::bands::t5r5;
 pub(crate) use super::lookup::b1r64;
+pub(crate) use super::rows16::t2r16;
 use super::{Block, Product, atoms_of, cover, planes_of};
 use crate::input::I8Rows;
 use crate::sets::Set;

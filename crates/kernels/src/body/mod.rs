@@ -28,6 +28,8 @@ pub(crate) mod math;
 pub(crate) mod packed;
 pub(crate) mod quantize;
 pub(crate) mod rotate;
+pub(crate) mod rows16;
+pub(crate) mod scales;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use gemm::{columns as gemm_columns, grouped as gemm_grouped};

@@ -10,9 +10,8 @@ use super::avx512::{self, Avx512};
 use crate::body::columns::Columns;
 use crate::body::gemm::panel::I4;
 use crate::body::gemm::tiled::{STEP, TILE, Tiles};
-use crate::body::gemm::{self, bands, columns, rows64};
+use crate::body::gemm::{self, bands, columns, rows16, rows64};
 use crate::body::grouped::Scaled;
-use crate::body::lookup::BAND;
 use crate::body::{Product, Rows, int};
 use crate::input::{I8GroupRows, I8Rows};
 use crate::kernels::Kernels;
@@ -33,6 +32,7 @@ pub(crate) const TABLE: Kernels = Kernels {
     t2,
     t5,
     t5r5,
+    t2r16,
     b1r64,
     b1,
     i8,
@@ -99,6 +99,7 @@ macro_rules! exact {
 exact!(t2, scaled_t2, by_rows, gemm::sums::<Engine<'_>, int::T2, 4>);
 exact!(t5, scaled_t5, by_rows, gemm::sums::<Engine<'_>, int::T5, 5>);
 exact!(t5r5, scaled_t5r5, by_rows, bands::sums);
+exact!(t2r16, scaled_t2r16, by_bands, rows16::sums);
 exact!(b1r64, scaled_b1r64, by_bands, rows64::sums);
 exact!(b1, scaled_b1, by_rows, gemm::sums::<Engine<'_>, int::B1, 8>);
 exact!(i8, scaled_i8, by_rows, gemm::sums::<Engine<'_>, int::I8, 1>);
@@ -113,6 +114,7 @@ unsafe fn scaled(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) -> b
         Layout::T2 => (scaled_t2, by_rows(job)),
         Layout::T5 => (scaled_t5, by_rows(job)),
         Layout::T5R5 => (scaled_t5r5, by_rows(job)),
+        Layout::T2R16 => (scaled_t2r16, by_bands(job)),
         Layout::B1R64 => (scaled_b1r64, by_bands(job)),
         Layout::B1 => (scaled_b1, by_rows(job)),
         Layout::I8 => (scaled_i8, by_rows(job)),
@@ -129,6 +131,7 @@ unsafe fn scaled(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) -> b
 #[inline(always)]
 fn of_groups<X: Scaled>(e: Engine<'_>, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
     match job.w.layout() {
+        Layout::T2R16 => rows16::products(e, job, out),
         Layout::B1R64 => rows64::products(e, job, out),
         Layout::T2 => gemm::grouped::product::<_, X, int::T2, 2, 4>(e, job, out),
         _ => gemm::grouped::product::<_, X, int::B1, 1, 8>(e, job, out),
@@ -140,15 +143,16 @@ fn by_rows<X: Rows>(job: &Product<'_, X>) -> bool {
     job.x.tokens() >= TILE && job.w.band_bytes() > 0
 }
 
-/// The same of a matrix of bands of [`BAND`] rows.
+/// The same of a matrix of bands of rows side by side.
 fn by_bands<X: Rows>(job: &Product<'_, X>) -> bool {
-    by_rows(job) && job.w.padded_cols().is_multiple_of(STEP) && job.rows.start.is_multiple_of(BAND)
+    let band = job.w.layout().atom_rows();
+    by_rows(job) && job.w.padded_cols().is_multiple_of(STEP) && job.rows.start.is_multiple_of(band)
 }
 
 /// The same of either.
 fn by_group_layout<X: Rows>(job: &Product<'_, X>) -> bool {
     match job.w.layout() {
-        Layout::B1R64 => by_bands(job),
+        Layout::T2R16 | Layout::B1R64 => by_bands(job),
         _ => by_rows(job),
     }
 }

@@ -15,6 +15,7 @@ use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
 use crate::body::lookup::{BAND, STEP, Step, Table};
+use crate::body::rows16;
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -26,6 +27,7 @@ pub(super) mod lanes;
 mod limits;
 mod lookup;
 mod products;
+mod ternary;
 
 use lanes::Lanes;
 
@@ -264,6 +266,22 @@ impl Set for Avx2 {
                 lookup::looked_up::<1>(&steps[r][0], &tables[0], ahead[r], &mut sums[r]);
             }
         }
+    }
+
+    #[inline(always)]
+    fn lane_sums<const T: usize>(
+        self,
+        step: &rows16::Step,
+        x: [&rows16::Fours; T],
+        ahead: *const u8,
+    ) -> [[i32; rows16::BAND]; T] {
+        let mut sums = [[0; rows16::BAND]; T];
+        // SAFETY: the token proves the features.
+        unsafe {
+            ternary::lane_sums::<0, T>(step, &x, ahead, &mut sums);
+            ternary::lane_sums::<1, T>(step, &x, ahead, &mut sums);
+        }
+        sums
     }
 
     #[inline(always)]

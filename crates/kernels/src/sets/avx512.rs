@@ -14,6 +14,7 @@ use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
 use crate::body::lookup::{BAND, STEP, Step, Table};
+use crate::body::rows16;
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -26,6 +27,7 @@ mod limits;
 mod lookup;
 mod popcount;
 mod shuffles;
+mod ternary;
 
 pub(crate) use lanes::Lanes;
 pub(super) use shuffles::in_order;
@@ -286,6 +288,17 @@ impl Set for Avx512 {
     ) {
         // SAFETY: the token proves the features.
         unsafe { lookup::looked_up(steps, tables, ahead, sums) }
+    }
+
+    #[inline(always)]
+    fn lane_sums<const T: usize>(
+        self,
+        step: &rows16::Step,
+        x: [&rows16::Fours; T],
+        ahead: *const u8,
+    ) -> [[i32; rows16::BAND]; T] {
+        // SAFETY: the token proves the features.
+        unsafe { ternary::lane_sums(step, x, ahead) }
     }
 
     #[inline(always)]

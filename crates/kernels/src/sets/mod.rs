@@ -19,6 +19,7 @@ use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
 use crate::body::int::{self, Codes, T2, T5};
 use crate::body::lookup::{self, Table};
+use crate::body::rows16;
 use crate::kv::KV_BLOCK;
 
 #[cfg(target_arch = "x86_64")]
@@ -221,6 +222,19 @@ pub(crate) trait Set: Apart {
         }
     }
 
+    /// The sums of `code * x` over 128 columns of 16 rows side by side, with `code = w + 1` in 0..=3. Asks for as many lines from `ahead`
+    /// on, which may be any address.
+    #[inline(always)]
+    fn lane_sums<const T: usize>(
+        self,
+        step: &rows16::Step,
+        x: [&rows16::Fours; T],
+        ahead: *const u8,
+    ) -> [[i32; rows16::BAND]; T] {
+        (0..rows16::ATOMS).for_each(|a| self.prefetch(ahead.wrapping_add(64 * a)));
+        portable::lane_sums(step, x)
+    }
+
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of
     /// atoms, at least one.
     #[inline(always)]
@@ -421,6 +435,7 @@ macro_rules! kernel_set {
             fn t2(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2;
             fn t5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5;
             fn t5r5(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t5r5;
+            fn t2r16(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::t2r16;
             fn b1r64(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1r64;
             fn b1(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::b1;
             fn i8(job: &$crate::body::Product<'_, $crate::I8Rows<'_>>, out: &mut $crate::TileMut<'_, i32>) => $int::i8;

@@ -10,6 +10,7 @@ use std::arch::asm;
 
 use super::Set;
 use crate::body::grouped::MAX_GROUPS;
+use crate::body::rows16;
 
 pub(super) mod attention;
 pub(super) mod columns;
@@ -17,6 +18,7 @@ mod lanes;
 pub(super) mod lookup;
 pub(super) mod popcount;
 pub(super) mod products;
+pub(super) mod ternary;
 
 pub(crate) use lanes::Lanes;
 
@@ -220,6 +222,17 @@ impl Set for Neon {
     const MANY_REGISTERS: bool = false;
     shared!();
     differing!();
+
+    #[inline(always)]
+    fn lane_sums<const T: usize>(
+        self,
+        step: &rows16::Step,
+        x: [&rows16::Fours; T],
+        ahead: *const u8,
+    ) -> [[i32; rows16::BAND]; T] {
+        // SAFETY: the token proves the features.
+        unsafe { ternary::lane_sums(step, x, ahead) }
+    }
 
     #[inline(always)]
     fn t2<const R: usize, const T: usize>(

@@ -9,8 +9,10 @@ use std::arch::asm;
 
 use super::Set;
 use super::neon::products::codes;
-use super::neon::{quarter, quarter_i8};
+use super::neon::ternary::four;
+use super::neon::{prefetch, quarter, quarter_i8};
 use crate::body::grouped::MAX_GROUPS;
+use crate::body::rows16::{ATOMS, BAND, Fours, Step};
 
 crate::sets::kernel_set!(
     "neon-dotprod",
@@ -127,10 +129,62 @@ pub(super) unsafe fn group_dots<const BITS: usize, const R: usize, const T: usiz
     dots
 }
 
+/// [`Set::lane_sums`], four rows at a time.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+pub(super) unsafe fn lane_sums<const T: usize>(
+    step: &Step,
+    x: [&Fours; T],
+    ahead: *const u8,
+) -> [[i32; BAND]; T] {
+    let mut sums = [[0; BAND]; T];
+    (0..ATOMS).for_each(|a| prefetch(ahead.wrapping_add(64 * a)));
+    // SAFETY: the caller vouches for the instructions; four sums are 16 bytes.
+    unsafe {
+        for q in 0..4 {
+            let mut acc = [vdupq_n_s32(0); T];
+            for a in 0..ATOMS {
+                let mut atom = quarter(&step[a], q);
+                for p in 0..4 {
+                    let codes = vreinterpretq_s8_u8(vandq_u8(atom, vdupq_n_u8(3)));
+                    atom = vshrq_n_u8::<2>(atom);
+                    for t in 0..T {
+                        acc[t] = sdot(acc[t], codes, four(x[t], a, p));
+                    }
+                }
+            }
+            for t in 0..T {
+                vst1q_s32(sums[t].as_chunks_mut::<4>().0[q].as_mut_ptr(), acc[t]);
+            }
+        }
+    }
+    sums
+}
+
+/// [`Set::lane_sums`] of the sets that have `dotprod`, to be written into their `impl Set`.
+macro_rules! in_lanes {
+    () => {
+        #[inline(always)]
+        fn lane_sums<const T: usize>(
+            self,
+            step: &$crate::body::rows16::Step,
+            x: [&$crate::body::rows16::Fours; T],
+            ahead: *const u8,
+        ) -> [[i32; $crate::body::rows16::BAND]; T] {
+            // SAFETY: the token proves the features.
+            unsafe { $crate::sets::neon_dotprod::lane_sums(step, x, ahead) }
+        }
+    };
+}
+pub(super) use in_lanes;
+
 impl Set for NeonDotprod {
     const MANY_REGISTERS: bool = true;
     super::neon::shared!();
     super::neon::differing!();
+    in_lanes!();
 
     #[inline(always)]
     fn t2<const R: usize, const T: usize>(

@@ -155,6 +155,7 @@ impl NeonI8mm {
 impl Set for NeonI8mm {
     const MANY_REGISTERS: bool = true;
     super::neon::shared!();
+    super::neon_dotprod::in_lanes!();
     super::neon::differing!();
 
     #[inline(always)]

@@ -6,6 +6,7 @@ use super::{Set, Vector};
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::lookup::{BAND, STEP, Step, Table};
+use crate::body::rows16;
 use crate::kv::KV_BLOCK;
 
 /// The codes, 0 to 2, of an atom with five to a byte, plane by plane.
@@ -47,6 +48,29 @@ pub(crate) fn group_dots<const BITS: usize>(w: &[u8; 64], x: &[[i8; 64]]) -> [i3
         dots[g] = sums.iter().map(|sum| i32::from(*sum)).sum();
     }
     dots
+}
+
+/// The sums of `code * x` over 128 columns of 16 rows side by side. A byte's products sum to less than 2^15.
+#[inline(always)]
+pub(crate) fn lane_sums<const T: usize>(
+    step: &rows16::Step,
+    x: [&rows16::Fours; T],
+) -> [[i32; rows16::BAND]; T] {
+    let mut sums = [[0; rows16::BAND]; T];
+    for t in 0..T {
+        let mut bytes = [0i16; 64];
+        for (atom, x) in step.iter().zip(x[t].as_chunks::<4>().0) {
+            for (p, x) in x.iter().enumerate() {
+                for j in 0..64 {
+                    bytes[j] += i16::from((atom[j] >> (2 * p)) & 3) * i16::from(x[j % 4]);
+                }
+            }
+        }
+        for (sum, bytes) in sums[t].iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *sum = bytes.iter().map(|byte| i32::from(*byte)).sum();
+        }
+    }
+    sums
 }
 
 /// The sums of the subsets of each four of 64 activations.

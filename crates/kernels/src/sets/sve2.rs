@@ -52,6 +52,7 @@ impl Sve2 {
 impl Set for Sve2 {
     const MANY_REGISTERS: bool = true;
     super::neon::shared!();
+    super::neon_dotprod::in_lanes!();
 
     #[inline(always)]
     fn row_sums<L: Codes<P>, A: Ahead, const P: usize, const R: usize, const T: usize>(

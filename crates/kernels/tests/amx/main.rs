@@ -169,12 +169,14 @@ fn products_are_those_of_avx512() {
     let Some(sets) = sets() else { return };
     let all = [
         (Layout::T2, None),
+        (Layout::T2R16, None),
         (Layout::T5, None),
         (Layout::T5R5, None),
         (Layout::B1, None),
         (Layout::B1R64, None),
         (Layout::I8, None),
         (Layout::T2, Some(SIGN_GROUP)),
+        (Layout::T2R16, Some(SIGN_GROUP)),
         (Layout::B1, Some(SIGN_GROUP)),
         (Layout::B1R64, Some(SIGN_GROUP)),
         (Layout::I4, Some(64)),
@@ -184,13 +186,16 @@ fn products_are_those_of_avx512() {
             with_matrix((layout, group), (rows.end + 2, cols), |w| {
                 let what = format!("{layout} {group:?}, {rows:?} x {cols}, {tokens} tokens");
                 let x = Tokens::new(tokens, cols, w.padded_cols());
-                let whole = w.padded_cols().is_multiple_of(64) && rows.start.is_multiple_of(64);
-                let tiles = layout != Layout::B1R64 || whole;
+                let side_by_side = matches!(layout, Layout::T2R16 | Layout::B1R64);
+                let tiles = !side_by_side || rows.start.is_multiple_of(layout.atom_rows());
                 let size = (tokens, rows.len());
                 check(sets, &what, size, tiles, |set, out| {
                     set.matmul(w, rows.clone(), Input::I8(x.by_token()), out);
                 });
-                if matches!(layout, Layout::T2 | Layout::B1 | Layout::B1R64) {
+                if matches!(
+                    layout,
+                    Layout::T2 | Layout::T2R16 | Layout::B1 | Layout::B1R64
+                ) {
                     check(
                         sets,
                         &format!("{what} by group"),

@@ -58,7 +58,7 @@ fn sizes_around_every_edge() {
 #[test]
 fn group_scales() {
     let mut random = Random(2);
-    for layout in [Layout::T2, Layout::B1, Layout::B1R64] {
+    for layout in [Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64] {
         let matrix = Matrix::random(layout, 9, 300, &mut random).grouped(128, &mut random);
         check(&matrix, 0, &mut random);
     }

@@ -218,7 +218,7 @@ fn every_byte_of_five_codes_is_the_same_everywhere() {
 #[test]
 fn group_scales_on_sign_layouts() {
     let mut random = Random(5);
-    for layout in [Layout::T2, Layout::B1, Layout::B1R64] {
+    for layout in [Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64] {
         for cols in [1, 127, 128, 129, 512, 700] {
             let matrix = Matrix::random(layout, 9, cols, &mut random).grouped(128, &mut random);
             let stride = layout.padded_cols(cols).unwrap();

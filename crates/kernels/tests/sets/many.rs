@@ -142,6 +142,21 @@ fn rows_and_columns_around_every_panel() {
     }
 }
 
+/// Few tokens read bands of four parts of the rows by turns, and what is left one by one.
+#[test]
+fn bands_of_four_quarters() {
+    let mut random = Random(24);
+    for layout in [Layout::T2R16, Layout::T5R5, Layout::B1R64] {
+        let band = layout.atom_rows();
+        for tokens in 1..=7 {
+            for rows in [4 * band, 9 * band + 3, 11 * band] {
+                check_layout(layout, [rows, 300, tokens], 0, 1, &mut random);
+                check_layout(layout, [rows, 128, tokens], band / 2 + 1, 0, &mut random);
+            }
+        }
+    }
+}
+
 #[test]
 fn extreme_codes_and_activations() {
     let mut random = Random(23);

@@ -10,8 +10,9 @@ use crate::chosen::sets;
 use crate::common::{Matrix, Random};
 use crate::memory::{Skewed, assert_exact};
 
-const LAYOUTS: [Layout; 6] = [
+const LAYOUTS: [Layout; 7] = [
     Layout::T2,
+    Layout::T2R16,
     Layout::T5,
     Layout::T5R5,
     Layout::B1,

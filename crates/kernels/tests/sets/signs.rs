@@ -138,8 +138,8 @@ fn check_groups(matrix: &Matrix, extra: usize, mut code: impl FnMut(usize) -> i8
     });
 }
 
-fn sign_layouts() -> [Layout; 3] {
-    [Layout::T2, Layout::B1, Layout::B1R64]
+fn sign_layouts() -> [Layout; 4] {
+    [Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64]
 }
 
 #[test]

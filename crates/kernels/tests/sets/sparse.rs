@@ -189,6 +189,7 @@ fn listed_rows_in_any_order() {
     let mut random = Random(14);
     for layout in [
         Layout::T2,
+        Layout::T2R16,
         Layout::T5,
         Layout::T5R5,
         Layout::B1,

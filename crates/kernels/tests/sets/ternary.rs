@@ -14,18 +14,7 @@ use crate::memory::{Bytes, assert_exact};
 fn packed(layout: Layout, codes: &[i8], rows: usize) -> Bytes {
     let cols = codes.len() / rows;
     let mut bytes = Bytes::zeroed(layout.byte_len(rows, cols).unwrap());
-    match layout {
-        Layout::T5R5 => pack::dense_bands(codes, cols, &mut bytes),
-        _ => {
-            let row_bytes = layout.row_bytes(cols).unwrap();
-            for (codes, out) in codes.chunks(cols).zip(bytes.chunks_exact_mut(row_bytes)) {
-                match layout {
-                    Layout::T2 => pack::ternary_row(codes, out),
-                    _ => pack::dense_row(codes, out),
-                }
-            }
-        }
-    }
+    pack::code_rows(layout, codes, cols, &mut bytes);
     bytes
 }
 
@@ -53,7 +42,7 @@ fn check(size: [usize; 2], rows: Range<usize>, tokens: usize, random: &mut Rando
     ];
     for input in inputs {
         let mut expected: Option<Vec<f32>> = None;
-        for layout in [Layout::T2, Layout::T5, Layout::T5R5] {
+        for layout in [Layout::T2, Layout::T2R16, Layout::T5, Layout::T5R5] {
             let bytes = packed(layout, &codes, count);
             assert_exact(&bytes);
             let w = MatrixRef::new(layout, count, cols, &bytes, Scales::Tensor(0.37)).unwrap();
@@ -86,28 +75,30 @@ fn layouts_agree_wherever_rows_are_cut() {
 #[test]
 fn parts_make_the_whole() {
     let mut random = Random(32);
-    let (rows, cols, layout) = (157, 700, Layout::T5R5);
+    let (rows, cols, stride) = (157, 700, 768);
     let codes: Vec<i8> = (0..rows * cols)
         .map(|_| (random.next() % 3) as i8 - 1)
         .collect();
-    let bytes = packed(layout, &codes, rows);
-    let w = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(1.0)).unwrap();
-    let x: Vec<i8> = (0..704)
+    let x: Vec<i8> = (0..stride)
         .map(|k| if k < cols { (k * 77) as i8 } else { 0 })
         .collect();
     let sum = [x.iter().map(|x| i32::from(*x)).sum()];
-    let x = I8Rows::new(&x, 704, &[1.0], &sum);
-    for set in sets() {
-        let mut whole = vec![0; rows];
-        set.sums(&w, 0..rows, x, &mut TileMut::whole(&mut whole, 1, rows));
-        for part in [1, 2, 3, 7, 16, 64, 100] {
-            let mut out = vec![i32::MIN; rows];
-            for (i, out) in out.chunks_mut(part).enumerate() {
-                let len = out.len();
-                let range = part * i..part * i + len;
-                set.sums(&w, range, x, &mut TileMut::whole(out, 1, len));
+    let x = I8Rows::new(&x, stride, &[1.0], &sum);
+    for layout in [Layout::T2R16, Layout::T5R5] {
+        let bytes = packed(layout, &codes, rows);
+        let w = MatrixRef::new(layout, rows, cols, &bytes, Scales::Tensor(1.0)).unwrap();
+        for set in sets() {
+            let mut whole = vec![0; rows];
+            set.sums(&w, 0..rows, x, &mut TileMut::whole(&mut whole, 1, rows));
+            for part in [1, 2, 3, 7, 16, 64, 100] {
+                let mut out = vec![i32::MIN; rows];
+                for (i, out) in out.chunks_mut(part).enumerate() {
+                    let len = out.len();
+                    let range = part * i..part * i + len;
+                    set.sums(&w, range, x, &mut TileMut::whole(out, 1, len));
+                }
+                assert_eq!(out, whole, "{} {layout} in parts of {part}", set.name());
             }
-            assert_eq!(out, whole, "{} in parts of {part}", set.name());
         }
     }
 }

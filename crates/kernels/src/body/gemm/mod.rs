@@ -1,7 +1,7 @@
 //! Integer weights times int8 activations of many tokens: weights unpacked once, into panels.
 //!
 //! Exact sums here, sums with scales per group of columns in [`grouped`]. Panels are made from matrices stored by [`rows`],
-//! by bands of rows ([`bands`], [`rows64`]), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does,
+//! by bands of rows ([`bands`], [`rows16`], [`rows64`]), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does,
 //! [`tiled`] what a matrix unit does instead.
 //!
 //! ```text
@@ -35,6 +35,7 @@ mod later;
 pub(crate) mod panel;
 mod part;
 pub(crate) mod rows;
+pub(crate) mod rows16;
 pub(crate) mod rows64;
 pub(crate) mod tiled;
 
@@ -44,6 +45,7 @@ use later::Later;
 use panel::{Begin, Outputs, PANEL, Panels, UNIT, Unit, Unpack};
 use part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use rows::ByRow;
+pub(crate) use rows16::t2r16;
 pub(crate) use rows64::b1r64;
 
 /// Sums of a ternary matrix.

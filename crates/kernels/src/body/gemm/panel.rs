@@ -185,6 +185,8 @@ pub(crate) trait Panels: Set {
     const MANY: usize;
     /// The same where groups of columns have scales, and for matrices stored transposed.
     const MANY_GROUPED: usize;
+    /// Tokens from which unpacking ternary weights of 16 rows side by side pays.
+    const MANY_IN_LANES: usize;
     /// Tokens from which unpacking binary weights of 64 rows side by side pays.
     const MANY_LOOKED_UP: usize;
     /// Whether a tile takes codes up to 255.

@@ -24,11 +24,11 @@ mod tables;
 use std::cell::RefMut;
 use std::ops::Range;
 
-use half::f16;
-use onebit_format::{MatrixRef, Scales};
+use onebit_format::MatrixRef;
 
 use super::Product;
 use super::grouped::Scaled;
+use super::scales::BandScales;
 use crate::input::I8Rows;
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
@@ -348,7 +348,7 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
             let offset = self.job.tables.sum(step) + 2 * BIAS;
             Piece::add_up(&pieces, s, self.job.tables, step..step + 1, &mut sums);
             for r in 0..R {
-                scales[r].request(s, group);
+                scales[r].request(s, group + LEAD / STEP_BYTES);
                 for m in 0..BAND / 16 {
                     let mut dots = [0.0; 16];
                     for (dot, sum) in dots.iter_mut().zip(&sums[r][16 * m..]) {
@@ -378,52 +378,5 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
 fn store_scaled<F: Vector>(acc: [F; BAND / 16], factor: F, out: &mut [f32; BAND]) {
     for m in 0..BAND / 16 {
         (acc[m] * factor).store(&mut out.as_chunks_mut().0[m]);
-    }
-}
-
-/// The weight scales of a band.
-#[derive(Clone, Copy)]
-pub(super) enum BandScales<'a> {
-    Same(f32),
-    /// Group after group, those of the rows.
-    Each(&'a [[f16; BAND]]),
-}
-
-impl<'a> BandScales<'a> {
-    #[inline(always)]
-    pub(super) fn of(w: &MatrixRef<'a>, band: usize) -> Self {
-        match w.scales() {
-            Scales::Tensor(scale) => Self::Same(scale),
-            Scales::Groups { size, values } => {
-                let groups = w.cols().div_ceil(size);
-                Self::Each(&values.as_chunks().0[band * groups..][..groups])
-            }
-            _ => panic!("{} has no scales by group", w.layout()),
-        }
-    }
-
-    /// Those of group `group` for rows `16 m..16 m + 16`.
-    #[inline(always)]
-    pub(super) fn load<S: Set>(self, s: S, group: usize, m: usize) -> S::F {
-        match self {
-            Self::Same(scale) => s.splat(scale),
-            Self::Each(values) => {
-                let rows = &values[group].as_chunks::<16>().0[m];
-                s.load_f16(bytemuck::cast_ref::<[f16; 16], [u8; 32]>(rows))
-            }
-        }
-    }
-
-    /// Asks for those of a later group.
-    #[inline(always)]
-    fn request<S: Set>(self, s: S, group: usize) {
-        if let Self::Each(values) = self {
-            let later = values
-                .as_ptr()
-                .wrapping_add(group + LEAD / STEP_BYTES)
-                .cast::<u8>();
-            s.prefetch(later);
-            s.prefetch(later.wrapping_add(64));
-        }
     }
 }

@@ -1,0 +1,269 @@
+//! Ternary weights of 16 rows side by side times int8 activations.
+//!
+//! Four bytes of an atom are 16 columns of one row, so 64 bytes under a mask are four columns of 16 rows: what one
+//! byte-product instruction adds up in 16 lanes of 32 bits, for four activations that all lanes share.
+//!
+//! ```text
+//! for each four bands, one of each quarter of the rows
+//!     for each 128 columns
+//!         for each band, for each of its eight atoms
+//!             for each field p of the bytes
+//!                 codes = (atom >> 2 p) & 3                   unpacked once, used for T tokens
+//!                 sums[t] += codes * x[t][4 columns]          a row to a lane
+//!         with scales by group: y[t] += float(sums[t] - sum of x[t]) * (scale * multiplier)
+//! ```
+//!
+//! Rows are lanes from the start: nothing is transposed or added across a register, and the scales of a group are
+//! 16 neighbours. Within 128 columns all is exact; groups are added up as in [`grouped`](super::grouped), to the bit.
+
+use std::ops::Range;
+
+use onebit_format::MatrixRef;
+
+use super::ahead::STREAMS;
+use super::grouped::{MAX_ROW_GROUPS, Scaled, group_sums};
+use super::scales::BandScales;
+use super::{Product, TOKENS};
+use crate::input::I8Rows;
+use crate::sets::{Set, Vector};
+use crate::tiles::TileMut;
+
+/// Rows of a band.
+pub(crate) const BAND: usize = 16;
+
+/// Planes of 64 activations, fours of them, and atoms in a step: 128 columns, a group.
+const PLANES: usize = 2;
+pub(crate) const FOURS: usize = 32;
+pub(crate) const ATOMS: usize = 8;
+
+/// The atoms of 128 columns.
+pub(crate) type Step = [[u8; 64]; ATOMS];
+
+/// As many activations.
+pub(crate) type Fours = [[i8; 4]; FOURS];
+
+/// How far ahead of the weights in use their stream is asked for, in bytes.
+pub(crate) const LEAD: usize = 4096;
+
+/// How many steps before its use a scale is asked for.
+const SCALES_AHEAD: usize = LEAD / size_of::<Step>();
+
+/// Sums of a ternary matrix of bands.
+#[inline(always)]
+pub(crate) fn t2r16<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    cover(s, &Sums(job), &job.rows, job.x.tokens(), out);
+}
+
+/// Products of a ternary matrix of bands with group scales, or int8 activations with multipliers by group.
+#[inline(always)]
+pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
+    let groups = job.w.cols().div_ceil(64 * PLANES);
+    let mut sums = [[0; MAX_ROW_GROUPS]; TOKENS];
+    for first in (0..job.x.tokens()).step_by(TOKENS) {
+        let tokens = TOKENS.min(job.x.tokens() - first);
+        for t in 0..tokens {
+            group_sums(s, &job.x, first + t, PLANES, &mut sums[t][..groups]);
+        }
+        let block = Groups {
+            job,
+            first,
+            sums: &sums,
+        };
+        let out = &mut out.some_rows(first..first + tokens);
+        cover(s, &block, &job.rows, tokens, out);
+    }
+}
+
+/// Something that is done with some bands and tokens.
+trait Block<S, O> {
+    /// Computes the products of `R` bands and `T` tokens from `token` on.
+    fn run<const R: usize, const T: usize>(
+        &self,
+        s: S,
+        bands: [usize; R],
+        token: usize,
+        out: &mut TileMut<'_, O>,
+    );
+}
+
+/// Covers the rows with four bands at a time, one of each quarter of them: four streams through memory, as in
+/// [`ahead`](super::ahead).
+#[inline(always)]
+fn cover<S: Set, O, B: Block<S, O>>(
+    s: S,
+    block: &B,
+    rows: &Range<usize>,
+    tokens: usize,
+    out: &mut TileMut<'_, O>,
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let bands = rows.start / BAND..rows.end.div_ceil(BAND);
+    let quarter = bands.len() / STREAMS;
+    for round in bands.start..bands.start + quarter {
+        let mut far = [round; STREAMS];
+        for i in 0..STREAMS {
+            far[i] += i * quarter;
+        }
+        each_tokens(s, block, far, tokens, out);
+    }
+    for band in bands.start + STREAMS * quarter..bands.end {
+        each_tokens(s, block, [band], tokens, out);
+    }
+}
+
+/// Up to four tokens at a time: the bands stay in a cache meanwhile.
+#[inline(always)]
+fn each_tokens<S: Set, O, B: Block<S, O>, const R: usize>(
+    s: S,
+    block: &B,
+    bands: [usize; R],
+    tokens: usize,
+    out: &mut TileMut<'_, O>,
+) {
+    for token in (0..tokens).step_by(TOKENS) {
+        match tokens - token {
+            1 => block.run::<R, 1>(s, bands, token, out),
+            2 => block.run::<R, 2>(s, bands, token, out),
+            3 => block.run::<R, 3>(s, bands, token, out),
+            _ => block.run::<R, TOKENS>(s, bands, token, out),
+        }
+    }
+}
+
+/// The steps of some bands.
+#[inline(always)]
+fn steps_of<'a, const R: usize>(w: &MatrixRef<'a>, bands: [usize; R]) -> [&'a [Step]; R] {
+    let mut steps: [&[Step]; R] = [&[]; R];
+    for r in 0..R {
+        steps[r] = w.band_bytes_of(bands[r]).as_chunks().0.as_chunks().0;
+    }
+    steps
+}
+
+/// The activations of some tokens, in steps.
+#[inline(always)]
+fn fours_of<'a, const T: usize>(codes: impl Fn(usize) -> &'a [i8]) -> [&'a [Fours]; T] {
+    let mut fours: [&[Fours]; T] = [&[]; T];
+    for t in 0..T {
+        fours[t] = codes(t).as_chunks().0.as_chunks().0;
+    }
+    fours
+}
+
+/// What is `LEAD` bytes behind a step.
+#[inline(always)]
+fn ahead(step: &Step) -> *const u8 {
+    step.as_ptr().cast::<u8>().wrapping_add(LEAD)
+}
+
+/// Puts the results of a band's rows where they belong, as far as they are asked for.
+#[inline(always)]
+fn put<O: Copy>(rows: &Range<usize>, band: usize, results: &[O; BAND], out: &mut [O]) {
+    let start = rows.start.max(band * BAND);
+    let end = rows.end.min((band + 1) * BAND);
+    let out = &mut out[start - rows.start..end - rows.start];
+    match <&mut [O; BAND]>::try_from(&mut *out) {
+        Ok(out) => *out = *results,
+        Err(_) => out.copy_from_slice(&results[start - band * BAND..][..out.len()]),
+    }
+}
+
+struct Sums<'a>(&'a Product<'a, I8Rows<'a>>);
+
+impl<S: Set> Block<S, i32> for Sums<'_> {
+    #[inline(always)]
+    fn run<const R: usize, const T: usize>(
+        &self,
+        s: S,
+        bands: [usize; R],
+        token: usize,
+        out: &mut TileMut<'_, i32>,
+    ) {
+        let Product { w, rows, x } = self.0;
+        let steps = steps_of(w, bands);
+        let fours = fours_of::<T>(|t| x.row(token + t));
+        let mut acc = [[[0i32; BAND]; T]; R];
+        for i in 0..steps[0].len() {
+            let mut some = [&[[0; 4]; FOURS]; T];
+            for t in 0..T {
+                some[t] = &fours[t][i];
+            }
+            for r in 0..R {
+                let step = &steps[r][i];
+                let sums = s.lane_sums(step, some, ahead(step));
+                for t in 0..T {
+                    for lane in 0..BAND {
+                        acc[r][t][lane] = acc[r][t][lane].wrapping_add(sums[t][lane]);
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            let offset = x.sum(token + t);
+            for r in 0..R {
+                let results = acc[r][t].map(|sum| sum.wrapping_sub(offset));
+                put(rows, bands[r], &results, out.row(token + t));
+            }
+        }
+    }
+}
+
+struct Groups<'a, X> {
+    job: &'a Product<'a, X>,
+    /// The first token of those whose sums stand ready.
+    first: usize,
+    /// Of each token and group, the sum of the activations.
+    sums: &'a [[i32; MAX_ROW_GROUPS]; TOKENS],
+}
+
+impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
+    #[inline(always)]
+    fn run<const R: usize, const T: usize>(
+        &self,
+        s: S,
+        bands: [usize; R],
+        token: usize,
+        out: &mut TileMut<'_, f32>,
+    ) {
+        let Product { w, rows, x } = self.job;
+        let first = self.first + token;
+        let steps = steps_of(w, bands);
+        let fours = fours_of::<T>(|t| x.codes(first + t));
+        let mut scales = [BandScales::Same(1.0); R];
+        for r in 0..R {
+            scales[r] = BandScales::of(w, bands[r]);
+        }
+        let mut acc = [[s.splat(0.0); T]; R];
+        for g in 0..steps[0].len() {
+            let mut some = [&[[0; 4]; FOURS]; T];
+            for t in 0..T {
+                some[t] = &fours[t][g];
+            }
+            for r in 0..R {
+                let step = &steps[r][g];
+                scales[r].request(s, g + SCALES_AHEAD);
+                let sums = s.lane_sums(step, some, ahead(step));
+                let scale = scales[r].load(s, g, 0);
+                for t in 0..T {
+                    let offset = self.sums[token + t][g];
+                    let mut dots = [0.0; BAND];
+                    for lane in 0..BAND {
+                        dots[lane] = (sums[t][lane] - offset) as f32;
+                    }
+                    let factor = scale * s.splat(x.multiplier(first + t, g));
+                    acc[r][t] = s.load(&dots).mul_add(factor, acc[r][t]);
+                }
+            }
+        }
+        for t in 0..T {
+            let factor = s.splat(x.factor(first + t));
+            for r in 0..R {
+                let mut results = [0.0; BAND];
+                (acc[r][t] * factor).store(&mut results);
+                put(rows, bands[r], &results, out.row(token + t));
+            }
+        }
+    }
+}
