@@ -75,6 +75,11 @@ impl<'a> Weights<'a> {
             Self::Dense { .. } => None,
         }
     }
+
+    /// Whether ternary or binary weights have a scale per group of columns.
+    pub(crate) fn is_grouped(&self) -> bool {
+        matches!(self, Self::Grouped { .. })
+    }
 }
 
 /// Full names of a linear's weight and of its scale.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 use onebit_format::{ActivationMode, Layout, SIGN_GROUP};
-use onebit_model::binary_layout;
+use onebit_model::{binary_layout, ternary_layout};
 use rayon::prelude::*;
 
 use crate::blocks::blocks;
@@ -278,11 +278,11 @@ pub(crate) fn bit(row: &[u8], k: usize) -> i8 {
     (row[k / 8] >> (k % 8) & 1) as i8 * 2 - 1
 }
 
-/// The layout that a kind of weights has by itself, where inputs were `trained` so.
-pub(crate) fn layout(kind: Kind, trained: ActivationMode) -> Layout {
+/// The layout that weights have by themselves when they are stored as those of a kind, where inputs were `trained` so.
+pub(crate) fn layout(kind: Kind, weights: &Weights<'_>, trained: ActivationMode) -> Layout {
     match kind {
         Kind::Binary => binary_layout(trained),
-        Kind::Ternary => Layout::T2,
+        Kind::Ternary => ternary_layout(trained, weights.is_grouped()),
     }
 }
 

@@ -36,6 +36,15 @@ pub fn binary_layout(trained: ActivationMode) -> Layout {
     }
 }
 
+/// The layout of ternary weights that the kernels multiply fastest: rows side by side where sums of groups of columns are
+/// scaled one by one, because the weights have scales by group, or inputs trained as floats may be quantized so.
+pub fn ternary_layout(trained: ActivationMode, grouped: bool) -> Layout {
+    match grouped || trained == ActivationMode::F32 {
+        true => Layout::T2R16,
+        false => Layout::T2,
+    }
+}
+
 /// What one linear's inputs are turned into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -64,7 +73,7 @@ impl Form {
     /// How `layout` is multiplied with inputs as `trained`; `None` where no kernel does it. `int8` says whether int8 per group may
     /// stand for floats.
     pub(crate) fn of(layout: Layout, trained: ActivationMode, int8: bool) -> Option<Self> {
-        let signs = layout == Layout::T2 || layout.is_binary();
+        let signs = matches!(layout, Layout::T2 | Layout::T2R16) || layout.is_binary();
         match trained {
             ActivationMode::F32 if int8 && signs => Some(Self::Codes(Codes::I8Groups)),
             ActivationMode::F32 => Some(Self::Floats),
@@ -200,7 +209,7 @@ mod tests {
             of(Layout::B1R64, A::SignToken),
             same(Form::Codes(Codes::Sign))
         );
-        for layout in [Layout::T2, Layout::B1, Layout::B1R64] {
+        for layout in [Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64] {
             let groups = Form::Codes(Codes::I8Groups);
             assert_eq!(of(layout, A::F32), (Some(Form::Floats), Some(groups)));
         }

@@ -64,7 +64,7 @@ mod weights;
 mod workspace;
 
 pub use error::{ErrorKind, ModelError, SpecError};
-pub use forms::{Activations, InputForms, binary_layout};
+pub use forms::{Activations, InputForms, binary_layout, ternary_layout};
 pub use kv_cache::{KvCache, KvMark, KvOptions};
 pub use model::{Model, WeightBytes};
 pub use onebit_kernels::KvType;

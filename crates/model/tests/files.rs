@@ -137,7 +137,7 @@ fn activations_that_a_model_does_not_have_are_refused() {
 
 #[test]
 fn a_choice_of_activations_decides_what_is_computed() {
-    for layout in [Layout::B1, Layout::B1R64] {
+    for layout in [Layout::T2R16, Layout::B1, Layout::B1R64] {
         a_choice_decides(&shapes::bonsai(layout));
     }
 }

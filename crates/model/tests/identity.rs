@@ -39,7 +39,7 @@ fn every_kernel_set_and_thread_count() {
 }
 
 #[test]
-fn binary_weights_in_rows_and_in_bands() {
+fn weights_in_rows_and_in_bands() {
     use ActivationMode::{SignToken, TernaryToken};
     let recipes: [(&str, &dyn Fn(Layout) -> Recipe); 7] = [
         ("int8", &shapes::llama),
@@ -55,18 +55,20 @@ fn binary_weights_in_rows_and_in_bands() {
         ("head", &shapes::quantized_head),
     ];
     for (name, recipe) in recipes {
-        let [rows, bands] = [Layout::B1, Layout::B1R64].map(|layout| recipe(layout).model(11));
-        let ids = tokens(&rows, 9, 5);
-        for kernels in sets() {
-            let [rows, bands] = [&rows, &bands].map(|model| {
-                let mut runner = Runner::new(model, kernels, &Backwards(3));
-                let mut cache = runner.cache(KvType::F32);
-                [
-                    bits(&runner.logits(&ids)),
-                    bits(&runner.extend(&mut cache, &ids, 1)),
-                ]
-            });
-            assert!(rows == bands, "{name}: {} differs", kernels.name());
+        for layouts in [[Layout::T2, Layout::T2R16], [Layout::B1, Layout::B1R64]] {
+            let [rows, bands] = layouts.map(|layout| recipe(layout).model(11));
+            let ids = tokens(&rows, 9, 5);
+            for kernels in sets() {
+                let [rows, bands] = [&rows, &bands].map(|model| {
+                    let mut runner = Runner::new(model, kernels, &Backwards(3));
+                    let mut cache = runner.cache(KvType::F32);
+                    [
+                        bits(&runner.logits(&ids)),
+                        bits(&runner.extend(&mut cache, &ids, 1)),
+                    ]
+                });
+                assert!(rows == bands, "{name}: {} differs", kernels.name());
+            }
         }
     }
 }

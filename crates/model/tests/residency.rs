@@ -44,7 +44,7 @@ fn untied() -> Vec<Recipe> {
         embed,
         ..shapes::llama(Layout::T2)
     });
-    let signs = [Layout::T2, Layout::B1, Layout::B1R64].map(shapes::bonsai);
+    let signs = [Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64].map(shapes::bonsai);
     tables.into_iter().chain(signs).collect()
 }
 

@@ -115,6 +115,10 @@ pub(super) const DECODE: &[Case] = &[
     Case::decode(Layout::T5, 5460, 2048),
     Case::decode(Layout::T5R5, 5460, 2048),
     Case::decode(Layout::T2, 6144, 2048).grouped(),
+    Case::decode(Layout::T2R16, 6912, 2560),
+    Case::decode(Layout::T2R16, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups),
     Case::decode(Layout::B1, 5632, 2048),
     Case::decode(Layout::B1, 5632, 2048).with(Activations::Bits),
     Case::decode(Layout::B1, 6144, 2048)
@@ -139,6 +143,10 @@ pub(super) const BATCHES: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560).batch(16),
     Case::decode(Layout::T5, 6912, 2560).batch(4),
     Case::decode(Layout::T5R5, 6912, 2560).batch(4),
+    Case::decode(Layout::T2R16, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups)
+        .batch(4),
     Case::decode(Layout::B1R64, 6144, 2048)
         .grouped()
         .with(Activations::Int8Groups)
@@ -155,6 +163,10 @@ pub(super) const PREFILL: &[Case] = &[
         .reads(Reads::Inputs(50))
         .batch(512),
     Case::decode(Layout::T2, 6144, 2048).grouped().batch(128),
+    Case::decode(Layout::T2R16, 6144, 2048)
+        .grouped()
+        .with(Activations::Int8Groups)
+        .batch(128),
     Case::decode(Layout::B1, 5632, 2048).batch(128),
     Case::decode(Layout::B1, 5632, 2048)
         .with(Activations::Bits)

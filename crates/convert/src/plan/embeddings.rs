@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
         let layout = match (&weights, weights.kind()) {
             (Weights::Dense { layout, .. }, _) => table_layout(choice.unwrap_or_default(), *layout),
             (_, Some(kind)) if matches!(choice, None | Some(FloatType::Keep)) => {
-                signs::layout(kind, self.trained())
+                signs::layout(kind, &weights, self.trained())
             }
             _ => {
                 return Err(ConvertError::Request(format!(

@@ -77,7 +77,7 @@ impl Matrix<'_> {
 
     /// Whether a ternary or binary matrix has group scales.
     pub(crate) fn is_grouped(&self) -> bool {
-        matches!(self.weights, Weights::Grouped { .. })
+        self.weights.is_grouped()
     }
 }
 
@@ -259,7 +259,7 @@ impl<'a> Plan<'a> {
     /// Whether a matrix is stored by columns: `down` where that was asked for and kernels multiply it.
     fn is_transposed(&self, name: &str, weights: &Weights<'_>, layout: Layout) -> bool {
         let quantized = self.trained() != ActivationMode::F32;
-        let one_scale = layout.is_ternary() && !matches!(weights, Weights::Grouped { .. });
+        let one_scale = layout.is_ternary() && !weights.is_grouped();
         let asked = match self.options.down {
             DownType::Rows => false,
             DownType::Columns => true,
@@ -296,11 +296,15 @@ impl<'a> Plan<'a> {
                 | WeightType::B1 => *layout,
             });
         }
+        let natural = |kind| match kind {
+            Kind::Ternary if self.is_read_by_row(name) => Layout::T2,
+            kind => natural_layout(kind, weights, self.trained()),
+        };
         match (choice, weights.kind().unwrap_or(Kind::Ternary)) {
-            (WeightType::Auto | WeightType::Keep, kind) => Ok(natural_layout(kind, self.trained())),
-            (WeightType::T2, _) => Ok(Layout::T2),
+            (WeightType::Auto | WeightType::Keep, kind) => Ok(natural(kind)),
+            (WeightType::T2, _) => Ok(natural(Kind::Ternary)),
             (WeightType::Dense, kind) => self.dense_layout(name, weights, kind, shape),
-            (WeightType::B1, kind @ Kind::Binary) => Ok(natural_layout(kind, self.trained())),
+            (WeightType::B1, kind @ Kind::Binary) => Ok(natural(kind)),
             (WeightType::B1, Kind::Ternary) => Err(ConvertError::Request(
                 "this model's weights are ternary: b1 has no zero, t2 holds them exactly in 2 bits"
                     .into(),
@@ -318,8 +322,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The smaller layout of five codes to a byte, where the kernels can multiply it as the model was trained. Where rows of `up`
-    /// are left out because their gate is zero, each has bytes of its own.
+    /// Whether rows are left out one by one, because their gate is zero: each has bytes of its own then.
+    fn is_read_by_row(&self, name: &str) -> bool {
+        self.config.spec.activation == Activation::Relu2 && name.ends_with(".up")
+    }
+
+    /// The smaller layout of five codes to a byte, where the kernels can multiply it as the model was trained.
     fn dense_layout(
         &self,
         name: &str,
@@ -336,8 +344,7 @@ impl<'a> Plan<'a> {
                 "activations are floats, which t2 multiplies faster than dense"
             }
             (Kind::Ternary, _) => {
-                let sparse = self.config.spec.activation == Activation::Relu2;
-                return Ok(match sparse && name.ends_with(".up") {
+                return Ok(match self.is_read_by_row(name) {
                     true => Layout::T5,
                     false => Layout::dense(rows, cols),
                 });

@@ -63,7 +63,7 @@ fn sign_llama(dtype: Dtype, ternary: bool) -> Model {
 fn floats_of_one_magnitude_are_packed() {
     for (dtype, ternary, layout) in [
         (Dtype::F16, false, Layout::B1R64),
-        (Dtype::F32, true, Layout::T2),
+        (Dtype::F32, true, Layout::T2R16),
     ] {
         let model = sign_llama(dtype, ternary);
         let (_place, report, file) = converted(&model, &Options::default());
@@ -90,7 +90,7 @@ fn floats_of_one_magnitude_are_packed() {
         let (_place, _, file) = converted(&model, &options("q8"));
         assert_eq!(file.matrix("layers.1.up").unwrap().layout(), Layout::I8);
         let (_place, _, file) = converted(&model, &options("t2"));
-        assert_eq!(file.matrix("layers.1.up").unwrap().layout(), Layout::T2);
+        assert_eq!(file.matrix("layers.1.up").unwrap().layout(), Layout::T2R16);
     }
 }
 
@@ -245,13 +245,18 @@ fn the_onebit_convention_says_what_was_trained() {
             ActivationMode::SignToken => Layout::B1,
             _ => Layout::B1R64,
         };
-        for (weights, layout) in [("binary", binary), ("ternary", Layout::T2)] {
+        // Sums of groups are scaled one by one where the weights or, for want of floats, the inputs have scales by group.
+        let [one, groups] = match mode {
+            ActivationMode::F32 => [Layout::T2R16; 2],
+            _ => [Layout::T2, Layout::T2R16],
+        };
+        for (weights, [one, groups]) in [("binary", [binary; 2]), ("ternary", [one, groups])] {
             let (_place, report, file) = converted(
                 &onebit(weights, activations, Value::Null),
                 &Options::default(),
             );
             let q = file.matrix("layers.0.q").unwrap();
-            assert_eq!(q.layout(), layout, "{report}");
+            assert_eq!(q.layout(), one, "{report}");
             assert!(matches!(q.scales(), Scales::Tensor(0.5)));
             assert_eq!(file.activation("layers.0.q").unwrap(), mode);
             assert_eq!(file.activation("embed").unwrap(), ActivationMode::F32);
@@ -260,9 +265,24 @@ fn the_onebit_convention_says_what_was_trained() {
                 &Options::default(),
             );
             let q = file.matrix("layers.0.q").unwrap();
-            assert_eq!(q.layout(), layout);
+            assert_eq!(q.layout(), groups);
             assert!(matches!(q.scales(), Scales::Groups { size: 128, .. }));
         }
+    }
+}
+
+#[test]
+fn rows_that_are_left_out_one_by_one_have_bytes_of_their_own() {
+    for weights in ["auto", "t2"] {
+        let mut model = onebit("ternary", "int8", json!(128));
+        let layout = |model: &Model, name: &str| {
+            let (_place, _, file) = converted(model, &options(weights));
+            file.matrix(name).unwrap().layout()
+        };
+        assert_eq!(layout(&model, "layers.1.up"), Layout::T2R16);
+        model.config["hidden_act"] = "relu2".into();
+        assert_eq!(layout(&model, "layers.1.up"), Layout::T2);
+        assert_eq!(layout(&model, "layers.1.gate"), Layout::T2R16);
     }
 }
 
@@ -446,7 +466,7 @@ fn words_of_mlx_are_unpacked_from_their_low_bits() {
     assert_eq!(row, [-0.25, -0.25, 0.25, -0.25, -0.25, -0.25, 0.25, -0.25]);
     let (_place, _, file) = converted(&mlx(2), &Options::default());
     let embed = file.matrix("embed").unwrap();
-    assert_eq!(embed.layout(), Layout::T2);
+    assert_eq!(embed.layout(), Layout::T2R16);
     let row: Vec<f32> = (0..4).map(|k| embed.value(3, k)).collect();
     assert_eq!(row, [-0.5, 0.0, -0.5, 0.0]);
 }

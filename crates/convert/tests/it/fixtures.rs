@@ -216,7 +216,7 @@ fn few_bits(
     let group = |k: usize| k / 128;
     if source.dtype == Dtype::U32 {
         let bits = config["quantization"]["bits"].as_u64().unwrap() as usize;
-        assert_eq!(matrix.layout(), [Layout::B1R64, Layout::T2][bits - 1]);
+        assert_eq!(matrix.layout(), [Layout::B1R64, Layout::T2R16][bits - 1]);
         let [scales, biases] = ["scales", "biases"].map(|part| tensor(part).unwrap().values());
         let (row_bytes, groups) = (cols * bits / 8, cols.div_ceil(128));
         let value = |i: usize| {

@@ -167,7 +167,7 @@ impl Plain<'_> {
     fn linear(&self, name: &str, x: &Rows) -> Rows {
         let file = self.file;
         let w = file.matrix(name).unwrap();
-        let signs = w.layout() == Layout::T2 || w.layout().is_binary();
+        let signs = matches!(w.layout(), Layout::T2 | Layout::T2R16) || w.layout().is_binary();
         let w: Rows = (0..w.rows())
             .map(|r| (0..w.cols()).map(|k| f64::from(w.value(r, k))).collect())
             .collect();

@@ -199,6 +199,7 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("llama int8", llama(Layout::I8)),
         ("llama 4-bit", llama(Layout::I4)),
         ("llama ternary", llama(Layout::T2)),
+        ("llama ternary in bands", llama(Layout::T2R16)),
         ("llama dense ternary", llama(Layout::T5)),
         ("llama dense ternary in bands", llama(Layout::T5R5)),
         (
@@ -231,15 +232,28 @@ pub(crate) fn all() -> Vec<(&'static str, Recipe)> {
         ("bonsai binary", bonsai(Layout::B1)),
         ("bonsai binary in bands", bonsai(Layout::B1R64)),
         ("bonsai ternary", bonsai(Layout::T2)),
+        ("bonsai ternary in bands", bonsai(Layout::T2R16)),
         ("bonsai binary, int8", bonsai_int8(Layout::B1)),
         ("bonsai binary in bands, int8", bonsai_int8(Layout::B1R64)),
         ("bonsai ternary, int8", bonsai_int8(Layout::T2)),
+        ("bonsai ternary in bands, int8", bonsai_int8(Layout::T2R16)),
         (
             "ternary, int8 by groups",
             Recipe {
                 int8: true,
                 ..float_inputs(Layout::T2)
             },
+        ),
+        (
+            "ternary in bands, int8 by groups",
+            Recipe {
+                int8: true,
+                ..float_inputs(Layout::T2R16)
+            },
+        ),
+        (
+            "ternary in bands x ternary, grouped",
+            few_bits(Layout::T2R16, ActivationMode::TernaryToken, true),
         ),
         (
             "binary x binary",

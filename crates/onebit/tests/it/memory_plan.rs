@@ -60,15 +60,16 @@ fn shapes_and_their_files_have_the_same_plan() {
     let folder = tempfile::tempdir().unwrap();
     let mut shape = synthetic::shape();
     let options = SessionOptions::new(&shape.spec);
-    for (linear, tied, by_columns) in [
-        (Layout::T2, true, false),
-        (Layout::T2, false, true),
-        (Layout::T5, false, false),
-        (Layout::B1, true, false),
-        (Layout::B1, false, false),
+    for (linear, tied, by_columns, grouped) in [
+        (Layout::T2, true, false, false),
+        (Layout::T2, false, true, false),
+        (Layout::T2, false, false, true),
+        (Layout::T5, false, false, false),
+        (Layout::B1, true, false, true),
+        (Layout::B1, false, false, false),
     ] {
         // Scales of the last band's rows that are not there count too.
-        shape.grouped = linear == Layout::B1 && tied;
+        shape.grouped = grouped;
         shape.keep = if linear == Layout::B1 {
             Layout::B1
         } else {

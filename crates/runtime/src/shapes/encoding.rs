@@ -1,16 +1,17 @@
 //! The tensors of a shape, and how they are stored.
 
 use onebit_format::{ActivationMode, Layout, Plan};
-use onebit_model::{ModelSpec, binary_layout};
+use onebit_model::{ModelSpec, binary_layout, ternary_layout};
 
 /// How the matrices of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
     /// Layout of the decoder's matrices. [`Layout::T5`] stands for both layouts of five codes to a byte: each matrix is stored in the
-    /// [smaller](Layout::dense), or in `T5` where its rows are read one by one. [`Layout::B1`] stands for both binary layouts:
-    /// each is stored in the one for [what it was trained with](binary_layout).
+    /// [smaller](Layout::dense), or in `T5` where its rows are read one by one. [`Layout::T2`] and [`Layout::B1`] stand for two
+    /// layouts each: a matrix is stored in the one for its scales and what it was trained with ([`ternary_layout`],
+    /// [`binary_layout`]).
     pub linear: Layout,
-    /// Layout of embedding and head, where [`Layout::B1`] means the same.
+    /// Layout of embedding and head, where [`Layout::T2`] and [`Layout::B1`] mean the same.
     pub table: Layout,
     /// What the decoder's ternary and binary matrices with one scale were trained with.
     pub trained: ActivationMode,
@@ -78,6 +79,7 @@ impl Encoding {
             false => ActivationMode::I8Token,
         };
         let layout = match layout {
+            Layout::T2 if !transposed && !by_row => ternary_layout(activation, grouped),
             Layout::B1 => binary_layout(activation),
             layout => layout,
         };
