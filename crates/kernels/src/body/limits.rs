@@ -11,11 +11,12 @@ pub(crate) fn read<S: Set>(s: S, bytes: &[u8]) -> u64 {
     let part = lines.len() / STREAMS;
     let mut acc = [[0u64; 8]; STREAMS];
     for i in 0..part {
-        for (n, acc) in acc.iter_mut().enumerate() {
+        for n in 0..STREAMS {
             let line = &lines[n * part + i];
             s.prefetch(line.as_ptr().wrapping_add(PREFETCH_BYTES));
-            for (acc, word) in acc.iter_mut().zip(line.as_chunks::<8>().0) {
-                *acc ^= u64::from_ne_bytes(*word);
+            let words = line.as_chunks::<8>().0;
+            for word in 0..8 {
+                acc[n][word] ^= u64::from_ne_bytes(words[word]);
             }
         }
     }
