@@ -16,4 +16,9 @@ pub(super) trait Job {
     fn products(&self) -> f64;
     /// Runs it on all threads.
     fn run(&mut self, kernels: &Kernels, pool: &Pool);
+    /// Reads the same bytes in the same parts and does nothing else, where the job is whole matrices for few tokens: what its threads
+    /// could do at best. Returns whether it did.
+    fn read(&self, _kernels: &Kernels, _pool: &Pool) -> bool {
+        false
+    }
 }

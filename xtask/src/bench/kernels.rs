@@ -56,6 +56,8 @@ struct Row<'a> {
     kind: &'static str,
     job: Box<dyn Job + 'a>,
     times: Series,
+    /// Those of reading the same bytes in the same parts; none where that says nothing.
+    reads: Series,
 }
 
 /// Measures and prints.
@@ -85,13 +87,18 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     for round in 0..=args.rounds {
         bar.next("");
         for row in &mut rows {
-            let mut times = Series::default();
+            let (mut times, mut reads) = (Series::default(), Series::default());
             // Once for what ran before: after tiles, or sums in registers alone, a core is slower for some milliseconds.
             row.job.run(kernels, &pool);
             times.time(|| row.job.run(kernels, &pool));
+            let mut read = false;
+            reads.time(|| read = row.job.read(kernels, &pool));
             // The first round faults pages in and wakes the threads.
             if round > 0 {
                 row.times.add(times);
+                if read {
+                    row.reads.add(reads);
+                }
             }
         }
         for (which, limit) in limits.iter_mut().enumerate() {
@@ -192,6 +199,7 @@ fn rows<'a>(
         kind,
         job,
         times: Series::default(),
+        reads: Series::default(),
     };
     for (kind, products, attention) in groups {
         for case in products.iter().filter(|case| wanted(kind, &case.name())) {
@@ -215,6 +223,12 @@ impl Limit {
 impl Row<'_> {
     fn bytes_per_second(&self) -> f64 {
         self.job.bytes() / self.times.median()
+    }
+
+    /// Of the speed of reading the same bytes in the same parts.
+    fn reading_share(&self) -> Option<f64> {
+        let reads = &self.reads;
+        (!reads.is_empty()).then(|| reads.median() / self.times.median())
     }
 
     fn operations_per_second(&self) -> f64 {
@@ -246,14 +260,24 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
         );
     }
     println!(
-        "\n{:<8} {:<38} {:>13} {:>6} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7}",
-        "", "kernel", "rows x cols", "tokens", "ms", "spread", "GB/s", "share", "GOPS", "share"
+        "\n{:<8} {:<38} {:>13} {:>6} {:>9} {:>7} {:>7} {:>7} {:>8} {:>7} {:>7}",
+        "",
+        "kernel",
+        "rows x cols",
+        "tokens",
+        "ms",
+        "spread",
+        "GB/s",
+        "share",
+        "in parts",
+        "GOPS",
+        "share"
     );
     for row in rows {
         let [rows, cols] = row.job.shape();
         let (bytes, operations) = (row.bytes_per_second(), row.operations_per_second());
         println!(
-            "{:<8} {:<38} {:>13} {:>6} {:>9.2} {:>5.0} % {:>7.1} {:>5.0} % {:>7.0} {:>5.0} %",
+            "{:<8} {:<38} {:>13} {:>6} {:>9.2} {:>5.0} % {:>7.1} {:>5.0} % {:>8} {:>7.0} {:>5.0} %",
             row.kind,
             row.job.name(),
             format!("{rows}x{cols}"),
@@ -262,6 +286,8 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
             row.times.spread() * 100.0,
             bytes / 1e9,
             bytes / memory.rate() * 100.0,
+            row.reading_share()
+                .map_or("-".into(), |share| format!("{:.0} %", share * 100.0)),
             operations / 1e9,
             operations / peak * 100.0
         );
@@ -290,6 +316,7 @@ fn print_json(
                 "spread": row.times.spread(),
                 "bytes_per_second": row.bytes_per_second(),
                 "memory_share": row.bytes_per_second() / memory.rate(),
+                "reading_share": row.reading_share(),
                 "operations_per_second": row.operations_per_second(),
                 "peak_share": row.operations_per_second() / peak,
             })

@@ -29,6 +29,11 @@ impl Series {
         self.seconds.insert(at, time.as_secs_f64());
     }
 
+    /// Whether nothing was timed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.seconds.is_empty()
+    }
+
     /// The middle one.
     ///
     /// # Panics

@@ -1,5 +1,7 @@
 //! Buffers for the products, and the products themselves on a pool of threads.
 
+use std::ops::Range;
+
 use anyhow::Context;
 use half::f16;
 use onebit_format::{Layout, MatrixRef, Scales};
@@ -18,6 +20,8 @@ const PARTS_PER_THREAD: usize = 4;
 /// Matrices that many tokens are multiplied with, one after the other as in a model: how threads begin, and what is in no cache then,
 /// counts less.
 const MANY_MATRICES: usize = 4;
+/// Tokens up to which reading weights takes most of the time.
+const FEW_TOKENS: usize = 4;
 /// Columns of an atom of a matrix stored transposed.
 const STRIP: usize = 256;
 
@@ -87,6 +91,12 @@ impl Weights {
             _ => Scales::Tensor(0.02),
         })
     }
+}
+
+/// The part of `bytes` that belongs to some of `all` rows.
+fn share_of<'a>(bytes: &'a [u8], rows: &Range<usize>, all: usize) -> &'a [u8] {
+    let at = |row: usize| bytes.len() / 64 * row / all * 64;
+    &bytes[at(rows.start)..at(rows.end)]
 }
 
 /// Activations of a case in every form.
@@ -204,6 +214,19 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// Into how many outputs a product is cut.
+    fn step(&self, width: usize, pool: &Pool) -> usize {
+        match self.case.reads {
+            Reads::Inputs(_) => width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP,
+            _ => width
+                .div_ceil(PARTS_PER_THREAD * pool.threads())
+                .next_multiple_of(match self.case.layout.atom_rows() {
+                    rows if rows.is_multiple_of(16) => rows,
+                    rows => 16 * rows,
+                }),
+        }
+    }
+
     /// The share of the weights that is needed.
     fn share(&self) -> f64 {
         let w = &self.matrices[0];
@@ -246,6 +269,24 @@ impl Job for Work<'_> {
         (w.rows() * w.cols() * self.case.tokens) as f64 * self.share() * self.matrices.len() as f64
     }
 
+    fn read(&self, kernels: &Kernels, pool: &Pool) -> bool {
+        if !matches!(self.case.reads, Reads::All) || self.case.tokens > FEW_TOKENS {
+            return false;
+        }
+        for w in &self.matrices {
+            let (rows, step) = (w.rows(), self.step(w.rows(), pool));
+            pool.run(rows.div_ceil(step), &|part| {
+                let rows = part * step..rows.min((part + 1) * step);
+                std::hint::black_box(kernels.read(share_of(w.bytes(), &rows, w.rows())));
+                if let Scales::Groups { values, .. } = w.scales() {
+                    let scales = bytemuck::cast_slice(values);
+                    std::hint::black_box(kernels.read(share_of(scales, &rows, w.rows())));
+                }
+            });
+        }
+        true
+    }
+
     /// Multiplies all matrices, one after the other, each on all threads.
     fn run(&mut self, kernels: &Kernels, pool: &Pool) {
         let input = self.inputs.input(&self.case);
@@ -253,15 +294,7 @@ impl Job for Work<'_> {
             Reads::Rows(_) => self.list.len(),
             _ => self.out.len() / self.case.tokens,
         };
-        let step = match self.case.reads {
-            Reads::Inputs(_) => width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP,
-            _ => width
-                .div_ceil(PARTS_PER_THREAD * pool.threads())
-                .next_multiple_of(match self.case.layout.atom_rows() {
-                    rows if rows.is_multiple_of(16) => rows,
-                    rows => 16 * rows,
-                }),
-        };
+        let step = self.step(width, pool);
         let grid = Grid {
             rows: self.case.tokens,
             width,

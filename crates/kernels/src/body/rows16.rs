@@ -43,7 +43,7 @@ pub(crate) type Step = [[u8; 64]; ATOMS];
 pub(crate) type Fours = [[i8; 4]; FOURS];
 
 /// How far ahead of the weights in use their stream is asked for, in bytes.
-pub(crate) const LEAD: usize = 4096;
+pub(crate) const LEAD: usize = 1024;
 
 /// How many steps before its use a scale is asked for.
 const SCALES_AHEAD: usize = LEAD / size_of::<Step>();
