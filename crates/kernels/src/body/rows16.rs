@@ -42,6 +42,9 @@ pub(crate) type Step = [[u8; 64]; ATOMS];
 /// As many activations.
 pub(crate) type Fours = [[i8; 4]; FOURS];
 
+/// Of each of `R` bands and `T` tokens the sums of a step, row after row.
+pub(crate) type LaneSums<const R: usize, const T: usize> = [[[i32; BAND]; T]; R];
+
 /// How far ahead of the weights in use their stream is asked for, in bytes.
 pub(crate) const LEAD: usize = 1024;
 
@@ -152,10 +155,42 @@ fn fours_of<'a, const T: usize>(codes: impl Fn(usize) -> &'a [i8]) -> [&'a [Four
     fours
 }
 
-/// What is `LEAD` bytes behind a step.
+/// The sums of step `i` of bands `first..first + N` of a block, whose streams are asked for.
 #[inline(always)]
-fn ahead(step: &Step) -> *const u8 {
-    step.as_ptr().cast::<u8>().wrapping_add(LEAD)
+fn sums_of<S: Set, const N: usize, const R: usize, const T: usize>(
+    s: S,
+    steps: &[&[Step]; R],
+    first: usize,
+    i: usize,
+    x: [&Fours; T],
+) -> LaneSums<N, T> {
+    let (mut now, mut ahead) = ([&[[0; 64]; ATOMS]; N], [std::ptr::null(); N]);
+    for n in 0..N {
+        now[n] = &steps[first + n][i];
+        ahead[n] = now[n].as_ptr().cast::<u8>().wrapping_add(LEAD);
+    }
+    s.lane_sums(now, x, ahead)
+}
+
+/// Does something with the sums of a step, of as many bands at a time as share the loads of the activations: two, where there are
+/// several tokens.
+macro_rules! each_band {
+    ($set:ident, $steps:ident, $i:ident, $x:ident; $r:ident, $sums:ident => $body:block) => {
+        if R % 2 == 0 && T > 1 {
+            for first in (0..R).step_by(2) {
+                let all = sums_of::<S, 2, R, T>($set, &$steps, first, $i, $x);
+                for n in 0..2 {
+                    let ($r, $sums) = (first + n, &all[n]);
+                    $body
+                }
+            }
+        } else {
+            for $r in 0..R {
+                let [$sums] = &sums_of::<S, 1, R, T>($set, &$steps, $r, $i, $x);
+                $body
+            }
+        }
+    };
 }
 
 /// Puts the results of a band's rows where they belong, as far as they are asked for.
@@ -190,15 +225,13 @@ impl<S: Set> Block<S, i32> for Sums<'_> {
             for t in 0..T {
                 some[t] = &fours[t][i];
             }
-            for r in 0..R {
-                let step = &steps[r][i];
-                let sums = s.lane_sums(step, some, ahead(step));
+            each_band!(s, steps, i, some; r, sums => {
                 for t in 0..T {
                     for lane in 0..BAND {
                         acc[r][t][lane] = acc[r][t][lane].wrapping_add(sums[t][lane]);
                     }
                 }
-            }
+            });
         }
         for t in 0..T {
             let offset = x.sum(token + t);
@@ -241,10 +274,8 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
             for t in 0..T {
                 some[t] = &fours[t][g];
             }
-            for r in 0..R {
-                let step = &steps[r][g];
+            each_band!(s, steps, g, some; r, sums => {
                 scales[r].request(s, g + SCALES_AHEAD);
-                let sums = s.lane_sums(step, some, ahead(step));
                 let scale = scales[r].load(s, g, 0);
                 for t in 0..T {
                     let offset = self.sums[token + t][g];
@@ -255,7 +286,7 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
                     let factor = scale * s.splat(x.multiplier(first + t, g));
                     acc[r][t] = s.load(&dots).mul_add(factor, acc[r][t]);
                 }
-            }
+            });
         }
         for t in 0..T {
             let factor = s.splat(x.factor(first + t));

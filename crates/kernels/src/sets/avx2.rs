@@ -15,7 +15,7 @@ use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
 use crate::body::lookup::{BAND, STEP, Step, Table};
-use crate::body::rows16;
+use crate::body::rows16::{self, LaneSums};
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -269,17 +269,19 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
-    fn lane_sums<const T: usize>(
+    fn lane_sums<const R: usize, const T: usize>(
         self,
-        step: &rows16::Step,
+        steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: *const u8,
-    ) -> [[i32; rows16::BAND]; T] {
-        let mut sums = [[0; rows16::BAND]; T];
-        // SAFETY: the token proves the features.
-        unsafe {
-            ternary::lane_sums::<0, T>(step, &x, ahead, &mut sums);
-            ternary::lane_sums::<1, T>(step, &x, ahead, &mut sums);
+        ahead: [*const u8; R],
+    ) -> LaneSums<R, T> {
+        let mut sums = [[[0; rows16::BAND]; T]; R];
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            unsafe {
+                ternary::lane_sums::<0, T>(steps[r], &x, ahead[r], &mut sums[r]);
+                ternary::lane_sums::<1, T>(steps[r], &x, ahead[r], &mut sums[r]);
+            }
         }
         sums
     }

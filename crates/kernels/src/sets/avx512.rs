@@ -14,7 +14,7 @@ use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::int::{self, T5};
 use crate::body::lookup::{BAND, STEP, Step, Table};
-use crate::body::rows16;
+use crate::body::rows16::{self, LaneSums};
 use crate::kv::KV_BLOCK;
 
 mod attention;
@@ -291,14 +291,14 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn lane_sums<const T: usize>(
+    fn lane_sums<const R: usize, const T: usize>(
         self,
-        step: &rows16::Step,
+        steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: *const u8,
-    ) -> [[i32; rows16::BAND]; T] {
+        ahead: [*const u8; R],
+    ) -> LaneSums<R, T> {
         // SAFETY: the token proves the features.
-        unsafe { ternary::lane_sums(step, x, ahead) }
+        unsafe { ternary::lane_sums(steps, x, ahead) }
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@ use crate::body::columns::{Batch, STRIP, Strip};
 use crate::body::grouped::{BATCH, MAX_GROUPS};
 use crate::body::int::{self, Codes, T2, T5};
 use crate::body::lookup::{self, Table};
-use crate::body::rows16;
+use crate::body::rows16::{self, LaneSums};
 use crate::kv::KV_BLOCK;
 
 #[cfg(target_arch = "x86_64")]
@@ -222,17 +222,21 @@ pub(crate) trait Set: Apart {
         }
     }
 
-    /// The sums of `code * x` over 128 columns of 16 rows side by side, with `code = w + 1` in 0..=3. Asks for as many lines from `ahead`
-    /// on, which may be any address.
+    /// The sums of `code * x` over 128 columns of 16 rows side by side, for each of `R` bands, with `code = w + 1` in 0..=3. Asks for as many
+    /// lines from each of `ahead` on, which may be any addresses.
     #[inline(always)]
-    fn lane_sums<const T: usize>(
+    fn lane_sums<const R: usize, const T: usize>(
         self,
-        step: &rows16::Step,
+        steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: *const u8,
-    ) -> [[i32; rows16::BAND]; T] {
-        (0..rows16::ATOMS).for_each(|a| self.prefetch(ahead.wrapping_add(64 * a)));
-        portable::lane_sums(step, x)
+        ahead: [*const u8; R],
+    ) -> LaneSums<R, T> {
+        let mut sums = [[[0; rows16::BAND]; T]; R];
+        for r in 0..R {
+            (0..rows16::ATOMS).for_each(|a| self.prefetch(ahead[r].wrapping_add(64 * a)));
+            sums[r] = portable::lane_sums(steps[r], x);
+        }
+        sums
     }
 
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of

@@ -10,7 +10,7 @@ use std::arch::asm;
 
 use super::Set;
 use crate::body::grouped::MAX_GROUPS;
-use crate::body::rows16;
+use crate::body::rows16::{self, LaneSums};
 
 pub(super) mod attention;
 pub(super) mod columns;
@@ -224,14 +224,18 @@ impl Set for Neon {
     differing!();
 
     #[inline(always)]
-    fn lane_sums<const T: usize>(
+    fn lane_sums<const R: usize, const T: usize>(
         self,
-        step: &rows16::Step,
+        steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: *const u8,
-    ) -> [[i32; rows16::BAND]; T] {
-        // SAFETY: the token proves the features.
-        unsafe { ternary::lane_sums(step, x, ahead) }
+        ahead: [*const u8; R],
+    ) -> LaneSums<R, T> {
+        let mut sums = [[[0; rows16::BAND]; T]; R];
+        for r in 0..R {
+            // SAFETY: the token proves the features.
+            sums[r] = unsafe { ternary::lane_sums(steps[r], x, ahead[r]) };
+        }
+        sums
     }
 
     #[inline(always)]

@@ -9,7 +9,6 @@ use std::arch::asm;
 
 use super::Set;
 use super::neon::products::codes;
-use super::neon::ternary::four;
 use super::neon::{prefetch, quarter, quarter_i8};
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::rows16::{ATOMS, BAND, Fours, Step};
@@ -129,7 +128,27 @@ pub(super) unsafe fn group_dots<const BITS: usize, const R: usize, const T: usiz
     dots
 }
 
-/// [`Set::lane_sums`], four rows at a time.
+/// Adds the dot products of four bytes each with bytes `4 P..4 P + 4` of `b`.
+///
+/// # Safety
+/// The CPU must have `dotprod`.
+#[inline(always)]
+unsafe fn sdot_lane<const P: usize>(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller vouches for the instruction, which works on registers alone.
+    unsafe {
+        asm!(
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.4b[{p}]",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            p = const P,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+/// [`Set::lane_sums`] of a band, four rows to a register.
 ///
 /// # Safety
 /// The CPU must have `dotprod`.
@@ -143,20 +162,36 @@ pub(super) unsafe fn lane_sums<const T: usize>(
     (0..ATOMS).for_each(|a| prefetch(ahead.wrapping_add(64 * a)));
     // SAFETY: the caller vouches for the instructions; four sums are 16 bytes.
     unsafe {
-        for q in 0..4 {
-            let mut acc = [vdupq_n_s32(0); T];
-            for a in 0..ATOMS {
-                let mut atom = quarter(&step[a], q);
+        let mut acc = [[vdupq_n_s32(0); 4]; T];
+        for a in 0..ATOMS {
+            let mut fours = [vdupq_n_s8(0); T];
+            for t in 0..T {
+                let x: &[[i8; 16]; ATOMS] = bytemuck::cast_ref(x[t]);
+                fours[t] = vld1q_s8(x[a].as_ptr());
+            }
+            for q in 0..4 {
+                let atom = quarter(&step[a], q);
+                let bits = [
+                    atom,
+                    vshrq_n_u8::<2>(atom),
+                    vshrq_n_u8::<4>(atom),
+                    vshrq_n_u8::<6>(atom),
+                ];
+                let mut codes = [vdupq_n_s8(0); 4];
                 for p in 0..4 {
-                    let codes = vreinterpretq_s8_u8(vandq_u8(atom, vdupq_n_u8(3)));
-                    atom = vshrq_n_u8::<2>(atom);
-                    for t in 0..T {
-                        acc[t] = sdot(acc[t], codes, four(x[t], a, p));
-                    }
+                    codes[p] = vreinterpretq_s8_u8(vandq_u8(bits[p], vdupq_n_u8(3)));
+                }
+                for t in 0..T {
+                    let mut sum = sdot_lane::<0>(acc[t][q], codes[0], fours[t]);
+                    sum = sdot_lane::<1>(sum, codes[1], fours[t]);
+                    sum = sdot_lane::<2>(sum, codes[2], fours[t]);
+                    acc[t][q] = sdot_lane::<3>(sum, codes[3], fours[t]);
                 }
             }
-            for t in 0..T {
-                vst1q_s32(sums[t].as_chunks_mut::<4>().0[q].as_mut_ptr(), acc[t]);
+        }
+        for t in 0..T {
+            for q in 0..4 {
+                vst1q_s32(sums[t].as_chunks_mut::<4>().0[q].as_mut_ptr(), acc[t][q]);
             }
         }
     }
@@ -167,14 +202,18 @@ pub(super) unsafe fn lane_sums<const T: usize>(
 macro_rules! in_lanes {
     () => {
         #[inline(always)]
-        fn lane_sums<const T: usize>(
+        fn lane_sums<const R: usize, const T: usize>(
             self,
-            step: &$crate::body::rows16::Step,
+            steps: [&$crate::body::rows16::Step; R],
             x: [&$crate::body::rows16::Fours; T],
-            ahead: *const u8,
-        ) -> [[i32; $crate::body::rows16::BAND]; T] {
-            // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon_dotprod::lane_sums(step, x, ahead) }
+            ahead: [*const u8; R],
+        ) -> $crate::body::rows16::LaneSums<R, T> {
+            let mut sums = [[[0; $crate::body::rows16::BAND]; T]; R];
+            for r in 0..R {
+                // SAFETY: the token proves the features.
+                sums[r] = unsafe { $crate::sets::neon_dotprod::lane_sums(steps[r], x, ahead[r]) };
+            }
+            sums
         }
     };
 }

@@ -14,7 +14,7 @@ impl Panels for Avx2 {
     const COLS: usize = 1024;
     const MANY: usize = 24;
     const MANY_GROUPED: usize = 3;
-    const MANY_IN_LANES: usize = 7;
+    const MANY_IN_LANES: usize = 9;
     const MANY_LOOKED_UP: usize = 8;
     /// The sum of two products of codes up to 255 does not fit 16 bits.
     const WIDE_CODES: bool = false;

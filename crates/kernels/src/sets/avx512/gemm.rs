@@ -18,7 +18,7 @@ impl Panels for Avx512 {
     const COLS: usize = 512;
     const MANY: usize = 32;
     const MANY_GROUPED: usize = 7;
-    const MANY_IN_LANES: usize = 7;
+    const MANY_IN_LANES: usize = 20;
     const MANY_LOOKED_UP: usize = 16;
     const WIDE_CODES: bool = true;
     const FEW: bool = true;
