@@ -8,11 +8,44 @@
 //! Rows from a list come from anywhere. [`Listed`] asks for them in the order of addresses, into the
 //! second-level cache, which takes more requests at a time than the first.
 
+use std::ops::Range;
+
 use crate::sets::Set;
 
 /// Streams that are read, or asked for, side by side. The first lines of a page take longest: the prefetcher of the CPU, which
 /// fetches the others, has yet to see them. Of one stream these waits would come one after the other; of four they overlap.
 pub(crate) const STREAMS: usize = 4;
+
+/// Bands of rows cut into [`STREAMS`] streams that run through memory side by side.
+pub(crate) struct Split {
+    first: usize,
+    /// Bands of every stream, and how many streams, the first, have one more.
+    pub(crate) rounds: usize,
+    pub(crate) left: usize,
+}
+
+impl Split {
+    #[inline(always)]
+    pub(crate) fn of(bands: Range<usize>) -> Self {
+        Self {
+            first: bands.start,
+            rounds: bands.len() / STREAMS,
+            left: bands.len() % STREAMS,
+        }
+    }
+
+    /// The first band of stream `i`, or what follows the last stream.
+    #[inline(always)]
+    pub(crate) fn start(&self, i: usize) -> usize {
+        self.first + i * self.rounds + i.min(self.left)
+    }
+
+    /// All bands.
+    #[inline(always)]
+    pub(crate) fn bands(&self) -> usize {
+        STREAMS * self.rounds + self.left
+    }
+}
 
 /// How far ahead of a row in use its stream is asked for, in bytes.
 pub(crate) const LEAD: usize = 2048;

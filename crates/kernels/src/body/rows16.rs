@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::ahead::STREAMS;
+use super::ahead::{STREAMS, Split};
 use super::grouped::{MAX_ROW_GROUPS, Scaled, group_sums};
 use super::scales::BandScales;
 use super::{Product, TOKENS};
@@ -90,7 +90,7 @@ trait Block<S, O> {
 }
 
 /// Covers the rows with four bands at a time, one of each quarter of them: four streams through memory, as in
-/// [`ahead`](super::ahead).
+/// [`ahead`](super::ahead). The bands that are left over make the first streams one longer.
 #[inline(always)]
 fn cover<S: Set, O, B: Block<S, O>>(
     s: S,
@@ -102,16 +102,16 @@ fn cover<S: Set, O, B: Block<S, O>>(
     if rows.is_empty() {
         return;
     }
-    let bands = rows.start / BAND..rows.end.div_ceil(BAND);
-    let quarter = bands.len() / STREAMS;
-    for round in bands.start..bands.start + quarter {
-        let mut far = [round; STREAMS];
+    let streams = Split::of(rows.start / BAND..rows.end.div_ceil(BAND));
+    for round in 0..streams.rounds {
+        let mut bands = [round; STREAMS];
         for i in 0..STREAMS {
-            far[i] += i * quarter;
+            bands[i] += streams.start(i);
         }
-        each_tokens(s, block, far, tokens, out);
+        each_tokens(s, block, bands, tokens, out);
     }
-    for band in bands.start + STREAMS * quarter..bands.end {
+    for i in 0..streams.left {
+        let band = streams.start(i) + streams.rounds;
         each_tokens(s, block, [band], tokens, out);
     }
 }

@@ -27,6 +27,7 @@ use std::ops::Range;
 use onebit_format::MatrixRef;
 
 use super::Product;
+use super::ahead::{STREAMS, Split};
 use super::grouped::Scaled;
 use super::scales::BandScales;
 use crate::input::I8Rows;
@@ -55,9 +56,6 @@ type Group = [[i8; 64]; 2];
 
 /// How far ahead of the weights in use the next ones are asked for, in bytes, where a set does not say.
 pub(crate) const LEAD: usize = 2048;
-
-/// Bands that are multiplied at a time, each a stream through memory.
-const STREAMS: usize = 4;
 
 /// What all sums of the 32 fours of a step are too large by: 8 times 64 each.
 pub(crate) const BIAS: i32 = 32 * 8 * 64;
@@ -172,42 +170,58 @@ impl<S: Set> Job<'_, S> {
         w.bytes().as_ptr().wrapping_add(offset)
     }
 
-    /// Where the four streams start that read the columns from step `step` on.
+    /// Where the streams start that read the columns from step `step` on.
     #[inline(always)]
     fn streams(w: &MatrixRef<'_>, rows: &Range<usize>, step: usize) -> [*const u8; STREAMS] {
-        let bands = bands_of(rows);
+        let split = Split::of(bands_of(rows));
         let mut starts = [std::ptr::null(); STREAMS];
         for (i, start) in starts.iter_mut().enumerate() {
-            *start = Self::place(w, bands.start + i * (bands.len() / STREAMS), step);
+            *start = Self::place(w, split.start(i), step);
         }
         starts
     }
 
     /// Covers the rows with four bands at a time, one of each quarter of them: four streams through memory, as in
-    /// [`ahead`](super::ahead).
+    /// [`ahead`](super::ahead). The bands that are left over make the first streams one longer.
     #[inline(always)]
     fn cover<O, B: Block<O>>(&self, block: &B, out: &mut [O]) {
-        let (w, bands) = (self.w, bands_of(self.rows));
-        let quarter = bands.len() / STREAMS;
-        // After the last round come the next columns, or the rows of the next job.
-        let after = match STEP_BYTES * self.part.end < w.band_bytes() {
-            true => (bands.start, self.part.end),
-            false => (bands.end, 0),
-        };
-        for round in 0..quarter {
-            let (mut far, mut next) = ([0; STREAMS], [std::ptr::null(); STREAMS]);
-            for i in 0..STREAMS {
-                far[i] = bands.start + i * quarter + round;
-                next[i] = match round + 1 < quarter {
-                    true => Self::place(w, far[i] + 1, self.part.start),
-                    false => Self::place(w, after.0 + i * quarter, after.1),
-                };
-            }
-            block.run(far, next, out);
+        let streams = Split::of(bands_of(self.rows));
+        for round in 0..streams.rounds {
+            let (bands, next) = self.round(&streams, round);
+            block.run::<STREAMS>(bands, next, out);
         }
-        for band in bands.start + STREAMS * quarter..bands.end {
-            block.run([band], [Self::place(w, band + 1, self.part.start)], out);
+        match streams.left {
+            0 => {}
+            1 => self.last::<O, B, 1>(&streams, block, out),
+            2 => self.last::<O, B, 2>(&streams, block, out),
+            _ => self.last::<O, B, 3>(&streams, block, out),
         }
+    }
+
+    /// The round of the `R` streams that are one longer.
+    #[inline(always)]
+    fn last<O, B: Block<O>, const R: usize>(&self, streams: &Split, block: &B, out: &mut [O]) {
+        let (bands, next) = self.round(streams, streams.rounds);
+        block.run::<R>(bands, next, out);
+    }
+
+    /// The bands of a round of `R` streams, and where each goes on.
+    #[inline(always)]
+    fn round<const R: usize>(&self, streams: &Split, round: usize) -> ([usize; R], [*const u8; R]) {
+        let (w, part) = (self.w, &self.part);
+        let (mut bands, mut next) = ([0; R], [std::ptr::null(); R]);
+        for i in 0..R {
+            bands[i] = streams.start(i) + round;
+            // After the last round come the next columns, or the rows of the next job.
+            next[i] = if bands[i] + 1 < streams.start(i + 1) {
+                Self::place(w, bands[i] + 1, part.start)
+            } else if STEP_BYTES * part.end < w.band_bytes() {
+                Self::place(w, streams.start(i), part.end)
+            } else {
+                Self::place(w, streams.start(i) + streams.bands(), 0)
+            };
+        }
+        (bands, next)
     }
 }
 
@@ -351,8 +365,8 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
                 scales[r].request(s, group + LEAD / STEP_BYTES);
                 for m in 0..BAND / 16 {
                     let mut dots = [0.0; 16];
-                    for (dot, sum) in dots.iter_mut().zip(&sums[r][16 * m..]) {
-                        *dot = (2 * sum - offset) as f32;
+                    for i in 0..16 {
+                        dots[i] = (2 * sums[r][16 * m + i] - offset) as f32;
                     }
                     let scale = scales[r].load(s, group, m) * multiplier;
                     acc[r][m] = s.load(&dots).mul_add(scale, acc[r][m]);
