@@ -367,6 +367,25 @@ mod tests {
     }
 
     #[test]
+    fn what_differs_is_found_in_lanes() {
+        let codes: Vec<i8> = (0..2000).map(|i| (i % 3) as i8 - 1).collect();
+        let layout = Layout::T2R16;
+        let band_bytes = layout.band_bytes(100).unwrap();
+        let mut packed = vec![0; 2 * band_bytes];
+        pack::code_rows(layout, &codes, 100, &mut packed);
+        let check = |packed: &[u8]| read_back(layout, &codes, packed, [20, 100]);
+        assert_eq!(check(&packed), Ok([667, 667, 666]));
+        // Column 29 of row 17, column 3 of row 20, which is not there, and column 101, which is padding.
+        for (row, col) in [(17, 29), (20, 3), (15, 101)] {
+            let lane = row / 16 * band_bytes + col / 16 * ATOM_BYTES + 4 * (row % 16);
+            let byte = lane + col % 4;
+            packed[byte] ^= 2 << (2 * (col % 16 / 4));
+            assert_eq!(check(&packed), Err((row, col)));
+            packed[byte] ^= 2 << (2 * (col % 16 / 4));
+        }
+    }
+
+    #[test]
     fn what_differs_is_found_in_signs() {
         let codes: Vec<i8> = (0..600).map(|i| (i % 2) as i8 * 2 - 1).collect();
         let mut packed = vec![0; 2 * 64];

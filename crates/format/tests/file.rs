@@ -489,6 +489,31 @@ fn refuses_bytes_that_are_no_five_codes(layout: Layout) {
 }
 
 #[test]
+fn checking_finds_the_invalid_code_in_bands() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bands.onebit");
+    common::write_side_by_side(&path, Layout::T2R16).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let file = PackedFile::from_bytes(bytes.clone()).unwrap();
+    file.check_hashes().unwrap();
+    for name in ["one", "groups"] {
+        let (_, _, range) = file
+            .index()
+            .tensors()
+            .find(|(tensor, ..)| *tensor == name)
+            .unwrap();
+        // A weight, and padding of rows and columns.
+        for at in [range.start, range.end - 1] {
+            let mut bytes = bytes.clone();
+            bytes[at] |= 0xc0;
+            let error = PackedFile::from_bytes(bytes).unwrap().check_hashes();
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("code 3"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn bands_are_written_whole() {
     let dir = tempfile::tempdir().unwrap();
     let start = |rows| {

@@ -15,7 +15,7 @@ use super::job::Job;
 use super::machine;
 use super::series::Series;
 use super::system::Monitor;
-use super::work::{Weights, Work};
+use super::work::{MANY_TOKENS, Weights, Work};
 
 #[derive(Debug, Args)]
 pub(super) struct KernelsArgs {
@@ -88,11 +88,14 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         bar.next("");
         for row in &mut rows {
             let (mut times, mut reads) = (Series::default(), Series::default());
-            // Once for what ran before: after tiles, or sums in registers alone, a core is slower for some milliseconds.
-            row.job.run(kernels, &pool);
+            // Once for what ran before: after tiles, or sums in registers alone, a core is slower for some milliseconds. The few
+            // matrices of many tokens would stay in a cache.
+            if row.job.tokens() <= MANY_TOKENS {
+                row.job.run(kernels, &pool);
+            }
             times.time(|| row.job.run(kernels, &pool));
-            let mut read = false;
-            reads.time(|| read = row.job.read(kernels, &pool));
+            let mut read = row.job.read(kernels, &pool);
+            reads.time(|| read &= row.job.read(kernels, &pool));
             // The first round faults pages in and wakes the threads.
             if round > 0 {
                 row.times.add(times);

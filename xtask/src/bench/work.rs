@@ -17,7 +17,9 @@ use crate::synth::Random;
 
 /// Parts per thread, as the model cuts its products.
 const PARTS_PER_THREAD: usize = 4;
-/// Matrices that many tokens are multiplied with, one after the other as in a model: how threads begin, and what is in no cache then,
+/// Tokens up to which a job goes through all matrices.
+pub(super) const MANY_TOKENS: usize = 16;
+/// Matrices that more tokens are multiplied with, one after the other as in a model: how threads begin, and what is in no cache then,
 /// counts less.
 const MANY_MATRICES: usize = 4;
 /// Tokens up to which reading weights takes most of the time.
@@ -189,7 +191,7 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     pub(super) fn new(case: Case, weights: &'a Weights, kernels: &Kernels) -> anyhow::Result<Self> {
         let mut matrices = weights.matrices(&case)?;
-        if case.tokens > 16 {
+        if case.tokens > MANY_TOKENS {
             matrices.truncate(MANY_MATRICES);
         }
         let rows = matrices[0].rows();

@@ -116,7 +116,7 @@ fn cover<S: Set, O, B: Block<S, O>>(
     }
 }
 
-/// Up to four tokens at a time: the bands stay in a cache meanwhile.
+/// Up to four tokens at a time.
 #[inline(always)]
 fn each_tokens<S: Set, O, B: Block<S, O>, const R: usize>(
     s: S,

@@ -145,7 +145,7 @@ fn check(
 }
 
 /// Sizes around the edges of tiles, steps, panels and groups: rows, columns, tokens.
-fn sizes() -> [(Range<usize>, usize, usize); 14] {
+fn sizes() -> [(Range<usize>, usize, usize); 15] {
     [
         (0..32, 512, 32),
         (0..1, 1, 16),
@@ -154,6 +154,7 @@ fn sizes() -> [(Range<usize>, usize, usize); 14] {
         (5..20, 1500, 33),
         (0..33, 64, 48),
         (2..34, 129, 64),
+        (48..131, 300, 20),
         (64..131, 1024, 65),
         (0..64, 640, 100),
         (64..200, 600, 18),

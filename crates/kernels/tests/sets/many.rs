@@ -142,16 +142,36 @@ fn rows_and_columns_around_every_panel() {
     }
 }
 
-/// Few tokens read bands of four parts of the rows by turns, and what is left one by one.
+/// Few tokens read bands of four parts of the rows by turns, and one more of the first parts where they do not divide.
 #[test]
 fn bands_of_four_quarters() {
     let mut random = Random(24);
     for layout in [Layout::T2R16, Layout::T5R5, Layout::B1R64] {
         let band = layout.atom_rows();
         for tokens in 1..=7 {
-            for rows in [4 * band, 9 * band + 3, 11 * band] {
+            for rows in [4 * band, 5 * band, 9 * band + 3, 11 * band] {
                 check_layout(layout, [rows, 300, tokens], 0, 1, &mut random);
                 check_layout(layout, [rows, 128, tokens], band / 2 + 1, 0, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn extremes_in_bands_of_four_quarters() {
+    let mut random = Random(25);
+    for layout in [Layout::T2R16, Layout::B1R64] {
+        for (byte, code) in [(0xff, -128), (0xff, 127), (0xaa, -128), (0, -128)] {
+            for tokens in 1..=4 {
+                let rows = 5 * layout.atom_rows();
+                let mut matrix = Matrix::random(layout, rows, 384, &mut random);
+                matrix.bytes.fill(byte);
+                let x = Activations::new(&matrix, tokens, 0, |_| code);
+                check(&matrix, 0, x.by_token());
+                check(&matrix, 0, x.by_group());
+                let matrix = matrix.grouped(SIGN_GROUP, &mut random);
+                check(&matrix, 0, x.by_token());
+                check(&matrix, 0, x.by_group());
             }
         }
     }

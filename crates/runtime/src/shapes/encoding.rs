@@ -1,6 +1,6 @@
 //! The tensors of a shape, and how they are stored.
 
-use onebit_format::{ActivationMode, Layout, Plan};
+use onebit_format::{ActivationMode, Layout, Plan, SIGN_GROUP};
 use onebit_model::{ModelSpec, binary_layout, ternary_layout};
 
 /// How the matrices of a model are stored.
@@ -9,7 +9,7 @@ pub struct Encoding {
     /// Layout of the decoder's matrices. [`Layout::T5`] stands for both layouts of five codes to a byte: each matrix is stored in the
     /// [smaller](Layout::dense), or in `T5` where its rows are read one by one. [`Layout::T2`] and [`Layout::B1`] stand for two
     /// layouts each: a matrix is stored in the one for its scales and what it was trained with ([`ternary_layout`],
-    /// [`binary_layout`]).
+    /// [`binary_layout`]), and in `T2` where its rows are read one by one, or it is transposed.
     pub linear: Layout,
     /// Layout of embedding and head, where [`Layout::T2`] and [`Layout::B1`] mean the same.
     pub table: Layout,
@@ -72,7 +72,8 @@ impl Encoding {
             _ => self.linear,
         };
         let signs = layout.is_ternary() || layout.is_binary();
-        let grouped = self.grouped && !transposed && (layout == Layout::T2 || layout.is_binary());
+        let by_group = layout.group() == Some(SIGN_GROUP);
+        let grouped = self.grouped && !transposed && by_group;
         let activation = match grouped || layout.is_float() {
             true => ActivationMode::F32,
             false if signs && !table => self.trained,
