@@ -62,15 +62,7 @@ fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
     let bytes = w.band_bytes_of(row / atom_rows);
     match w.layout() {
         Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
-        Layout::T2R16 => {
-            let lane = 4 * (row % atom_rows);
-            let atoms = &bytes.as_chunks::<64>().0[start / 16..];
-            for (atom, out) in atoms.iter().zip(out.chunks_mut(16)) {
-                for (k, out) in out.iter_mut().enumerate() {
-                    *out = f32::from((atom[lane + k % 4] >> (2 * (k / 4))) & 3) - 1.0;
-                }
-            }
-        }
+        Layout::T2R16 => lanes(bytes, row % atom_rows, start, out),
         Layout::T5 => dense(bytes, start, out),
         Layout::T5R5 => banded(bytes, row % atom_rows, start, out),
         Layout::B1R64 => {
@@ -118,6 +110,28 @@ fn banded(bytes: &[u8], row: usize, start: usize, out: &mut [f32]) {
         let codes = portable::t5_planes(atom);
         for (out, code) in out.iter_mut().zip(&codes[row]) {
             *out = f32::from(*code) - 1.0;
+        }
+    }
+}
+
+/// Row `row` of 16 side by side from column `start` on.
+#[inline(always)]
+fn lanes(bytes: &[u8], row: usize, start: usize, out: &mut [f32]) {
+    let atoms = &bytes.as_chunks::<64>().0[start / 16..];
+    for i in 0..out.len().div_ceil(16) {
+        let lane = atoms[i].as_chunks::<4>().0[row];
+        let mut values = [0.0; 16];
+        for p in 0..4 {
+            for m in 0..4 {
+                values[4 * p + m] = f32::from((lane[m] >> (2 * p)) & 3) - 1.0;
+            }
+        }
+        match out[16 * i..].first_chunk_mut() {
+            Some(whole) => *whole = values,
+            None => {
+                let part = &mut out[16 * i..];
+                part.copy_from_slice(&values[..part.len()]);
+            }
         }
     }
 }
