@@ -264,7 +264,7 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
         let first = self.first + token;
         let steps = steps_of(w, bands);
         let fours = fours_of::<T>(|t| x.codes(first + t));
-        let mut scales = [BandScales::Same(1.0); R];
+        let mut scales = [BandScales::<{ BAND / 16 }>::Same(1.0); R];
         for r in 0..R {
             scales[r] = BandScales::of(w, bands[r]);
         }

@@ -5,30 +5,26 @@ use onebit_format::{MatrixRef, Scales};
 
 use crate::sets::Set;
 
-/// Rows whose scales are loaded together.
-pub(crate) const LANES: usize = 16;
+/// Scales that are loaded together.
+const LANES: usize = 16;
 
-/// The weight scales of a band, whose rows are a multiple of [`LANES`].
+/// The weight scales of a band of `N` times 16 rows. The number is a constant, because loads and requests stand in loops over groups.
 #[derive(Clone, Copy)]
-pub(super) enum BandScales<'a> {
+pub(super) enum BandScales<'a, const N: usize> {
     Same(f32),
-    /// Group after group, and in each `lanes` times 16 rows.
-    Each {
-        values: &'a [[f16; LANES]],
-        lanes: usize,
-    },
+    /// Group after group, those of the rows.
+    Each(&'a [[[f16; LANES]; N]]),
 }
 
-impl<'a> BandScales<'a> {
+impl<'a, const N: usize> BandScales<'a, N> {
     #[inline(always)]
     pub(super) fn of(w: &MatrixRef<'a>, band: usize) -> Self {
         match w.scales() {
             Scales::Tensor(scale) => Self::Same(scale),
             Scales::Groups { size, values } => {
-                let lanes = w.layout().atom_rows() / LANES;
-                let len = w.cols().div_ceil(size) * lanes;
-                let values = &values.as_chunks().0[band * len..][..len];
-                Self::Each { values, lanes }
+                let groups = w.cols().div_ceil(size);
+                let bands = values.as_chunks().0.as_chunks().0;
+                Self::Each(&bands[band * groups..][..groups])
             }
             _ => panic!("{} has no scales by group", w.layout()),
         }
@@ -39,8 +35,8 @@ impl<'a> BandScales<'a> {
     pub(super) fn load<S: Set>(self, s: S, group: usize, m: usize) -> S::F {
         match self {
             Self::Same(scale) => s.splat(scale),
-            Self::Each { values, lanes } => {
-                let rows = &values[group * lanes + m];
+            Self::Each(values) => {
+                let rows = &values[group][m];
                 s.load_f16(bytemuck::cast_ref::<[f16; LANES], [u8; 32]>(rows))
             }
         }
@@ -49,10 +45,10 @@ impl<'a> BandScales<'a> {
     /// Asks for those of a group, which need not be there: some of a later band may follow.
     #[inline(always)]
     pub(super) fn request<S: Set>(self, s: S, group: usize) {
-        if let Self::Each { values, lanes } = self {
-            let rows = values.as_ptr().wrapping_add(group * lanes).cast::<u8>();
-            for line in (0..lanes * size_of::<[f16; LANES]>()).step_by(64) {
-                s.prefetch(rows.wrapping_add(line));
+        if let Self::Each(values) = self {
+            let rows = values.as_ptr().wrapping_add(group).cast::<u8>();
+            for line in 0..size_of::<[[f16; LANES]; N]>().div_ceil(64) {
+                s.prefetch(rows.wrapping_add(64 * line));
             }
         }
     }

@@ -143,7 +143,7 @@ impl GroupSource for Bands<'_> {
         scales: &mut PanelScales,
     ) {
         for (u, band) in (rows.start / BAND..rows.end.div_ceil(BAND)).enumerate() {
-            let of = BandScales::of(self.0, band);
+            let of = BandScales::<{ BAND / UNIT }>::of(self.0, band);
             for g in 0..groups.len() {
                 of.load(s, groups.start + g, 0).store(&mut scales[g][u]);
             }

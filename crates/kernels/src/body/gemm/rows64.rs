@@ -151,7 +151,7 @@ impl GroupSource for Bands<'_> {
     ) {
         for u in 0..rows.len().div_ceil(UNIT) {
             let unit = rows.start / UNIT + u;
-            let of = BandScales::of(self.0, unit / BAND_UNITS);
+            let of = BandScales::<{ BAND / UNIT }>::of(self.0, unit / BAND_UNITS);
             for g in 0..groups.len() {
                 let scale = of.load(s, groups.start + g, unit % BAND_UNITS);
                 scale.store(&mut scales[g][u]);

@@ -342,7 +342,7 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
         let s = *s;
         let mut acc = [[s.splat(0.0); BAND / 16]; R];
         let mut pieces = [Piece::EMPTY; R];
-        let mut scales = [BandScales::Same(1.0); R];
+        let mut scales = [BandScales::<{ BAND / 16 }>::Same(1.0); R];
         for r in 0..R {
             pieces[r] = Piece::of(w, bands[r], part.clone(), next[r]);
             scales[r] = BandScales::of(w, bands[r]);
@@ -365,8 +365,9 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
                 scales[r].request(s, group + LEAD / STEP_BYTES);
                 for m in 0..BAND / 16 {
                     let mut dots = [0.0; 16];
+                    let some = &sums[r].as_chunks::<16>().0[m];
                     for i in 0..16 {
-                        dots[i] = (2 * sums[r][16 * m + i] - offset) as f32;
+                        dots[i] = (2 * some[i] - offset) as f32;
                     }
                     let scale = scales[r].load(s, group, m) * multiplier;
                     acc[r][m] = s.load(&dots).mul_add(scale, acc[r][m]);
