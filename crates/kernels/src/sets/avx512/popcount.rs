@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::load;
+use crate::body::ahead::LEAD;
 
 /// [`Set::differing`](crate::sets::Set::differing), 64 bits at a time.
 ///
@@ -67,7 +68,7 @@ pub(super) unsafe fn with_table<const R: usize, const T: usize>(
     }
 }
 
-/// The exclusive or of atom `a` of each row, under `mask` where it is the last.
+/// The exclusive or of atom `a` of each row, under `mask` where it is the last. A later line of each row's stream is asked for.
 ///
 /// # Safety
 /// The CPU must have AVX-512F.
@@ -83,6 +84,7 @@ unsafe fn differing_bits<const R: usize, const T: usize>(
     unsafe {
         let mut bits = [[_mm512_setzero_si512(); T]; R];
         for r in 0..R {
+            _mm_prefetch::<_MM_HINT_T0>(w[r][a].as_ptr().wrapping_add(LEAD).cast());
             for t in 0..T {
                 bits[r][t] = _mm512_xor_si512(load(&w[r][a]), load(&x[t][a]));
                 if masked {
