@@ -64,21 +64,37 @@ impl Claims {
 pub enum Cuts<'a> {
     /// Every so many elements; the last part may be shorter. Must not be 0.
     Every(usize),
+    /// Into as many parts as [`Every`](Cuts::Every) `most` makes, none longer than that, but of one length as far as multiples of `step`
+    /// allow. `most` is a multiple of `step`, which must not be 0.
+    Even {
+        /// Elements of a part at most.
+        most: usize,
+        /// Where parts begin, a multiple of this.
+        step: usize,
+    },
     /// At these bounds, ascending: part `i` is `bounds[i]..bounds[i + 1]`.
     At(&'a [usize]),
 }
 
 impl Cuts<'_> {
-    fn parts(&self, len: usize) -> usize {
+    /// How many parts `len` elements have.
+    pub fn parts(&self, len: usize) -> usize {
         match self {
             Cuts::Every(step) => len.div_ceil(*step),
+            Cuts::Even { most, .. } => len.div_ceil(*most),
             Cuts::At(bounds) => bounds.len().saturating_sub(1),
         }
     }
 
-    fn part(&self, i: usize, len: usize) -> Range<usize> {
+    /// The elements of part `i`, below [`parts`](Cuts::parts), of `len`.
+    pub fn part(&self, i: usize, len: usize) -> Range<usize> {
         match self {
             Cuts::Every(step) => i * step..len.min((i + 1) * step),
+            Cuts::Even { step, .. } => {
+                let parts = self.parts(len);
+                let bound = |i: usize| len.min((len * i).div_ceil(parts * step) * step);
+                bound(i)..bound(i + 1)
+            }
             Cuts::At(bounds) => bounds[i]..bounds[i + 1],
         }
     }
@@ -86,6 +102,10 @@ impl Cuts<'_> {
     fn check(&self, len: usize) {
         match self {
             Cuts::Every(step) => assert!(*step > 0, "tiles of 0 columns"),
+            Cuts::Even { most, step } => assert!(
+                *step > 0 && *most > 0 && most.is_multiple_of(*step),
+                "tiles of up to {most} columns in steps of {step}"
+            ),
             Cuts::At(bounds) => {
                 assert!(bounds.is_sorted(), "column bounds must ascend: {bounds:?}");
                 assert!(

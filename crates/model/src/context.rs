@@ -23,7 +23,7 @@ const COLUMN_STEP: usize = 16;
 /// The same for many tokens: kernels unpack the weights of so many columns side by side.
 pub(crate) const TILE_STEP: usize = 64;
 /// How many tokens are many.
-const MANY_TOKENS: usize = 4;
+pub(crate) const MANY_TOKENS: usize = 4;
 /// Most columns of a part for so many tokens that products are bound by arithmetic: what a part computes is still in a cache
 /// when it is activated or added.
 const PART_COLUMNS: usize = 256;
@@ -134,7 +134,7 @@ impl Context<'_> {
 }
 
 /// The fewest columns that are whole steps and whole bands.
-fn whole_bands(band: usize) -> usize {
+pub(crate) fn whole_bands(band: usize) -> usize {
     let bands = (1..=COLUMN_STEP).find(|n| (n * band).is_multiple_of(COLUMN_STEP));
     bands.unwrap_or(COLUMN_STEP) * band
 }
@@ -157,14 +157,26 @@ pub(crate) fn by_tokens(tokens: usize, width: usize, block: usize) -> Grid<'stat
     }
 }
 
-/// A matrix of `tokens` x `width` cut into blocks of `rows` tokens and `columns` columns.
-pub(crate) fn by_blocks(tokens: usize, width: usize, [rows, columns]: [usize; 2]) -> Grid<'static> {
+/// A matrix of `tokens` x `width` cut into blocks of `rows` tokens and up to `columns` columns, which are even where they may be cut at
+/// multiples of `step`: the threads have as many of them each.
+pub(crate) fn by_blocks(
+    tokens: usize,
+    width: usize,
+    [rows, columns]: [usize; 2],
+    step: Option<usize>,
+) -> Grid<'static> {
     Grid {
         rows: tokens,
         width,
         stride: width,
         tile_rows: rows,
-        columns: Cuts::Every(columns),
+        columns: match step {
+            None => Cuts::Every(columns),
+            Some(step) => Cuts::Even {
+                most: columns.next_multiple_of(step),
+                step,
+            },
+        },
     }
 }
 

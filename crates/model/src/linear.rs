@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use onebit_kernels::{Input, TileMut, Tiles};
 
-use crate::context::{Context, MAX_COLUMN_PARTS, PART_TOKENS, STRIP, TILE_STEP, by_blocks};
+use crate::context::{
+    Context, MANY_TOKENS, MAX_COLUMN_PARTS, PART_TOKENS, STRIP, TILE_STEP, by_blocks, whole_bands,
+};
 use crate::forms::{Forms, InputForms};
 use crate::inputs::{InputSlot, Norm, Source};
 use crate::rooms::{self, Rooms};
@@ -110,10 +112,11 @@ pub(crate) fn project<const N: usize>(
     let outputs = linears.iter().map(|linear| linear.outputs()).sum();
     let weights = weight_bytes(&linears);
     let blocks = blocks(ctx, &linears, outputs, &inputs[0], usize::MAX);
+    let step = even_step(&linears, tokens);
     let mut widths = linears.iter().map(|linear| linear.outputs());
     let mut claims = claims.iter_mut();
     let tiles = outs.map(|out| {
-        let grid = by_blocks(tokens, widths.next().expect("N widths"), blocks);
+        let grid = by_blocks(tokens, widths.next().expect("N widths"), blocks, step);
         Tiles::new(out, grid, claims.next().expect("a Claims per output"))
     });
     let columns: usize = tiles.iter().map(Tiles::tile_columns).sum();
@@ -143,7 +146,7 @@ pub(crate) fn project_add(
     let (tokens, width) = (input.tokens(), linear.outputs());
     let weights = linear.matrix.bytes().len();
     let blocks = blocks(ctx, &[linear], width, &input, out.len());
-    let grid = by_blocks(tokens, width, blocks);
+    let grid = by_blocks(tokens, width, blocks, even_step(&[linear], tokens));
     ctx.skip(linear.unread(input));
     let [a, b, _] = claims;
     let x = Tiles::new(x, grid, b);
@@ -197,6 +200,13 @@ pub(crate) fn blocks(
         true => blocks,
         false => rooms::fit(blocks, room, ctx.executor.threads(), step),
     }
+}
+
+/// Where the output columns of some linears are cut evenly for few tokens, at multiples of this. Those of many tokens are cut where kernels
+/// begin to unpack, those of transposed matrices at their strips.
+pub(crate) fn even_step(linears: &[&LinearRef<'_>], tokens: usize) -> Option<usize> {
+    let by_rows = linears.iter().all(|linear| !linear.transposed);
+    (by_rows && tokens < MANY_TOKENS).then(|| whole_bands(band_rows(linears)))
 }
 
 /// Bytes of the matrices of some linears.

@@ -7,7 +7,7 @@ use onebit_kernels::{Input, TileMut, Tiles};
 use crate::context::{Context, PART_TOKENS, by_blocks};
 use crate::inputs::{Norm, Source};
 use crate::layer::LayerCall;
-use crate::linear::{band_rows, blocks, project_add};
+use crate::linear::{band_rows, blocks, even_step, project_add};
 use crate::rooms::Rooms;
 use crate::spec::Activation;
 use crate::weights::LayerRef;
@@ -59,7 +59,7 @@ fn gated(
     let read = weights.gate.matrix.bytes().len() + weights.up.matrix.bytes().len();
     let linears = [&weights.gate, &weights.up];
     let blocks = blocks(ctx, &linears, spec.ffn, &inputs[0], up.len());
-    let grid = by_blocks(tokens, spec.ffn, blocks);
+    let grid = by_blocks(tokens, spec.ffn, blocks, even_step(&linears, tokens));
     let [a, b, _] = claims;
     let gate = Tiles::new(gate, grid, a);
     if tokens >= PART_TOKENS {

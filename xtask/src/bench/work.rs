@@ -216,16 +216,18 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Into how many outputs a product is cut.
-    fn step(&self, width: usize, pool: &Pool) -> usize {
+    /// How the outputs of a product are cut, as in a model.
+    fn cuts(&self, width: usize, pool: &Pool) -> Cuts<'static> {
+        let step = match self.case.layout.atom_rows() {
+            rows if rows.is_multiple_of(16) => rows,
+            rows => 16 * rows,
+        };
+        let most = width.div_ceil(PARTS_PER_THREAD * pool.threads());
+        let most = most.next_multiple_of(step);
         match self.case.reads {
-            Reads::Inputs(_) => width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP,
-            _ => width
-                .div_ceil(PARTS_PER_THREAD * pool.threads())
-                .next_multiple_of(match self.case.layout.atom_rows() {
-                    rows if rows.is_multiple_of(16) => rows,
-                    rows => 16 * rows,
-                }),
+            Reads::Inputs(_) => Cuts::Every(width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP),
+            _ if self.case.tokens < FEW_TOKENS => Cuts::Even { most, step },
+            _ => Cuts::Every(most),
         }
     }
 
@@ -276,9 +278,9 @@ impl Job for Work<'_> {
             return false;
         }
         for w in &self.matrices {
-            let (rows, step) = (w.rows(), self.step(w.rows(), pool));
-            pool.run(rows.div_ceil(step), &|part| {
-                let rows = part * step..rows.min((part + 1) * step);
+            let cuts = self.cuts(w.rows(), pool);
+            pool.run(cuts.parts(w.rows()), &|part| {
+                let rows = cuts.part(part, w.rows());
                 std::hint::black_box(kernels.read(share_of(w.bytes(), &rows, w.rows())));
                 if let Scales::Groups { values, .. } = w.scales() {
                     let scales = bytemuck::cast_slice(values);
@@ -296,13 +298,12 @@ impl Job for Work<'_> {
             Reads::Rows(_) => self.list.len(),
             _ => self.out.len() / self.case.tokens,
         };
-        let step = self.step(width, pool);
         let grid = Grid {
             rows: self.case.tokens,
             width,
             stride: width,
             tile_rows: self.case.tokens,
-            columns: Cuts::Every(step),
+            columns: self.cuts(width, pool),
         };
         for w in &self.matrices {
             let tiles = Tiles::new(&mut self.out, grid, &mut self.claims);

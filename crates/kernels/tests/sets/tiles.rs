@@ -60,6 +60,44 @@ fn bounds_ascend() {
 }
 
 #[test]
+fn even_parts_are_even() {
+    for (len, most, step, expected) in [
+        (5460, 720, 80, vec![720, 720, 640, 720, 640, 720, 640, 660]),
+        (2560, 480, 16, vec![432, 432, 416, 432, 432, 416]),
+        (640, 480, 16, vec![320, 320]),
+        (70, 80, 80, vec![70]),
+        (0, 16, 16, vec![]),
+    ] {
+        let (mut claims, mut data) = (Claims::new(64), vec![0u8; len]);
+        let grid = Grid {
+            rows: 1,
+            width: len,
+            stride: len,
+            tile_rows: 1,
+            columns: Cuts::Even { most, step },
+        };
+        let tiles = Tiles::new(&mut data, grid, &mut claims);
+        let parts: Vec<_> = (0..tiles.tile_columns())
+            .map(|i| tiles.columns_of(i))
+            .collect();
+        let lens: Vec<_> = parts.iter().map(|part| part.len()).collect();
+        assert_eq!(lens, expected);
+        assert!(parts.iter().all(|part| part.start.is_multiple_of(step)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "tiles of up to 10 columns in steps of 4")]
+fn even_parts_are_whole_steps() {
+    let (mut claims, mut data) = (Claims::new(64), vec![0; 36]);
+    Tiles::new(
+        &mut data,
+        grid(Cuts::Even { most: 10, step: 4 }),
+        &mut claims,
+    );
+}
+
+#[test]
 fn claims_are_free_again_in_the_next_step() {
     let (mut claims, mut data) = (Claims::new(64), vec![0; 36]);
     for step in 0..3 {
@@ -111,12 +149,16 @@ proptest! {
     #[test]
     fn tiles_cover_everything_once(
         rows in 0usize..9, width in 0usize..40, gap in 0usize..3,
-        tile_rows in 1usize..5, step in 1usize..9,
+        tile_rows in 1usize..5, step in 1usize..9, steps in 0usize..5,
     ) {
         let stride = width + gap;
         let mut data = vec![0; rows * stride];
         let mut claims = Claims::new(400);
-        let grid = Grid { rows, width, stride, tile_rows, columns: Cuts::Every(step) };
+        let columns = match steps {
+            0 => Cuts::Every(step),
+            steps => Cuts::Even { most: step * steps, step },
+        };
+        let grid = Grid { rows, width, stride, tile_rows, columns };
         let tiles = Tiles::new(&mut data, grid, &mut claims);
         for i in 0..tiles.len() {
             let mut tile = tiles.claim(i / tiles.tile_columns(), i % tiles.tile_columns());
