@@ -9,8 +9,10 @@ use onebit_format::{Layout, Scales};
 use super::avx512::{self, Avx512};
 use crate::body::columns::Columns;
 use crate::body::gemm::panel::I4;
+use crate::body::gemm::rows16::T2R16;
+use crate::body::gemm::rows64::B1R64;
 use crate::body::gemm::tiled::{STEP, TILE, Tiles};
-use crate::body::gemm::{self, bands, columns, rows16, rows64};
+use crate::body::gemm::{self, bands, columns, side};
 use crate::body::grouped::Scaled;
 use crate::body::{Product, Rows, int};
 use crate::input::{I8GroupRows, I8Rows};
@@ -99,8 +101,18 @@ macro_rules! exact {
 exact!(t2, scaled_t2, by_rows, gemm::sums::<Engine<'_>, int::T2, 4>);
 exact!(t5, scaled_t5, by_rows, gemm::sums::<Engine<'_>, int::T5, 5>);
 exact!(t5r5, scaled_t5r5, by_rows, bands::sums);
-exact!(t2r16, scaled_t2r16, by_bands, rows16::sums);
-exact!(b1r64, scaled_b1r64, by_bands, rows64::sums);
+exact!(
+    t2r16,
+    scaled_t2r16,
+    by_bands,
+    side::sums::<T2R16, Engine<'_>>
+);
+exact!(
+    b1r64,
+    scaled_b1r64,
+    by_bands,
+    side::sums::<B1R64, Engine<'_>>
+);
 exact!(b1, scaled_b1, by_rows, gemm::sums::<Engine<'_>, int::B1, 8>);
 exact!(i8, scaled_i8, by_rows, gemm::sums::<Engine<'_>, int::I8, 1>);
 entry!(t2_columns, Columns<'_> => i32, by_columns, columns::sums);
@@ -131,8 +143,8 @@ unsafe fn scaled(job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) -> b
 #[inline(always)]
 fn of_groups<X: Scaled>(e: Engine<'_>, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
     match job.w.layout() {
-        Layout::T2R16 => rows16::products(e, job, out),
-        Layout::B1R64 => rows64::products(e, job, out),
+        Layout::T2R16 => side::products::<T2R16, _, X>(e, job, out),
+        Layout::B1R64 => side::products::<B1R64, _, X>(e, job, out),
         Layout::T2 => gemm::grouped::product::<_, X, int::T2, 2, 4>(e, job, out),
         _ => gemm::grouped::product::<_, X, int::B1, 1, 8>(e, job, out),
     }

@@ -21,7 +21,9 @@ use super::later::Later;
 use super::panel::{GROUPS, Groups, I4, Line, Outputs, PanelScales, Panels, UNIT, Unit, Unpack};
 use super::part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use super::rows::{ByRow, PLANE};
-use super::{few, rows16, rows64};
+use super::rows16::T2R16;
+use super::rows64::B1R64;
+use super::{few, side};
 use crate::body::grouped::{self, BATCH, Geometry, GroupScales, Scaled};
 use crate::body::{Product, int};
 use crate::input::{I8GroupRows, I8Rows};
@@ -31,8 +33,8 @@ use crate::tiles::TileMut;
 #[inline(always)]
 pub(crate) fn grouped<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
-        (_, Layout::T2R16) => rows16::grouped(s, job, out),
-        (_, Layout::B1R64) => rows64::grouped(s, job, out),
+        (_, Layout::T2R16) => side::grouped::<T2R16, S, _>(s, job, out),
+        (_, Layout::B1R64) => side::grouped::<B1R64, S, _>(s, job, out),
         (true, Layout::T2) => a_few::<S, _, 2>(s, job, out),
         (true, _) => a_few::<S, _, 1>(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),
@@ -48,8 +50,8 @@ pub(crate) fn by_group<S: Panels>(
     out: &mut TileMut<'_, f32>,
 ) {
     match (job.x.tokens() < S::MANY_GROUPED, job.w.layout()) {
-        (_, Layout::T2R16) => rows16::grouped(s, job, out),
-        (_, Layout::B1R64) => rows64::grouped(s, job, out),
+        (_, Layout::T2R16) => side::grouped::<T2R16, S, _>(s, job, out),
+        (_, Layout::B1R64) => side::grouped::<B1R64, S, _>(s, job, out),
         (true, Layout::T2) => a_few::<S, _, 2>(s, job, out),
         (true, _) => a_few::<S, _, 1>(s, job, out),
         (_, Layout::T2) => product::<S, _, int::T2, 2, 4>(s, job, out),

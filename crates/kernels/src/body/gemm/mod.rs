@@ -1,7 +1,7 @@
 //! Integer weights times int8 activations of many tokens: weights unpacked once, into panels.
 //!
 //! Exact sums here, sums with scales per group of columns in [`grouped`]. Panels are made from matrices stored by [`rows`],
-//! by bands of rows ([`bands`], [`rows16`], [`rows64`]), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does,
+//! by bands of rows ([`bands`], and [`side`] by side), and transposed ([`columns`]); [`part`] has the loop over tiles, [`panel`] what a set does,
 //! [`tiled`] what a matrix unit does instead.
 //!
 //! ```text
@@ -37,6 +37,7 @@ mod part;
 pub(crate) mod rows;
 pub(crate) mod rows16;
 pub(crate) mod rows64;
+pub(crate) mod side;
 pub(crate) mod tiled;
 
 pub(crate) use bands::t5r5;
@@ -45,8 +46,8 @@ use later::Later;
 use panel::{Begin, Outputs, PANEL, Panels, UNIT, Unit, Unpack};
 use part::{First, Multiply, PART_TOKENS, Part, Plan, Room, Source, pieces};
 use rows::ByRow;
-pub(crate) use rows16::t2r16;
-pub(crate) use rows64::b1r64;
+use rows16::T2R16;
+use rows64::B1R64;
 
 /// Sums of a ternary matrix.
 #[inline(always)]
@@ -73,6 +74,18 @@ pub(crate) fn b1<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileM
         true => int::b1(s, job, out),
         false => sums::<S, int::B1, 8>(s, job, Scales::None, out),
     }
+}
+
+/// Sums of a ternary matrix of 16 rows side by side.
+#[inline(always)]
+pub(crate) fn t2r16<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    side::exact::<T2R16, S>(s, job, out);
+}
+
+/// Sums of a binary matrix of 64 rows side by side.
+#[inline(always)]
+pub(crate) fn b1r64<S: Panels>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
+    side::exact::<B1R64, S>(s, job, out);
 }
 
 /// Sums of an int8 matrix.
