@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn little_memory_takes_fewer_positions() {
-        let weights = Weights::random(1 << 20);
+        let weights = Weights::random(1 << 20).unwrap();
         let pool = Pool::new(2).unwrap();
         // Keys and values of 5 heads of 128, with their scales, in whole blocks of 64 positions.
         let positions = |row_bytes| (1 << 20) / (10 * row_bytes) / 64 * 64;

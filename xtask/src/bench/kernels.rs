@@ -56,6 +56,8 @@ struct Row<'a> {
     kind: &'static str,
     job: Box<dyn Job + 'a>,
     times: Series,
+    /// Those of reading all bytes beside it; none where multiplying is what takes time.
+    memory: Series,
     /// Those of reading the same bytes in the same parts; none where that says nothing.
     reads: Series,
 }
@@ -72,7 +74,7 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         None => Kernels::best(),
     };
     let pool = Pool::new(args.threads.unwrap_or_else(default_threads)).context("no threads")?;
-    let weights = Weights::random(args.mib << 20);
+    let weights = Weights::random(args.mib << 20)?;
     let mut limits = limits(&weights, kernels, pool.threads());
     let mut rows = match args.limits {
         true => Vec::new(),
@@ -88,17 +90,23 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
         bar.next("");
         for row in &mut rows {
             let (mut times, mut reads) = (Series::default(), Series::default());
+            let mut memory = Series::default();
             // Once for what ran before: after tiles, or sums in registers alone, a core is slower for some milliseconds. The few
             // matrices of many tokens would stay in a cache.
-            if row.job.tokens() <= MANY_TOKENS {
+            let few = row.job.tokens() <= MANY_TOKENS;
+            if few {
                 row.job.run(kernels, &pool);
             }
             times.time(|| row.job.run(kernels, &pool));
             let mut read = row.job.read(kernels, &pool);
             reads.time(|| read &= row.job.read(kernels, &pool));
+            if few {
+                memory.time(|| read_all(&weights, kernels, &pool));
+            }
             // The first round faults pages in and wakes the threads.
             if round > 0 {
                 row.times.add(times);
+                row.memory.add(memory);
                 if read {
                     row.reads.add(reads);
                 }
@@ -111,9 +119,9 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     bar.finish();
     let machine = machine::watched(monitor, None);
     match args.json {
-        true => print_json(kernels, &pool, &limits, &rows, machine),
+        true => print_json(kernels, &pool, &weights, &limits, &rows, machine),
         false => {
-            print_table(kernels, &pool, &limits, &rows);
+            print_table(kernels, &pool, &weights, &limits, &rows);
             println!();
             let ran = format!("kernels {}, {} threads", kernels.name(), pool.threads());
             machine::print(&machine, &ran)?;
@@ -166,14 +174,7 @@ fn measure_limit(
 ) {
     let rounds = limit.rounds;
     let run = || match which {
-        0 => {
-            // Large parts: a new part costs a few lines that were not prefetched.
-            let part = weights.bytes().len().div_ceil(4 * pool.threads());
-            let parts: Vec<&[u8]> = weights.bytes().chunks(part).collect();
-            pool.run(parts.len(), &|i| {
-                std::hint::black_box(kernels.read(parts[i]));
-            });
-        }
+        0 => read_all(weights, kernels, pool),
         _ => pool.run(pool.threads(), &|_| {
             kernels.multiply(rounds, which == 1);
         }),
@@ -181,6 +182,15 @@ fn measure_limit(
     // Once for what ran before, as for the kernels.
     run();
     limit.times.time(run);
+}
+
+/// Reads all bytes on all threads. In large parts: a new part costs a few lines that were not prefetched.
+fn read_all(weights: &Weights, kernels: &Kernels, pool: &Pool) {
+    let part = weights.bytes().len().div_ceil(4 * pool.threads());
+    let parts: Vec<&[u8]> = weights.bytes().chunks(part).collect();
+    pool.run(parts.len(), &|i| {
+        std::hint::black_box(kernels.read(parts[i]));
+    });
 }
 
 fn rows<'a>(
@@ -202,6 +212,7 @@ fn rows<'a>(
         kind,
         job,
         times: Series::default(),
+        memory: Series::default(),
         reads: Series::default(),
     };
     for (kind, products, attention) in groups {
@@ -228,6 +239,15 @@ impl Row<'_> {
         self.job.bytes() / self.times.median()
     }
 
+    /// Of the speed of reading memory: beside this kernel, because it changes from second to second, and with what ran before.
+    fn memory_share(&self, weights: &Weights, memory: &Limit) -> f64 {
+        let rate = match self.memory.is_empty() {
+            true => memory.rate(),
+            false => weights.bytes().len() as f64 / self.memory.median(),
+        };
+        self.bytes_per_second() / rate
+    }
+
     /// Of the speed of reading the same bytes in the same parts.
     fn reading_share(&self) -> Option<f64> {
         let reads = &self.reads;
@@ -239,7 +259,13 @@ impl Row<'_> {
     }
 }
 
-fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<'_>]) {
+fn print_table(
+    kernels: &Kernels,
+    pool: &Pool,
+    weights: &Weights,
+    limits: &[Limit; 3],
+    rows: &[Row<'_>],
+) {
     let [memory, ternary, int8] = limits;
     let peak = ternary.rate().max(int8.rate());
     println!(
@@ -288,7 +314,7 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
             row.times.median() * 1e3,
             row.times.spread() * 100.0,
             bytes / 1e9,
-            bytes / memory.rate() * 100.0,
+            row.memory_share(weights, memory) * 100.0,
             row.reading_share()
                 .map_or("-".into(), |share| format!("{:.0} %", share * 100.0)),
             operations / 1e9,
@@ -300,6 +326,7 @@ fn print_table(kernels: &Kernels, pool: &Pool, limits: &[Limit; 3], rows: &[Row<
 fn print_json(
     kernels: &Kernels,
     pool: &Pool,
+    weights: &Weights,
     limits: &[Limit; 3],
     rows: &[Row<'_>],
     machine: serde_json::Value,
@@ -318,7 +345,7 @@ fn print_json(
                 "seconds": row.times.median(),
                 "spread": row.times.spread(),
                 "bytes_per_second": row.bytes_per_second(),
-                "memory_share": row.bytes_per_second() / memory.rate(),
+                "memory_share": row.memory_share(weights, memory),
                 "reading_share": row.reading_share(),
                 "operations_per_second": row.operations_per_second(),
                 "peak_share": row.operations_per_second() / peak,

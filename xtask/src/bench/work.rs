@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use anyhow::Context;
 use half::f16;
+use memmap2::MmapMut;
 use onebit_format::{Layout, MatrixRef, Scales};
 use onebit_kernels::{
     AlignedVec, BitRows, Claims, Cuts, Executor, F32Rows, Grid, I8GroupRows, I8Rows, Input,
@@ -29,7 +30,7 @@ const STRIP: usize = 256;
 
 /// Bytes that are used as the weights of every layout, and scales for them.
 pub(super) struct Weights {
-    bytes: AlignedVec<u8>,
+    bytes: MmapMut,
     groups: Vec<f16>,
     rows: Vec<f32>,
 }
@@ -37,18 +38,23 @@ pub(super) struct Weights {
 impl Weights {
     /// At least `len` random bytes. Read as floats of 16 or 32 bits they are small and normal, and so are a softmax's weights
     /// where they are the scales of its keys: numbers below the normal ones take some CPUs a hundred cycles each.
-    pub(super) fn random(len: usize) -> Self {
-        let mut bytes = AlignedVec::zeroed(len.next_multiple_of(64));
+    ///
+    /// They are in huge pages where the system has them, as those of a packed file.
+    pub(super) fn random(len: usize) -> anyhow::Result<Self> {
+        let mut bytes =
+            MmapMut::map_anon(len.next_multiple_of(64)).context("no memory for the weights")?;
+        #[cfg(target_os = "linux")]
+        let _ = bytes.advise(memmap2::Advice::HugePage);
         let mut random = Random::new(5);
         for word in bytes.as_chunks_mut::<8>().0 {
             let bits = random.bits() & 0x03ff_03ff_03ff_03ff | 0x3000_3000_3000_3000;
             *word = bits.to_le_bytes();
         }
-        Self {
+        Ok(Self {
             groups: vec![f16::from_f32(0.02); len / 16],
             rows: vec![0.01; len / 64],
             bytes,
-        }
+        })
     }
 
     /// All bytes.
