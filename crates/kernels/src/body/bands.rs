@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 
-use super::ahead::{Ahead, Streams};
+use super::ahead::{Abreast, Ahead, Streams};
 use super::{Block, Product, cover, planes_of};
 use crate::input::I8Rows;
 use crate::sets::{Set, portable};
@@ -48,7 +48,8 @@ pub(crate) fn bands_of(rows: &Range<usize>) -> Range<usize> {
 pub(crate) fn t5r5<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     let bands = bands_of(&job.rows);
     let block = Sums { set: s, job };
-    cover(S::MANY_REGISTERS, bands, job.x.tokens(), &block, out);
+    let (bytes, tokens) = (job.w.band_bytes(), job.x.tokens());
+    cover(S::MANY_REGISTERS, bands, bytes, tokens, &block, out);
 }
 
 struct Sums<'a, S> {
@@ -60,26 +61,26 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        bands: [usize; R],
+        bands: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, i32>,
     ) {
         let Product { w, rows, x } = self.job;
         let mut atoms: [&[[u8; 64]]; R] = [&[]; R];
         for r in 0..R {
-            atoms[r] = w.band_bytes_of(bands[r]).as_chunks::<64>().0;
+            atoms[r] = w.band_bytes_of(bands.at[r]).as_chunks::<64>().0;
         }
         let mut pieces: [&[[[i8; 64]; 1]]; T] = [&[]; T];
         for t in 0..T {
             pieces[t] = planes_of(x.row(token + t), atoms[0].len());
         }
-        let sums = self.set.band_sums(atoms, Streams::new(atoms), pieces);
+        let sums = self.set.band_sums(atoms, Streams::of(w, &bands), pieces);
         for t in 0..T {
             let (out, x_sum) = (out.row(token + t), x.sum(token + t));
             for r in 0..R {
                 for (p, sum) in sums[r].iter().enumerate() {
                     // Wraps to past the end before the first row.
-                    let at = (BAND * bands[r] + p).wrapping_sub(rows.start);
+                    let at = (BAND * bands.at[r] + p).wrapping_sub(rows.start);
                     if let Some(out) = out.get_mut(at) {
                         *out = sum[t].wrapping_sub(x_sum);
                     }

@@ -13,6 +13,7 @@
 
 use onebit_format::{ATOM_BYTES, Layout, SIGN_GROUP, Scales};
 
+use super::ahead::{Abreast, Streams};
 use super::grouped::{BATCH, GroupScales, MAX_GROUPS};
 use super::{Block, Product, atoms_of, cover};
 use crate::input::BitRows;
@@ -40,7 +41,14 @@ pub(crate) fn bits<S: Set>(set: S, job: &Product<'_, BitRows<'_>>, out: &mut Til
     let mask = mask(last_cols(job.w.cols()));
     let block = Xnor { set, job, mask };
     let (rows, tokens) = (job.rows.clone(), job.x.tokens());
-    cover(S::MANY_REGISTERS, rows, tokens, &block, out);
+    cover(
+        S::MANY_REGISTERS,
+        rows,
+        job.w.row_bytes(),
+        tokens,
+        &block,
+        out,
+    );
 }
 
 struct Xnor<'a, S> {
@@ -53,7 +61,7 @@ impl<S: Set> Block<i32> for Xnor<'_, S> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        rows: [usize; R],
+        rows: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, i32>,
     ) {
@@ -61,17 +69,19 @@ impl<S: Set> Block<i32> for Xnor<'_, S> {
         let atoms = w.row_bytes() / ATOM_BYTES;
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for (r, w_row) in w_rows.iter_mut().enumerate() {
-            *w_row = atoms_of(w, rows[r]);
+            *w_row = atoms_of(w, rows.at[r]);
         }
         let mut x_rows: [&[[u8; 64]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = &x.row(token + t).as_chunks().0[..atoms];
         }
-        let differing = self.set.differing(w_rows, x_rows, &self.mask);
+        let differing = self
+            .set
+            .differing(w_rows, Streams::of(w, &rows), x_rows, &self.mask);
         for t in 0..T {
             let out = out.row(token + t);
             for r in 0..R {
-                out[rows[r] - range.start] = w.cols() as i32 - 2 * differing[r][t] as i32;
+                out[rows.at[r] - range.start] = w.cols() as i32 - 2 * differing[r][t] as i32;
             }
         }
     }

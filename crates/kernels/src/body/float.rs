@@ -9,7 +9,7 @@
 //! A lane's order is the order of `k`, so registers of any width, any block of rows and tokens, and
 //! any split of the rows give the same bits. Padding adds 0 * 0, which changes no sum.
 
-use super::ahead::{Ahead, Streams};
+use super::ahead::{Abreast, Ahead, Streams};
 use super::{Block, Product, cover};
 use crate::input::F32Rows;
 use crate::sets::{Set, Vector};
@@ -94,6 +94,7 @@ fn product<S: Set, W: Format<B>, const B: usize>(
     cover(
         S::MANY_FLOATS,
         job.rows.clone(),
+        job.w.row_bytes(),
         job.x.tokens(),
         &block,
         out,
@@ -104,7 +105,7 @@ impl<S: Set, W: Format<B>, const B: usize> Block<f32> for Floats<'_, S, W, B> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        rows: [usize; R],
+        rows: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
@@ -112,17 +113,18 @@ impl<S: Set, W: Format<B>, const B: usize> Block<f32> for Floats<'_, S, W, B> {
         let chunks = w.row_bytes() / B;
         let mut w_rows: [&[[u8; B]]; R] = [&[]; R];
         for (r, w_row) in w_rows.iter_mut().enumerate() {
-            *w_row = w.row_bytes_of(rows[r]).as_chunks().0;
+            *w_row = w.row_bytes_of(rows.at[r]).as_chunks().0;
         }
         let mut x_rows: [&[[f32; 16]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = &x.row(token + t).as_chunks().0[..chunks];
         }
-        let acc = accumulate::<S, W, B, R, T>(self.set, chunks, w_rows, x_rows);
+        let acc =
+            accumulate::<S, W, B, R, T>(self.set, chunks, Streams::of(w, &rows), w_rows, x_rows);
         for t in 0..T {
             let out = out.row(token + t);
             for r in 0..R {
-                out[rows[r] - range.start] = acc[r][t].tree_sum();
+                out[rows.at[r] - range.start] = acc[r][t].tree_sum();
             }
         }
     }
@@ -133,11 +135,11 @@ impl<S: Set, W: Format<B>, const B: usize> Block<f32> for Floats<'_, S, W, B> {
 fn accumulate<S: Set, W: Format<B>, const B: usize, const R: usize, const T: usize>(
     s: S,
     chunks: usize,
+    mut ahead: Streams<R>,
     w_rows: [&[[u8; B]]; R],
     x_rows: [&[[f32; 16]]; T],
 ) -> [[S::F; T]; R] {
     let mut acc = [[s.splat(0.0); T]; R];
-    let mut ahead = Streams::new(w_rows);
     for c in 0..chunks {
         let mut w = [s.splat(0.0); R];
         for r in 0..R {

@@ -16,7 +16,7 @@
 use half::f16;
 use onebit_format::{ATOM_BYTES, Layout, MatrixRef, SIGN_GROUP, Scales};
 
-use super::ahead::{Ahead, Streams};
+use super::ahead::{Abreast, Ahead, Streams};
 use super::{Block, Product, Rows, atoms_of, cover, lookup, rows16};
 use crate::input::{I8GroupRows, I8Rows, Id};
 use crate::sets::{Set, Vector};
@@ -262,6 +262,7 @@ pub(super) fn product<S: Set, X: Scaled, const BITS: usize>(
         cover(
             S::MANY_REGISTERS,
             job.rows.clone(),
+            job.w.row_bytes(),
             tokens,
             &block,
             &mut out,
@@ -284,7 +285,7 @@ impl<S: Set, X: Scaled, const BITS: usize> Block<f32> for Groups<'_, S, X, BITS>
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        rows: [usize; R],
+        rows: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
@@ -294,7 +295,7 @@ impl<S: Set, X: Scaled, const BITS: usize> Block<f32> for Groups<'_, S, X, BITS>
             let factor = x.factor(self.first + token + t);
             let out = out.row(token + t);
             for r in 0..R {
-                out[rows[r] - range.start] = acc[t][r] * factor;
+                out[rows.at[r] - range.start] = acc[t][r] * factor;
             }
         }
     }
@@ -305,25 +306,25 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
     #[inline(always)]
     fn accumulate<const R: usize, const T: usize>(
         &self,
-        rows: [usize; R],
+        rows: Abreast<R>,
         token: usize,
     ) -> [[f32; R]; T] {
         let Product { w, x, .. } = self.job;
         let mut acc = [[0.0; R]; T];
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for r in 0..R {
-            w_rows[r] = atoms_of(w, rows[r]);
+            w_rows[r] = atoms_of(w, rows.at[r]);
         }
         let mut x_rows: [&[[i8; 64]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = x.codes(self.first + token + t).as_chunks().0;
         }
         let mut scales = [[0.0; R]; BATCH];
-        let mut ahead = Streams::new(w_rows);
+        let mut ahead = Streams::of(w, &rows);
         for a in 0..w_rows[0].len() {
             let first = a * Geometry::<BITS>::GROUPS;
             if first.is_multiple_of(BATCH) {
-                scales = self.scales.batches(self.set, rows, first);
+                scales = self.scales.batches(self.set, rows.at, first);
             }
             let mut atoms = [&[0; 64]; R];
             for r in 0..R {

@@ -23,7 +23,7 @@
 //! Nothing rounds, and wrapping addition is associative, so the result does not depend on the order
 //! or on R and T. Sums stay below 2^31 for every matrix of fewer than 2^17 columns.
 
-use super::ahead::{Ahead, Listed, Streams, request_row};
+use super::ahead::{Abreast, Ahead, Listed, Streams, request_row};
 pub(crate) use super::bands::t5r5;
 pub(crate) use super::lookup::b1r64;
 pub(crate) use super::rows16::t2r16;
@@ -268,6 +268,7 @@ fn sums<S: Set, L: Codes<P>, const P: usize>(
     cover(
         S::MANY_REGISTERS,
         job.rows.clone(),
+        job.w.row_bytes(),
         job.x.tokens(),
         &block,
         out,
@@ -278,7 +279,7 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
     #[inline(always)]
     fn run<const R: usize, const T: usize>(
         &self,
-        rows: [usize; R],
+        rows: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, i32>,
     ) {
@@ -286,18 +287,18 @@ impl<S: Set, L: Codes<P>, const P: usize> Block<i32> for Sums<'_, S, L, P> {
         let atoms = w.row_bytes() / 64;
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for (r, w_row) in w_rows.iter_mut().enumerate() {
-            *w_row = atoms_of(w, rows[r]);
+            *w_row = atoms_of(w, rows.at[r]);
         }
         let mut x_rows: [&[[[i8; 64]; P]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = planes_of(x.row(token + t), atoms);
         }
-        let ahead = Streams::new(w_rows);
+        let ahead = Streams::of(w, &rows);
         let sums = L::rows(self.set, w_rows, ahead, x_rows);
         for t in 0..T {
             let out = out.row(token + t);
             for r in 0..R {
-                out[rows[r] - range.start] = L::finish::<S>(sums[r][t], x.sum(token + t));
+                out[rows.at[r] - range.start] = L::finish::<S>(sums[r][t], x.sum(token + t));
             }
         }
     }

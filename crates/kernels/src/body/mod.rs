@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
+use self::ahead::{Abreast, Course, STREAMS};
 use crate::input::{BitRows, F32Rows, I8GroupRows, I8Rows};
 use crate::tiles::TileMut;
 
@@ -125,7 +126,7 @@ trait Block<O> {
     /// Computes `R` rows of the matrix for `T` tokens from `token`.
     fn run<const R: usize, const T: usize>(
         &self,
-        rows: [usize; R],
+        rows: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, O>,
     );
@@ -140,22 +141,24 @@ trait Block<O> {
 ///             for each 4 rows of the group
 /// ```
 ///
-/// One, two or four tokens read each row once, so there the rows of a block come from four quarters
-/// of the range. A single token takes 4 rows at a time whatever the set; with several, a set of few
-/// registers takes rows one by one.
+/// One, two or four tokens read each row once, so there the rows of a block come from four streams.
+/// A single token takes 4 rows at a time whatever the set; with several, a set of few
+/// registers takes rows one by one. A row takes `row_bytes`; it may be a band of rows.
 #[inline(always)]
 fn cover<O, B: Block<O>>(
     many_registers: bool,
     rows: Range<usize>,
+    row_bytes: usize,
     tokens: usize,
     block: &B,
     out: &mut TileMut<'_, O>,
 ) {
     let four_rows = many_registers || tokens == 1;
+    let course = Course::of(rows.clone(), row_bytes);
     match tokens {
-        1 => return quarters::<O, B, 1>(block, rows, out),
-        2 if four_rows => return quarters::<O, B, 2>(block, rows, out),
-        TOKENS if four_rows => return quarters::<O, B, TOKENS>(block, rows, out),
+        1 => return streams::<O, B, 1>(block, &course, out),
+        2 if four_rows => return streams::<O, B, 2>(block, &course, out),
+        TOKENS if four_rows => return streams::<O, B, TOKENS>(block, &course, out),
         _ => {}
     }
     for panel in (0..tokens).step_by(PANEL) {
@@ -178,20 +181,19 @@ fn cover<O, B: Block<O>>(
     }
 }
 
-/// All rows for `T` tokens, a row of each quarter at a time: four streams that run through memory.
+/// All rows for `T` tokens, one of each stream at a time.
 #[inline(always)]
-fn quarters<O, B: Block<O>, const T: usize>(
-    block: &B,
-    rows: Range<usize>,
-    out: &mut TileMut<'_, O>,
-) {
-    let quarter = rows.len() / 4;
-    for row in rows.start..rows.start + quarter {
-        let far = [row, row + quarter, row + 2 * quarter, row + 3 * quarter];
-        block.run::<4, T>(far, 0, out);
-    }
-    for row in rows.start + 4 * quarter..rows.end {
-        block.run::<1, T>([row], 0, out);
+fn streams<O, B: Block<O>, const T: usize>(block: &B, course: &Course, out: &mut TileMut<'_, O>) {
+    let mut now = course.first();
+    while course.has(&now) {
+        let next = course.after(&now);
+        for round in 0..now.rounds {
+            block.run::<STREAMS, T>(now.round(round, 0, &next), 0, out);
+        }
+        for i in 0..now.left {
+            block.run::<1, T>(now.round(now.rounds, i, &next), 0, out);
+        }
+        now = next;
     }
 }
 
@@ -206,11 +208,12 @@ fn row_blocks<O, B: Block<O>, const T: usize>(
 ) {
     let mut row = rows.start;
     while four_rows && rows.end - row >= 4 {
-        block.run::<4, T>([row, row + 1, row + 2, row + 3], token, out);
+        let rows = [row, row + 1, row + 2, row + 3];
+        block.run::<4, T>(Abreast::apart(rows), token, out);
         row += 4;
     }
     while row < rows.end {
-        block.run::<1, T>([row], token, out);
+        block.run::<1, T>(Abreast::apart([row]), token, out);
         row += 1;
     }
 }

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::ahead::{STREAMS, Split};
+use super::ahead::{Abreast, Course, Lines, STREAMS, Streams};
 use super::grouped::{MAX_ROW_GROUPS, Scaled, group_sums};
 use super::scales::BandScales;
 use super::{Product, TOKENS};
@@ -45,16 +45,16 @@ pub(crate) type Fours = [[i8; 4]; FOURS];
 /// Of each of `R` bands and `T` tokens the sums of a step, row after row.
 pub(crate) type LaneSums<const R: usize, const T: usize> = [[[i32; BAND]; T]; R];
 
-/// How far ahead of the weights in use their stream is asked for, in bytes.
-pub(crate) const LEAD: usize = 1024;
+/// How far ahead of the weights in use their stream is asked for, in bytes: into the first level, and into the second.
+const LEADS: [usize; 2] = [1024, 4096];
 
 /// How many steps before its use a scale is asked for.
-const SCALES_AHEAD: usize = LEAD / size_of::<Step>();
+const SCALES_AHEAD: usize = LEADS[0] / size_of::<Step>();
 
 /// Sums of a ternary matrix of bands.
 #[inline(always)]
 pub(crate) fn t2r16<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
-    cover(s, &Sums(job), &job.rows, job.x.tokens(), out);
+    cover(s, &Sums(job), job.w, &job.rows, job.x.tokens(), out);
 }
 
 /// Products of a ternary matrix of bands with group scales, or int8 activations with multipliers by group.
@@ -73,7 +73,7 @@ pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut T
             sums: &sums,
         };
         let out = &mut out.some_rows(first..first + tokens);
-        cover(s, &block, &job.rows, tokens, out);
+        cover(s, &block, job.w, &job.rows, tokens, out);
     }
 }
 
@@ -83,18 +83,19 @@ trait Block<S, O> {
     fn run<const R: usize, const T: usize>(
         &self,
         s: S,
-        bands: [usize; R],
+        bands: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, O>,
     );
 }
 
-/// Covers the rows with four bands at a time, one of each quarter of them: four streams through memory, as in
-/// [`ahead`](super::ahead). The bands that are left over make the first streams one longer.
+/// Covers the rows with four bands at a time, one of each of four streams through memory: see [`ahead`](super::ahead). The bands that
+/// are left over make the first streams one longer.
 #[inline(always)]
 fn cover<S: Set, O, B: Block<S, O>>(
     s: S,
     block: &B,
+    w: &MatrixRef<'_>,
     rows: &Range<usize>,
     tokens: usize,
     out: &mut TileMut<'_, O>,
@@ -102,17 +103,20 @@ fn cover<S: Set, O, B: Block<S, O>>(
     if rows.is_empty() {
         return;
     }
-    let streams = Split::of(rows.start / BAND..rows.end.div_ceil(BAND));
-    for round in 0..streams.rounds {
-        let mut bands = [round; STREAMS];
-        for i in 0..STREAMS {
-            bands[i] += streams.start(i);
+    let bands = rows.start / BAND..rows.end.div_ceil(BAND);
+    let course = Course::of(bands, w.band_bytes());
+    let mut now = course.first();
+    while course.has(&now) {
+        let next = course.after(&now);
+        for round in 0..now.rounds {
+            let bands = now.round::<STREAMS>(round, 0, &next);
+            each_tokens(s, block, bands, tokens, out);
         }
-        each_tokens(s, block, bands, tokens, out);
-    }
-    for i in 0..streams.left {
-        let band = streams.start(i) + streams.rounds;
-        each_tokens(s, block, [band], tokens, out);
+        for i in 0..now.left {
+            let band = now.round::<1>(now.rounds, i, &next);
+            each_tokens(s, block, band, tokens, out);
+        }
+        now = next;
     }
 }
 
@@ -121,7 +125,7 @@ fn cover<S: Set, O, B: Block<S, O>>(
 fn each_tokens<S: Set, O, B: Block<S, O>, const R: usize>(
     s: S,
     block: &B,
-    bands: [usize; R],
+    bands: Abreast<R>,
     tokens: usize,
     out: &mut TileMut<'_, O>,
 ) {
@@ -155,38 +159,58 @@ fn fours_of<'a, const T: usize>(codes: impl Fn(usize) -> &'a [i8]) -> [&'a [Four
     fours
 }
 
+/// The streams of some bands, for the first and the second level.
+#[inline(always)]
+fn streams_of<const R: usize>(w: &MatrixRef<'_>, bands: &Abreast<R>) -> [Streams<R>; 2] {
+    let [near, far] = LEADS;
+    [
+        Streams::with_lead(w, bands, near),
+        Streams::with_lead(w, bands, far),
+    ]
+}
+
 /// The sums of step `i` of bands `first..first + N` of a block, whose streams are asked for.
 #[inline(always)]
 fn sums_of<S: Set, const N: usize, const R: usize, const T: usize>(
     s: S,
     steps: &[&[Step]; R],
+    streams: &[Streams<R>; 2],
     first: usize,
     i: usize,
     x: [&Fours; T],
 ) -> LaneSums<N, T> {
-    let (mut now, mut ahead) = ([&[[0; 64]; ATOMS]; N], [std::ptr::null(); N]);
+    let mut now = [&[[0; 64]; ATOMS]; N];
+    let mut ahead: [Lines; N] = [[std::ptr::null(); 2]; N];
+    let [near, far] = streams;
     for n in 0..N {
         now[n] = &steps[first + n][i];
-        ahead[n] = now[n].as_ptr().cast::<u8>().wrapping_add(LEAD);
+        let offset = i * size_of::<Step>();
+        ahead[n] = [near.place(first + n, offset), far.place(first + n, offset)];
     }
     s.lane_sums(now, x, ahead)
 }
 
-/// Does something with the sums of a step, of as many bands at a time as share the loads of the activations: two, where there are
-/// several tokens.
+/// Does something with the sums of a step, of as many bands at a time as share the loads of the activations and have their sums in
+/// registers: four for one token, which also reads them evenly, and two for several.
 macro_rules! each_band {
-    ($set:ident, $steps:ident, $i:ident, $x:ident; $r:ident, $sums:ident => $body:block) => {
+    ($set:ident, $steps:ident, $streams:ident, $i:ident, $x:ident; $r:ident, $sums:ident => $body:block) => {
         if R % 2 == 0 && T > 1 {
             for first in (0..R).step_by(2) {
-                let all = sums_of::<S, 2, R, T>($set, &$steps, first, $i, $x);
+                let all = sums_of::<S, 2, R, T>($set, &$steps, &$streams, first, $i, $x);
                 for n in 0..2 {
                     let ($r, $sums) = (first + n, &all[n]);
                     $body
                 }
             }
+        } else if R == STREAMS {
+            let all = sums_of::<S, STREAMS, R, T>($set, &$steps, &$streams, 0, $i, $x);
+            for $r in 0..R {
+                let $sums = &all[$r];
+                $body
+            }
         } else {
             for $r in 0..R {
-                let [$sums] = &sums_of::<S, 1, R, T>($set, &$steps, $r, $i, $x);
+                let [$sums] = &sums_of::<S, 1, R, T>($set, &$steps, &$streams, $r, $i, $x);
                 $body
             }
         }
@@ -212,12 +236,12 @@ impl<S: Set> Block<S, i32> for Sums<'_> {
     fn run<const R: usize, const T: usize>(
         &self,
         s: S,
-        bands: [usize; R],
+        bands: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, i32>,
     ) {
         let Product { w, rows, x } = self.0;
-        let steps = steps_of(w, bands);
+        let (steps, streams) = (steps_of(w, bands.at), streams_of(w, &bands));
         let fours = fours_of::<T>(|t| x.row(token + t));
         let mut acc = [[[0i32; BAND]; T]; R];
         for i in 0..steps[0].len() {
@@ -225,7 +249,7 @@ impl<S: Set> Block<S, i32> for Sums<'_> {
             for t in 0..T {
                 some[t] = &fours[t][i];
             }
-            each_band!(s, steps, i, some; r, sums => {
+            each_band!(s, steps, streams, i, some; r, sums => {
                 for t in 0..T {
                     for lane in 0..BAND {
                         acc[r][t][lane] = acc[r][t][lane].wrapping_add(sums[t][lane]);
@@ -237,7 +261,7 @@ impl<S: Set> Block<S, i32> for Sums<'_> {
             let offset = x.sum(token + t);
             for r in 0..R {
                 let results = acc[r][t].map(|sum| sum.wrapping_sub(offset));
-                put(rows, bands[r], &results, out.row(token + t));
+                put(rows, bands.at[r], &results, out.row(token + t));
             }
         }
     }
@@ -256,17 +280,17 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
     fn run<const R: usize, const T: usize>(
         &self,
         s: S,
-        bands: [usize; R],
+        bands: Abreast<R>,
         token: usize,
         out: &mut TileMut<'_, f32>,
     ) {
         let Product { w, rows, x } = self.job;
         let first = self.first + token;
-        let steps = steps_of(w, bands);
+        let (steps, streams) = (steps_of(w, bands.at), streams_of(w, &bands));
         let fours = fours_of::<T>(|t| x.codes(first + t));
         let mut scales = [BandScales::<{ BAND / 16 }>::Same(1.0); R];
         for r in 0..R {
-            scales[r] = BandScales::of(w, bands[r]);
+            scales[r] = BandScales::of(w, bands.at[r]);
         }
         let mut acc = [[s.splat(0.0); T]; R];
         for g in 0..steps[0].len() {
@@ -274,7 +298,7 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
             for t in 0..T {
                 some[t] = &fours[t][g];
             }
-            each_band!(s, steps, g, some; r, sums => {
+            each_band!(s, steps, streams, g, some; r, sums => {
                 scales[r].request(s, g + SCALES_AHEAD);
                 let scale = scales[r].load(s, g, 0);
                 for t in 0..T {
@@ -293,7 +317,7 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
             for r in 0..R {
                 let mut results = [0.0; BAND];
                 (acc[r][t] * factor).store(&mut results);
-                put(rows, bands[r], &results, out.row(token + t));
+                put(rows, bands.at[r], &results, out.row(token + t));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{Set, portable};
-use crate::body::ahead::Ahead;
+use crate::body::ahead::{Ahead, Lines};
 use crate::body::attend::requests::Requests;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
@@ -256,14 +256,14 @@ impl Set for Avx2 {
         self,
         steps: [&[Step]; R],
         tables: &[[Table; STEP]],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
         sums: &mut [[i32; BAND]; R],
     ) {
         for r in 0..R {
             // SAFETY: the token proves the features.
             unsafe {
-                lookup::looked_up::<0>(&steps[r][0], &tables[0], ahead[r], &mut sums[r]);
-                lookup::looked_up::<1>(&steps[r][0], &tables[0], ahead[r], &mut sums[r]);
+                lookup::looked_up::<0>(&steps[r][0], &tables[0], ahead[r][0], &mut sums[r]);
+                lookup::looked_up::<1>(&steps[r][0], &tables[0], ahead[r][0], &mut sums[r]);
             }
         }
     }
@@ -273,14 +273,14 @@ impl Set for Avx2 {
         self,
         steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
     ) -> LaneSums<R, T> {
         let mut sums = [[[0; rows16::BAND]; T]; R];
         for r in 0..R {
             // SAFETY: the token proves the features.
             unsafe {
-                ternary::lane_sums::<0, T>(steps[r], &x, ahead[r], &mut sums[r]);
-                ternary::lane_sums::<1, T>(steps[r], &x, ahead[r], &mut sums[r]);
+                ternary::lane_sums::<0, T>(steps[r], &x, ahead[r][0], &mut sums[r]);
+                ternary::lane_sums::<1, T>(steps[r], &x, ahead[r][0], &mut sums[r]);
             }
         }
         sums
@@ -367,14 +367,15 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
-    fn differing<const R: usize, const T: usize>(
+    fn differing<A: Ahead, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
+        ahead: A,
         x: [&[[u8; 64]]; T],
         mask: &[u8; 64],
     ) -> [[u32; T]; R] {
         // SAFETY: the token proves the features.
-        unsafe { products::differing(w, x, mask) }
+        unsafe { products::differing(self, w, ahead, x, mask) }
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{Set, portable};
-use crate::body::ahead::Ahead;
+use crate::body::ahead::{Ahead, Lines};
 use crate::body::attend::requests::Requests;
 use crate::body::bands::BandSums;
 use crate::body::columns::{Batch, STRIP, Strip};
@@ -121,7 +121,7 @@ impl Set for Avx512 {
     type I = Sums;
     const I8_BIAS: i32 = 128;
     const MANY_REGISTERS: bool = true;
-    const LOOKUP_LEAD: usize = lookup::LEAD;
+    const LOOKUP_LEADS: [usize; 2] = lookup::LEADS;
     const LOOKED_UP: usize = lookup::MOST;
 
     #[inline(always)]
@@ -283,7 +283,7 @@ impl Set for Avx512 {
         self,
         steps: [&[Step]; R],
         tables: &[[Table; STEP]],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
         sums: &mut [[i32; BAND]; R],
     ) {
         // SAFETY: the token proves the features.
@@ -295,7 +295,7 @@ impl Set for Avx512 {
         self,
         steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
     ) -> LaneSums<R, T> {
         // SAFETY: the token proves the features.
         unsafe { ternary::lane_sums(steps, x, ahead) }
@@ -411,18 +411,19 @@ impl Set for Avx512 {
     }
 
     #[inline(always)]
-    fn differing<const R: usize, const T: usize>(
+    fn differing<A: Ahead, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
+        ahead: A,
         x: [&[[u8; 64]]; T],
         mask: &[u8; 64],
     ) -> [[u32; T]; R] {
         if is_x86_feature_detected!("avx512vpopcntdq") {
             // SAFETY: the token proves the set's features, the line above the one more.
-            unsafe { popcount::with_instruction(w, x, mask) }
+            unsafe { popcount::with_instruction(self, w, ahead, x, mask) }
         } else {
             // SAFETY: the token proves the features.
-            unsafe { popcount::with_table(w, x, mask) }
+            unsafe { popcount::with_table(self, w, ahead, x, mask) }
         }
     }
 

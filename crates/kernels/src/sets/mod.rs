@@ -12,7 +12,7 @@
 
 use std::ops::{Add, Div, Mul, Range, Sub};
 
-use crate::body::ahead::Ahead;
+use crate::body::ahead::{Ahead, Lines};
 use crate::body::attend::requests::Requests;
 use crate::body::bands::{self, BandSums};
 use crate::body::columns::{Batch, STRIP, Strip};
@@ -87,8 +87,9 @@ pub(crate) trait Set: Apart {
     /// Whether four int8 keys are multiplied with two heads at a time, rather than one with all, where there are no registers
     /// for more.
     const HEAD_PAIRS: bool = false;
-    /// How far ahead of the weights in use [`looked_up`](Set::looked_up) asks for the next ones, in bytes: whole steps.
-    const LOOKUP_LEAD: usize = lookup::LEAD;
+    /// How far ahead of the weights in use [`looked_up`](Set::looked_up) asks for the next ones, in bytes, into the first level and into
+    /// the second: whole steps. A set that asks for nothing in the second has the same twice.
+    const LOOKUP_LEADS: [usize; 2] = [lookup::LEAD; 2];
     /// Most steps that [`looked_up`](Set::looked_up) takes.
     const LOOKED_UP: usize = 1;
 
@@ -207,17 +208,17 @@ pub(crate) trait Set: Apart {
 
     /// Puts the sums of `bit * x` over some steps of each of `R` bands, each plus [`lookup::BIAS`], into `sums`, row after row. There
     /// is one step, or up to [`LOOKED_UP`](Set::LOOKED_UP). Asks for as many lines from each of `ahead` on, which may be any
-    /// addresses.
+    /// addresses; [`LOOKUP_LEADS`](Set::LOOKUP_LEADS) says how far ahead they are.
     #[inline(always)]
     fn looked_up<const R: usize>(
         self,
         steps: [&[lookup::Step]; R],
         tables: &[[Table; lookup::STEP]],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
         sums: &mut [[i32; lookup::BAND]; R],
     ) {
         for r in 0..R {
-            (0..lookup::STEP).for_each(|a| self.prefetch(ahead[r].wrapping_add(64 * a)));
+            (0..lookup::STEP).for_each(|a| self.prefetch(ahead[r][0].wrapping_add(64 * a)));
             portable::looked_up(steps[r], tables, &mut sums[r]);
         }
     }
@@ -229,22 +230,23 @@ pub(crate) trait Set: Apart {
         self,
         steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
     ) -> LaneSums<R, T> {
         let mut sums = [[[0; rows16::BAND]; T]; R];
         for r in 0..R {
-            (0..rows16::ATOMS).for_each(|a| self.prefetch(ahead[r].wrapping_add(64 * a)));
+            (0..rows16::ATOMS).for_each(|a| self.prefetch(ahead[r][0].wrapping_add(64 * a)));
             sums[r] = portable::lane_sums(steps[r], x);
         }
         sums
     }
 
     /// How many bits of whole rows differ, the last atom under `mask`. Rows have the same number of
-    /// atoms, at least one.
+    /// atoms, at least one. A set that has prefetches asks for `ahead` meanwhile.
     #[inline(always)]
-    fn differing<const R: usize, const T: usize>(
+    fn differing<A: Ahead, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
+        _ahead: A,
         x: [&[[u8; 64]]; T],
         mask: &[u8; 64],
     ) -> [[u32; T]; R] {

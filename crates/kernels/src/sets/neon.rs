@@ -9,6 +9,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::Set;
+use crate::body::ahead::Lines;
 use crate::body::grouped::MAX_GROUPS;
 use crate::body::rows16::{self, LaneSums};
 
@@ -173,14 +174,19 @@ macro_rules! shared {
             self,
             steps: [&[$crate::body::lookup::Step]; R],
             tables: &[[$crate::body::lookup::Table; $crate::body::lookup::STEP]],
-            ahead: [*const u8; R],
+            ahead: [$crate::body::ahead::Lines; R],
             sums: &mut [[i32; $crate::body::lookup::BAND]; R],
         ) {
             for r in 0..R {
                 let sums = &mut sums[r];
                 // SAFETY: the token proves the features.
                 unsafe {
-                    $crate::sets::neon::lookup::looked_up(&steps[r][0], &tables[0], ahead[r], sums);
+                    $crate::sets::neon::lookup::looked_up(
+                        &steps[r][0],
+                        &tables[0],
+                        ahead[r][0],
+                        sums,
+                    );
                 }
             }
         }
@@ -205,14 +211,15 @@ pub(super) use shared;
 macro_rules! differing {
     () => {
         #[inline(always)]
-        fn differing<const R: usize, const T: usize>(
+        fn differing<A: $crate::body::ahead::Ahead, const R: usize, const T: usize>(
             self,
             w: [&[[u8; 64]]; R],
+            ahead: A,
             x: [&[[u8; 64]]; T],
             mask: &[u8; 64],
         ) -> [[u32; T]; R] {
             // SAFETY: the token proves the features.
-            unsafe { $crate::sets::neon::popcount::differing(w, x, mask) }
+            unsafe { $crate::sets::neon::popcount::differing(self, w, ahead, x, mask) }
         }
     };
 }
@@ -228,12 +235,12 @@ impl Set for Neon {
         self,
         steps: [&rows16::Step; R],
         x: [&rows16::Fours; T],
-        ahead: [*const u8; R],
+        ahead: [Lines; R],
     ) -> LaneSums<R, T> {
         let mut sums = [[[0; rows16::BAND]; T]; R];
         for r in 0..R {
             // SAFETY: the token proves the features.
-            sums[r] = unsafe { ternary::lane_sums(steps[r], x, ahead[r]) };
+            sums[r] = unsafe { ternary::lane_sums(steps[r], x, ahead[r][0]) };
         }
         sums
     }

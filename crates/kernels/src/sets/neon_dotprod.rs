@@ -206,12 +206,13 @@ macro_rules! in_lanes {
             self,
             steps: [&$crate::body::rows16::Step; R],
             x: [&$crate::body::rows16::Fours; T],
-            ahead: [*const u8; R],
+            ahead: [$crate::body::ahead::Lines; R],
         ) -> $crate::body::rows16::LaneSums<R, T> {
             let mut sums = [[[0; $crate::body::rows16::BAND]; T]; R];
             for r in 0..R {
                 // SAFETY: the token proves the features.
-                sums[r] = unsafe { $crate::sets::neon_dotprod::lane_sums(steps[r], x, ahead[r]) };
+                sums[r] =
+                    unsafe { $crate::sets::neon_dotprod::lane_sums(steps[r], x, ahead[r][0]) };
             }
             sums
         }

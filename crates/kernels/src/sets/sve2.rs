@@ -91,9 +91,10 @@ impl Set for Sve2 {
     }
 
     #[inline(always)]
-    fn differing<const R: usize, const T: usize>(
+    fn differing<A: Ahead, const R: usize, const T: usize>(
         self,
         w: [&[[u8; 64]]; R],
+        _ahead: A,
         x: [&[[u8; 64]]; T],
         mask: &[u8; 64],
     ) -> [[u32; T]; R] {

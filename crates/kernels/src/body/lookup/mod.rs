@@ -27,7 +27,7 @@ use std::ops::Range;
 use onebit_format::MatrixRef;
 
 use super::Product;
-use super::ahead::{STREAMS, Split};
+use super::ahead::{Course, Lines, STREAMS, Stretch};
 use super::grouped::Scaled;
 use super::scales::BandScales;
 use crate::input::I8Rows;
@@ -83,25 +83,32 @@ impl<'a> Piece<'a> {
 
     /// What is asked for while step `step` is looked up.
     #[inline(always)]
-    fn ahead<S: Set>(&self, step: usize) -> *const u8 {
-        let (at, len) = (
-            STEP_BYTES * step + S::LOOKUP_LEAD,
-            STEP_BYTES * self.steps.len(),
-        );
-        match at < len {
-            true => self.steps.as_ptr().cast::<u8>().wrapping_add(at),
-            false => self.next.wrapping_add(at - len),
+    fn ahead<S: Set>(&self, step: usize) -> Lines {
+        let len = STEP_BYTES * self.steps.len();
+        let mut lines = [std::ptr::null(); 2];
+        for (line, lead) in lines.iter_mut().zip(S::LOOKUP_LEADS) {
+            let at = STEP_BYTES * step + lead;
+            *line = match at < len {
+                true => self.steps.as_ptr().cast::<u8>().wrapping_add(at),
+                false => self.next.wrapping_add(at - len),
+            };
         }
+        lines
     }
 
-    /// The most steps from `step` on that are added up at once, with what is asked for meanwhile in one run of
+    /// The most steps from `step` on that are added up at once, with what is asked for meanwhile in runs of
     /// addresses.
     #[inline(always)]
     fn together<S: Set>(&self, step: usize) -> Range<usize> {
         let len = self.steps.len();
-        let turn = len.saturating_sub(S::LOOKUP_LEAD.div_ceil(STEP_BYTES));
-        let end = if step < turn { turn } else { len };
-        step..end.min(step + S::LOOKED_UP)
+        let mut end = len.min(step + S::LOOKED_UP);
+        for lead in S::LOOKUP_LEADS {
+            let turn = len.saturating_sub(lead.div_ceil(STEP_BYTES));
+            if step < turn {
+                end = end.min(turn);
+            }
+        }
+        step..end
     }
 
     /// Puts the sums of `bit * x` of some steps of some bands, each plus [`BIAS`], into `sums`.
@@ -114,7 +121,7 @@ impl<'a> Piece<'a> {
         sums: &mut [[i32; BAND]; R],
     ) {
         let mut atoms: [&[Step]; R] = [&[]; R];
-        let mut ahead = [std::ptr::null(); R];
+        let mut ahead: [Lines; R] = [[std::ptr::null(); 2]; R];
         for r in 0..R {
             atoms[r] = &pieces[r].steps[steps.clone()];
             ahead[r] = pieces[r].ahead::<S>(steps.start);
@@ -170,58 +177,94 @@ impl<S: Set> Job<'_, S> {
         w.bytes().as_ptr().wrapping_add(offset)
     }
 
+    /// The order in which the bands of `rows` are read.
+    #[inline(always)]
+    fn course(w: &MatrixRef<'_>, rows: &Range<usize>) -> Course {
+        Course::of(bands_of(rows), w.band_bytes())
+    }
+
     /// Where the streams start that read the columns from step `step` on.
     #[inline(always)]
     fn streams(w: &MatrixRef<'_>, rows: &Range<usize>, step: usize) -> [*const u8; STREAMS] {
-        let split = Split::of(bands_of(rows));
+        let stretch = Self::course(w, rows).first();
         let mut starts = [std::ptr::null(); STREAMS];
         for (i, start) in starts.iter_mut().enumerate() {
-            *start = Self::place(w, split.start(i), step);
+            *start = Self::place(w, stretch.start(i), step);
         }
         starts
     }
 
-    /// Covers the rows with four bands at a time, one of each quarter of them: four streams through memory, as in
+    /// Covers the rows with four bands at a time, one of each of four streams through memory, as in
     /// [`ahead`](super::ahead). The bands that are left over make the first streams one longer.
     #[inline(always)]
     fn cover<O, B: Block<O>>(&self, block: &B, out: &mut [O]) {
-        let streams = Split::of(bands_of(self.rows));
-        for round in 0..streams.rounds {
-            let (bands, next) = self.round(&streams, round);
-            block.run::<STREAMS>(bands, next, out);
+        let course = Self::course(self.w, self.rows);
+        let mut now = course.first();
+        while course.has(&now) {
+            let next = self.next(&course, &now);
+            for round in 0..now.rounds {
+                let (bands, next) = self.round(&now, round, next);
+                block.run::<STREAMS>(bands, next, out);
+            }
+            match now.left {
+                0 => {}
+                1 => self.last::<O, B, 1>(&now, next, block, out),
+                2 => self.last::<O, B, 2>(&now, next, block, out),
+                _ => self.last::<O, B, 3>(&now, next, block, out),
+            }
+            now = course.after(&now);
         }
-        match streams.left {
-            0 => {}
-            1 => self.last::<O, B, 1>(&streams, block, out),
-            2 => self.last::<O, B, 2>(&streams, block, out),
-            _ => self.last::<O, B, 3>(&streams, block, out),
+    }
+
+    /// Where the streams of a stretch go on. After the last one come the next columns, or the rows of the next job.
+    #[inline(always)]
+    fn next(&self, course: &Course, stretch: &Stretch) -> [*const u8; STREAMS] {
+        let Self { w, part, .. } = self;
+        let after = course.after(stretch);
+        let (stretch, step) = if course.has(&after) {
+            (after, part.start)
+        } else if STEP_BYTES * part.end < w.band_bytes() {
+            (course.first(), part.end)
+        } else {
+            (after, 0)
+        };
+        let mut next = [std::ptr::null(); STREAMS];
+        for (i, next) in next.iter_mut().enumerate() {
+            *next = Self::place(w, stretch.start(i), step);
         }
+        next
     }
 
     /// The round of the `R` streams that are one longer.
     #[inline(always)]
-    fn last<O, B: Block<O>, const R: usize>(&self, streams: &Split, block: &B, out: &mut [O]) {
-        let (bands, next) = self.round(streams, streams.rounds);
+    fn last<O, B: Block<O>, const R: usize>(
+        &self,
+        stretch: &Stretch,
+        next: [*const u8; STREAMS],
+        block: &B,
+        out: &mut [O],
+    ) {
+        let (bands, next) = self.round(stretch, stretch.rounds, next);
         block.run::<R>(bands, next, out);
     }
 
-    /// The bands of a round of `R` streams, and where each goes on.
+    /// The bands of a round of `R` streams, and what each reads after them; `next` is what it reads after the stretch.
     #[inline(always)]
-    fn round<const R: usize>(&self, streams: &Split, round: usize) -> ([usize; R], [*const u8; R]) {
-        let (w, part) = (self.w, &self.part);
-        let (mut bands, mut next) = ([0; R], [std::ptr::null(); R]);
+    fn round<const R: usize>(
+        &self,
+        stretch: &Stretch,
+        round: usize,
+        next: [*const u8; STREAMS],
+    ) -> ([usize; R], [*const u8; R]) {
+        let (mut bands, mut places) = ([0; R], [std::ptr::null(); R]);
         for i in 0..R {
-            bands[i] = streams.start(i) + round;
-            // After the last round come the next columns, or the rows of the next job.
-            next[i] = if bands[i] + 1 < streams.start(i + 1) {
-                Self::place(w, bands[i] + 1, part.start)
-            } else if STEP_BYTES * part.end < w.band_bytes() {
-                Self::place(w, streams.start(i), part.end)
-            } else {
-                Self::place(w, streams.start(i) + streams.bands(), 0)
+            bands[i] = stretch.start(i) + round;
+            places[i] = match bands[i] + 1 < stretch.start(i + 1) {
+                true => Self::place(self.w, bands[i] + 1, self.part.start),
+                false => next[i],
             };
         }
-        (bands, next)
+        (bands, places)
     }
 }
 

@@ -83,7 +83,7 @@ impl Tables {
     fn make<S: Set>(&mut self, s: S, x: &[Group], streams: [*const u8; STREAMS]) {
         let tables = self.steps.as_flattened_mut().as_chunks_mut().0;
         for (i, (tables, plane)) in tables.iter_mut().zip(x.as_flattened()).enumerate() {
-            if 64 * i < S::LOOKUP_LEAD {
+            if 64 * i < S::LOOKUP_LEADS[0] {
                 for stream in streams {
                     s.prefetch(stream.wrapping_add(64 * i));
                 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{Avx2, Sums, half};
-use crate::body::ahead::{Ahead, LEAD};
+use crate::body::ahead::Ahead;
 use crate::body::columns::{Batch, STRIP, Strip};
 use crate::sets::Set;
 
@@ -263,8 +263,10 @@ pub(super) unsafe fn i8_atom<const T: usize>(
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-pub(super) unsafe fn differing<const R: usize, const T: usize>(
+pub(super) unsafe fn differing<A: Ahead, const R: usize, const T: usize>(
+    set: Avx2,
     w: [&[[u8; 64]]; R],
+    mut ahead: A,
     x: [&[[u8; 64]]; T],
     mask: &[u8; 64],
 ) -> [[u32; T]; R] {
@@ -275,14 +277,14 @@ pub(super) unsafe fn differing<const R: usize, const T: usize>(
         for r in 0..R {
             for t in 0..T {
                 let mut acc = _mm256_setzero_si256();
-                for (w, x) in w[r][..last].iter().zip(x[t]) {
-                    _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(LEAD).cast());
+                for (a, (w, x)) in w[r][..last].iter().zip(x[t]).enumerate() {
+                    ahead.request(set, r, 64 * a);
                     let low = _mm256_xor_si256(half::<u8, 0>(w), half::<u8, 0>(x));
                     let high = _mm256_xor_si256(half::<u8, 1>(w), half::<u8, 1>(x));
                     acc = _mm256_add_epi64(acc, ones(low, high));
                 }
                 let (w, x) = (&w[r][last], &x[t][last]);
-                _mm_prefetch::<_MM_HINT_T0>(w.as_ptr().wrapping_add(LEAD).cast());
+                ahead.request(set, r, 64 * last);
                 let low = _mm256_xor_si256(half::<u8, 0>(w), half::<u8, 0>(x));
                 let high = _mm256_xor_si256(half::<u8, 1>(w), half::<u8, 1>(x));
                 let low = _mm256_and_si256(low, half::<u8, 0>(mask));

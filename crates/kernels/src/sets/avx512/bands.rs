@@ -20,7 +20,7 @@ use crate::body::bands::{BAND, BandSums, CHUNK};
 use crate::sets::Set;
 
 /// The number that gives 1 when multiplied by `odd` modulo 2^32.
-const fn inverse(odd: u32) -> i32 {
+pub(super) const fn inverse(odd: u32) -> i32 {
     let (mut inverse, mut round) = (odd, 0);
     // Each round doubles the bits that are right, three at first.
     while round < 4 {
@@ -31,6 +31,58 @@ const fn inverse(odd: u32) -> i32 {
     inverse as i32
 }
 
+/// What takes bytes apart: the codes of each row, times what the whole sum is divided by.
+trait Unpack: Copy {
+    /// # Safety
+    /// The CPU must have the features of the function that makes the value.
+    unsafe fn planes(self, bytes: __m512i) -> [__m512i; BAND];
+}
+
+/// The table of 128 bytes, and the masks of the last three codes in it.
+#[derive(Clone, Copy)]
+struct ByTable {
+    table: [__m512i; 2],
+    masks: [__m512i; 3],
+}
+
+impl Unpack for ByTable {
+    #[inline(always)]
+    unsafe fn planes(self, bytes: __m512i) -> [__m512i; BAND] {
+        let mut rest = bytes;
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let first = take_away::<85>(&mut rest);
+            let four = _mm512_permutex2var_epi8(self.table[0], rest, self.table[1]);
+            [
+                first,
+                four,
+                _mm512_and_si512(four, self.masks[0]),
+                _mm512_and_si512(four, self.masks[1]),
+                _mm512_and_si512(four, self.masks[2]),
+            ]
+        }
+    }
+}
+
+/// No table.
+#[derive(Clone, Copy)]
+struct BySteps;
+
+impl Unpack for BySteps {
+    #[inline(always)]
+    unsafe fn planes(self, bytes: __m512i) -> [__m512i; BAND] {
+        let mut rest = bytes;
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let first = take_away::<85>(&mut rest);
+            let second = take_away::<29>(&mut rest);
+            let third = take_away::<9>(&mut rest);
+            let [fourth, fifth] = last_two(rest);
+            [first, second, third, fourth, fifth]
+        }
+    }
+}
+
 /// [`Set::band_sums`] with the table of 128 bytes.
 ///
 /// # Safety
@@ -39,54 +91,34 @@ const fn inverse(odd: u32) -> i32 {
 pub(super) unsafe fn by_table<A: Ahead, const R: usize, const T: usize>(
     set: Avx512,
     w: [&[[u8; 64]]; R],
-    mut ahead: A,
+    ahead: A,
     x: [&[[[i8; 64]; 1]]; T],
 ) -> BandSums<i32, R, T> {
-    let mut acc = [[[Sums(_mm512_setzero_si512()); T]; BAND]; R];
     // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let table = [load(&FOUR_CODES[0]), load(&FOUR_CODES[1])];
-        let masks = [
-            _mm512_set1_epi8(0x0c),
-            _mm512_set1_epi8(0x30),
-            _mm512_set1_epi8(0xc0u8 as i8),
-        ];
-        let atoms = w[0].len();
-        for start in (0..atoms).step_by(CHUNK) {
-            for r in 0..R {
-                let mut sums = acc[r];
-                for a in start..atoms.min(start + CHUNK) {
-                    ahead.request(set, r, 64 * a);
-                    let mut rest = load(&w[r][a]);
-                    let first = take_away::<85>(&mut rest);
-                    let four = _mm512_permutex2var_epi8(table[0], rest, table[1]);
-                    let codes = [
-                        first,
-                        four,
-                        _mm512_and_si512(four, masks[0]),
-                        _mm512_and_si512(four, masks[1]),
-                        _mm512_and_si512(four, masks[2]),
-                    ];
-                    add(&mut sums, codes, &x, a);
-                }
-                acc[r] = sums;
-            }
+    let mut sums = unsafe {
+        let unpack = ByTable {
+            table: [load(&FOUR_CODES[0]), load(&FOUR_CODES[1])],
+            masks: [
+                _mm512_set1_epi8(0x0c),
+                _mm512_set1_epi8(0x30),
+                _mm512_set1_epi8(0xc0u8 as i8),
+            ],
+        };
+        reduced(set, multiplied(set, unpack, w, ahead, x))
+    };
+    for [c0, c1, c2, c3, c4] in &mut sums {
+        for t in 0..T {
+            c1[t] = c1[t]
+                .wrapping_sub(c2[t])
+                .wrapping_sub(c3[t])
+                .wrapping_sub(c4[t]);
+            c0[t] = c0[t].wrapping_mul(const { inverse(85) });
+            c2[t] >>= 2;
+            c3[t] >>= 4;
+            c4[t] >>= 6;
         }
-        let mut sums = reduced(set, acc);
-        for [c0, c1, c2, c3, c4] in &mut sums {
-            for t in 0..T {
-                c1[t] = c1[t]
-                    .wrapping_sub(c2[t])
-                    .wrapping_sub(c3[t])
-                    .wrapping_sub(c4[t]);
-                c0[t] = c0[t].wrapping_mul(const { inverse(85) });
-                c2[t] >>= 2;
-                c3[t] >>= 4;
-                c4[t] >>= 6;
-            }
-        }
-        sums
     }
+    sums
 }
 
 /// [`Set::band_sums`] without it.
@@ -97,59 +129,61 @@ pub(super) unsafe fn by_table<A: Ahead, const R: usize, const T: usize>(
 pub(super) unsafe fn by_steps<A: Ahead, const R: usize, const T: usize>(
     set: Avx512,
     w: [&[[u8; 64]]; R],
-    mut ahead: A,
+    ahead: A,
     x: [&[[[i8; 64]; 1]]; T],
 ) -> BandSums<i32, R, T> {
-    let mut acc = [[[Sums(_mm512_setzero_si512()); T]; BAND]; R];
+    // SAFETY: the caller vouches for the instructions.
+    let mut sums = unsafe { reduced(set, multiplied(set, BySteps, w, ahead, x)) };
+    for [c0, c1, c2, ..] in &mut sums {
+        for t in 0..T {
+            c0[t] = c0[t].wrapping_mul(const { inverse(85) });
+            c1[t] = c1[t].wrapping_mul(const { inverse(29) });
+            c2[t] = c2[t].wrapping_mul(const { inverse(9) });
+        }
+    }
+    sums
+}
+
+/// The sums of `planes * x`. The bands of one token take turns atom by atom, so that memory is read evenly, and keep all their sums in
+/// registers; those of several tokens take turns by [`CHUNK`].
+///
+/// # Safety
+/// The CPU must have AVX-512 F, BW and VNNI, and what `unpack` needs.
+#[inline(always)]
+unsafe fn multiplied<U: Unpack, A: Ahead, const R: usize, const T: usize>(
+    set: Avx512,
+    unpack: U,
+    w: [&[[u8; 64]]; R],
+    mut ahead: A,
+    x: [&[[[i8; 64]; 1]]; T],
+) -> BandSums<Sums, R, T> {
+    let atoms = w[0].len();
+    let chunk = if T == 1 { 1 } else { CHUNK };
     // SAFETY: the caller vouches for the instructions.
     unsafe {
-        let atoms = w[0].len();
-        for start in (0..atoms).step_by(CHUNK) {
+        let mut acc = [[[Sums(_mm512_setzero_si512()); T]; BAND]; R];
+        for start in (0..atoms).step_by(chunk) {
             for r in 0..R {
                 let mut sums = acc[r];
-                for a in start..atoms.min(start + CHUNK) {
+                let mut a = start;
+                while a < atoms.min(start + chunk) {
                     ahead.request(set, r, 64 * a);
-                    let mut rest = load(&w[r][a]);
-                    let first = take_away::<85>(&mut rest);
-                    let second = take_away::<29>(&mut rest);
-                    let third = take_away::<9>(&mut rest);
-                    let [fourth, fifth] = last_two(rest);
-                    add(&mut sums, [first, second, third, fourth, fifth], &x, a);
+                    let planes = unpack.planes(load(&w[r][a]));
+                    for t in 0..T {
+                        let x = load(&x[t][a][0]);
+                        for p in 0..BAND {
+                            sums[p][t].0 = _mm512_dpbusd_epi32(sums[p][t].0, planes[p], x);
+                        }
+                    }
+                    a += 1;
+                    if T == 1 {
+                        break;
+                    }
                 }
                 acc[r] = sums;
             }
         }
-        let mut sums = reduced(set, acc);
-        for [c0, c1, c2, ..] in &mut sums {
-            for t in 0..T {
-                c0[t] = c0[t].wrapping_mul(const { inverse(85) });
-                c1[t] = c1[t].wrapping_mul(const { inverse(29) });
-                c2[t] = c2[t].wrapping_mul(const { inverse(9) });
-            }
-        }
-        sums
-    }
-}
-
-/// Adds the products of atom `a`.
-///
-/// # Safety
-/// The CPU must have AVX-512 VNNI.
-#[inline(always)]
-unsafe fn add<const T: usize>(
-    acc: &mut [[Sums; T]; BAND],
-    codes: [__m512i; BAND],
-    x: &[&[[[i8; 64]; 1]]; T],
-    a: usize,
-) {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        for t in 0..T {
-            let x = load(&x[t][a][0]);
-            for p in 0..BAND {
-                acc[p][t].0 = _mm512_dpbusd_epi32(acc[p][t].0, codes[p], x);
-            }
-        }
+        acc
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::arch::x86_64::*;
 
+use super::bands::inverse;
 use super::{Avx512, Sums, load, load_rows};
 use crate::body::ahead::Ahead;
 
@@ -160,6 +161,13 @@ pub(super) unsafe fn rows_by_table<A: Ahead, const R: usize, const T: usize>(
     // SAFETY: the caller vouches for the instructions.
     unsafe {
         let table = [load(&FOUR_CODES[0]), load(&FOUR_CODES[1])];
+        if T == 1 {
+            let sums = in_place(set, table, w_rows, ahead, x_rows[0]);
+            for r in 0..R {
+                acc[r][0] = Sums(sums[r]);
+            }
+            return acc;
+        }
         for a in 0..atoms {
             let mut x = [&[[0; 64]; 5]; T];
             for t in 0..T {
@@ -192,4 +200,58 @@ pub(super) unsafe fn rows_by_table<A: Ahead, const R: usize, const T: usize>(
         }
     }
     acc
+}
+
+/// The same of one token, whose codes stay where they are in their bytes: the first as 85 times itself, the others as 1 or 4 times. What
+/// their sums are too large by is divided out once for a row; see [`bands`](super::bands).
+///
+/// # Safety
+/// The CPU must have AVX-512 F, BW, VNNI and VBMI.
+#[inline(always)]
+unsafe fn in_place<A: Ahead, const R: usize>(
+    set: Avx512,
+    table: [__m512i; 2],
+    w_rows: [&[[u8; 64]]; R],
+    mut ahead: A,
+    x: &[[[i8; 64]; 5]],
+) -> [__m512i; R] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let places = [_mm512_set1_epi8(3), _mm512_set1_epi8(12)];
+        let (mut first, mut once, mut fourfold) = (
+            [_mm512_setzero_si512(); R],
+            [_mm512_setzero_si512(); R],
+            [_mm512_setzero_si512(); R],
+        );
+        for a in 0..w_rows[0].len() {
+            let mut codes = [_mm512_setzero_si512(); R];
+            let [x0, x1, x2, x3, x4] = &x[a];
+            let (x0, x1, x2, x3, x4) = (load(x0), load(x1), load(x2), load(x3), load(x4));
+            for r in 0..R {
+                ahead.request(set, r, 64 * a);
+                let mut rest = load(&w_rows[r][a]);
+                first[r] = _mm512_dpbusd_epi32(first[r], take_away::<85>(&mut rest), x0);
+                codes[r] = _mm512_permutex2var_epi8(table[0], rest, table[1]);
+            }
+            for r in 0..R {
+                let low = _mm512_and_si512(codes[r], places[0]);
+                once[r] = _mm512_dpbusd_epi32(once[r], low, x1);
+                let high = _mm512_and_si512(codes[r], places[1]);
+                fourfold[r] = _mm512_dpbusd_epi32(fourfold[r], high, x2);
+                codes[r] = _mm512_srli_epi16::<4>(codes[r]);
+            }
+            for r in 0..R {
+                let low = _mm512_and_si512(codes[r], places[0]);
+                once[r] = _mm512_dpbusd_epi32(once[r], low, x3);
+                let high = _mm512_and_si512(codes[r], places[1]);
+                fourfold[r] = _mm512_dpbusd_epi32(fourfold[r], high, x4);
+            }
+        }
+        let places = _mm512_set1_epi32(const { inverse(85) });
+        for r in 0..R {
+            let others = _mm512_add_epi32(once[r], _mm512_srai_epi32::<2>(fourfold[r]));
+            first[r] = _mm512_add_epi32(_mm512_mullo_epi32(first[r], places), others);
+        }
+        first
+    }
 }

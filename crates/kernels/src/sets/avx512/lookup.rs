@@ -4,14 +4,12 @@
 use std::arch::x86_64::*;
 
 use super::load;
+use crate::body::ahead::Lines;
 use crate::body::lookup::{BAND, STEP, Step, Table};
 
-/// How far ahead of the weights in use the next ones are asked for, in bytes: few, since they go to the first level, which has room
-/// for few requests.
-pub(super) const LEAD: usize = 1024;
-
-/// How much further ahead they are asked for into the second level. At the ends of streams that is for nothing.
-const EARLIER: usize = 2048;
+/// How far ahead of the weights in use the next ones are asked for, in bytes: little into the first level, which has room for few
+/// requests, and more into the second.
+pub(super) const LEADS: [usize; 2] = [1024, 3072];
 
 /// Steps that are added up before they are widened. The low parts of one come to 32 times 63 at most, so that of 32 would
 /// still fit 16 bits.
@@ -59,7 +57,7 @@ impl Pairs {
 pub(super) unsafe fn looked_up<const R: usize>(
     steps: [&[Step]; R],
     tables: &[[Table; STEP]],
-    ahead: [*const u8; R],
+    ahead: [Lines; R],
     sums: &mut [[i32; BAND]; R],
 ) {
     let mut atoms: [&[[u8; 64]]; R] = [&[]; R];
@@ -79,9 +77,10 @@ pub(super) unsafe fn looked_up<const R: usize>(
             for (j, table) in tables.iter().enumerate() {
                 let table = Looked::new(table);
                 for r in 0..R {
-                    let line = ahead[r].wrapping_add(128 * i + 64 * j);
-                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
-                    _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(EARLIER).cast());
+                    let [near, far] = ahead[r];
+                    let at = 128 * i + 64 * j;
+                    _mm_prefetch::<_MM_HINT_T0>(near.wrapping_add(at).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(far.wrapping_add(at).cast());
                     let found = table.atom(&atoms[r][2 * i + j]);
                     small[r] = _mm512_add_epi8(small[r], found[0]);
                     rest[r] = _mm512_add_epi8(rest[r], found[1]);

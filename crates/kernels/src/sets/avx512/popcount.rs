@@ -3,16 +3,18 @@
 
 use std::arch::x86_64::*;
 
-use super::load;
-use crate::body::ahead::LEAD;
+use super::{Avx512, load};
+use crate::body::ahead::Ahead;
 
 /// [`Set::differing`](crate::sets::Set::differing), 64 bits at a time.
 ///
 /// # Safety
 /// The CPU must have AVX-512 F, BW, VL and VPOPCNTDQ.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-pub(super) unsafe fn with_instruction<const R: usize, const T: usize>(
+pub(super) unsafe fn with_instruction<A: Ahead, const R: usize, const T: usize>(
+    set: Avx512,
     w: [&[[u8; 64]]; R],
+    mut ahead: A,
     x: [&[[u8; 64]]; T],
     mask: &[u8; 64],
 ) -> [[u32; T]; R] {
@@ -20,7 +22,7 @@ pub(super) unsafe fn with_instruction<const R: usize, const T: usize>(
     let last = w[0].len() - 1;
     for a in 0..=last {
         // SAFETY: the caller vouches for the instructions.
-        let bits = unsafe { differing_bits(&w, &x, a, mask, a == last) };
+        let bits = unsafe { differing_bits(set, &mut ahead, &w, &x, a, mask, a == last) };
         for r in 0..R {
             for t in 0..T {
                 let ones = _mm512_popcnt_epi64(bits[r][t]);
@@ -37,8 +39,10 @@ pub(super) unsafe fn with_instruction<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have AVX-512 F and BW.
 #[inline(always)]
-pub(super) unsafe fn with_table<const R: usize, const T: usize>(
+pub(super) unsafe fn with_table<A: Ahead, const R: usize, const T: usize>(
+    set: Avx512,
     w: [&[[u8; 64]]; R],
+    mut ahead: A,
     x: [&[[u8; 64]]; T],
     mask: &[u8; 64],
 ) -> [[u32; T]; R] {
@@ -50,7 +54,7 @@ pub(super) unsafe fn with_table<const R: usize, const T: usize>(
         let mut acc = [[zero; T]; R];
         let last = w[0].len() - 1;
         for a in 0..=last {
-            let bits = differing_bits(&w, &x, a, mask, a == last);
+            let bits = differing_bits(set, &mut ahead, &w, &x, a, mask, a == last);
             for r in 0..R {
                 for t in 0..T {
                     let low = _mm512_and_si512(bits[r][t], low_half);
@@ -73,7 +77,9 @@ pub(super) unsafe fn with_table<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have AVX-512F.
 #[inline(always)]
-unsafe fn differing_bits<const R: usize, const T: usize>(
+unsafe fn differing_bits<A: Ahead, const R: usize, const T: usize>(
+    set: Avx512,
+    ahead: &mut A,
     w: &[&[[u8; 64]]; R],
     x: &[&[[u8; 64]]; T],
     a: usize,
@@ -84,7 +90,7 @@ unsafe fn differing_bits<const R: usize, const T: usize>(
     unsafe {
         let mut bits = [[_mm512_setzero_si512(); T]; R];
         for r in 0..R {
-            _mm_prefetch::<_MM_HINT_T0>(w[r][a].as_ptr().wrapping_add(LEAD).cast());
+            ahead.request(set, r, 64 * a);
             for t in 0..T {
                 bits[r][t] = _mm512_xor_si512(load(&w[r][a]), load(&x[t][a]));
                 if masked {
@@ -115,6 +121,7 @@ unsafe fn totals<const R: usize, const T: usize>(acc: [[__m512i; T]; R]) -> [[u3
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::ahead::tests::Nothing;
 
     /// The table is what this machine would use without the instruction; both are tried where both run.
     #[test]
@@ -133,10 +140,14 @@ mod tests {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
         fn table(w: &[[u8; 64]], x: &[[u8; 64]], mask: &[u8; 64]) -> [[u32; 1]; 1] {
             // SAFETY: this function has the features.
-            unsafe { with_table([w], [x], mask) }
+            unsafe { with_table(Avx512::assume(), [w], Nothing, [x], mask) }
         }
         // SAFETY: the features were detected.
-        let (a, b) = unsafe { (with_instruction([&w], [&x], &mask), table(&w, &x, &mask)) };
+        let (a, b) = unsafe {
+            let set = Avx512::assume();
+            let a = with_instruction(set, [&w], Nothing, [&x], &mask);
+            (a, table(&w, &x, &mask))
+        };
         assert_eq!(a, b);
         assert_eq!(a[0][0], crate::sets::portable::differing(&w, &x, &mask));
     }

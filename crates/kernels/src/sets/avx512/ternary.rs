@@ -4,10 +4,8 @@
 use std::arch::x86_64::*;
 
 use super::load;
+use crate::body::ahead::Lines;
 use crate::body::rows16::{ATOMS, BAND, Fours, LaneSums, Step};
-
-/// How much further ahead weights are asked for into the second level, which takes more requests at a time.
-const EARLIER: usize = 3072;
 
 /// [`Set::lane_sums`](crate::sets::Set::lane_sums).
 ///
@@ -17,20 +15,80 @@ const EARLIER: usize = 3072;
 pub(super) unsafe fn lane_sums<const R: usize, const T: usize>(
     steps: [&Step; R],
     x: [&Fours; T],
-    ahead: [*const u8; R],
+    ahead: [Lines; R],
 ) -> LaneSums<R, T> {
-    const { assert!(R == 1 || R == 2) };
     let mut sums = [[[0; BAND]; T]; R];
     // SAFETY: the caller vouches for the features.
     unsafe {
-        if R == 1 {
-            sums[0] = alone(steps[0], &x, ahead[0]);
-        } else {
-            let both = shared([steps[0], steps[R - 1]], &x, [ahead[0], ahead[R - 1]]);
-            [sums[0], sums[R - 1]] = both;
+        if T == 1 {
+            let all = abreast(steps, x[0], ahead);
+            for r in 0..R {
+                sums[r][0] = all[r];
+            }
+            return sums;
+        }
+        for r in (0..R / 2 * 2).step_by(2) {
+            let both = shared([steps[r], steps[r + 1]], &x, [ahead[r], ahead[r + 1]]);
+            [sums[r], sums[r + 1]] = both;
+        }
+        if !R.is_multiple_of(2) {
+            sums[R - 1] = alone(steps[R - 1], &x, ahead[R - 1]);
         }
     }
     sums
+}
+
+/// One token, whose bands take turns atom by atom, so that memory is read evenly. The sums of field `p` are multiples of `4^p`, of at
+/// most `32 * 192 * 128`.
+///
+/// # Safety
+/// The CPU must have this set's features.
+#[inline(always)]
+unsafe fn abreast<const R: usize>(
+    steps: [&Step; R],
+    x: &Fours,
+    ahead: [Lines; R],
+) -> [[i32; BAND]; R] {
+    let mut sums = [[0; BAND]; R];
+    // SAFETY: the caller vouches for the instructions; 16 sums are 64 bytes.
+    unsafe {
+        let mut acc = [[_mm512_setzero_si512(); 4]; R];
+        for a in 0..ATOMS {
+            let mut fours = [_mm512_setzero_si512(); 4];
+            for p in 0..4 {
+                fours[p] = _mm512_set1_epi32(bytemuck::cast(x[4 * a + p]));
+            }
+            for r in 0..R {
+                let atom = load(&steps[r][a]);
+                request(ahead[r], a);
+                for p in 0..4 {
+                    let codes = _mm512_and_si512(atom, fields(p));
+                    acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], codes, fours[p]);
+                }
+            }
+        }
+        for r in 0..R {
+            put(acc[r], &mut sums[r]);
+        }
+    }
+    sums
+}
+
+/// The sums of the fields of a band added up.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn put(acc: [__m512i; 4], sums: &mut [i32; BAND]) {
+    // SAFETY: the caller vouches for the instructions; 16 sums are 64 bytes.
+    unsafe {
+        let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
+        let high = _mm512_add_epi32(
+            _mm512_srai_epi32::<4>(acc[2]),
+            _mm512_srai_epi32::<6>(acc[3]),
+        );
+        _mm512_storeu_si512(sums.as_mut_ptr().cast(), _mm512_add_epi32(low, high));
+    }
 }
 
 /// One band. The sums of field `p` are multiples of `4^p`, of at most `32 * 192 * 128`.
@@ -38,11 +96,7 @@ pub(super) unsafe fn lane_sums<const R: usize, const T: usize>(
 /// # Safety
 /// The CPU must have this set's features.
 #[inline(always)]
-unsafe fn alone<const T: usize>(
-    step: &Step,
-    x: &[&Fours; T],
-    ahead: *const u8,
-) -> [[i32; BAND]; T] {
+unsafe fn alone<const T: usize>(step: &Step, x: &[&Fours; T], ahead: Lines) -> [[i32; BAND]; T] {
     let mut sums = [[0; BAND]; T];
     // SAFETY: the caller vouches for the instructions; 16 sums are 64 bytes.
     unsafe {
@@ -59,12 +113,7 @@ unsafe fn alone<const T: usize>(
             }
         }
         for t in 0..T {
-            let low = _mm512_add_epi32(acc[t][0], _mm512_srai_epi32::<2>(acc[t][1]));
-            let high = _mm512_add_epi32(
-                _mm512_srai_epi32::<4>(acc[t][2]),
-                _mm512_srai_epi32::<6>(acc[t][3]),
-            );
-            _mm512_storeu_si512(sums[t].as_mut_ptr().cast(), _mm512_add_epi32(low, high));
+            put(acc[t], &mut sums[t]);
         }
     }
     sums
@@ -79,7 +128,7 @@ unsafe fn alone<const T: usize>(
 unsafe fn shared<const T: usize>(
     steps: [&Step; 2],
     x: &[&Fours; T],
-    ahead: [*const u8; 2],
+    ahead: [Lines; 2],
 ) -> [[[i32; BAND]; T]; 2] {
     let mut sums = [[[0; BAND]; T]; 2];
     // SAFETY: the caller vouches for the instructions; 16 sums are 64 bytes.
@@ -127,16 +176,15 @@ unsafe fn fields(p: usize) -> __m512i {
     unsafe { _mm512_set1_epi8((3u8 << (2 * p)) as i8) }
 }
 
-/// Asks for line `a` of what is needed later.
+/// Asks for line `a` of what is needed later, and of what is needed later still.
 ///
 /// # Safety
 /// The CPU must have AVX-512F.
 #[inline(always)]
-unsafe fn request(ahead: *const u8, a: usize) {
-    let line = ahead.wrapping_add(64 * a);
+unsafe fn request([near, far]: Lines, a: usize) {
     // SAFETY: a prefetch takes any address.
     unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(line.cast());
-        _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(EARLIER).cast());
+        _mm_prefetch::<_MM_HINT_T0>(near.wrapping_add(64 * a).cast());
+        _mm_prefetch::<_MM_HINT_T1>(far.wrapping_add(64 * a).cast());
     }
 }

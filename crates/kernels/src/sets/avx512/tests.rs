@@ -1,7 +1,7 @@
 //! Two ways to do the same.
 
 use super::*;
-use crate::body::ahead::Streams;
+use crate::body::ahead::tests::Nothing;
 
 /// The same of bands of five rows, all bytes in all of them.
 #[test]
@@ -26,8 +26,8 @@ fn both_ways_to_sum_a_band_agree() {
     // SAFETY: the features were asked for above.
     unsafe {
         let set = Avx512::assume();
-        let table = bands::by_table(set, w, Streams::new(w), x);
-        assert_eq!(table, bands::by_steps(set, w, Streams::new(w), x));
+        let table = bands::by_table(set, w, Nothing, x);
+        assert_eq!(table, bands::by_steps(set, w, Nothing, x));
         for (r, band) in bands_of_codes(&w).into_iter().enumerate() {
             for (p, codes) in band.iter().enumerate() {
                 for t in 0..2 {
@@ -67,8 +67,8 @@ fn both_ways_to_take_a_byte_apart_agree() {
     // SAFETY: the features were asked for above.
     unsafe {
         let set = Avx512::assume();
-        let table = set.block_sums(dense::rows_by_table(set, w, Streams::new(w), [&[x; 4]]));
-        let taken = int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Streams::new(w), [&[x; 4]]);
+        let table = set.block_sums(dense::rows_by_table(set, w, Nothing, [&[x; 4]]));
+        let taken = int::accumulate::<Avx512, T5, _, 5, 4, 1>(set, w, Nothing, [&[x; 4]]);
         assert_eq!(table, set.block_sums(taken));
     }
 }

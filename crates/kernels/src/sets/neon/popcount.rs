@@ -3,6 +3,8 @@
 use std::arch::aarch64::*;
 
 use super::quarter;
+use crate::body::ahead::Ahead;
+use crate::sets::Set;
 
 /// [`Set::differing`](crate::sets::Set::differing). The four counts of a byte's place in an atom are
 /// at most 32 together; pairs of them are added in 16 bits, which hold the 64 of 1023 atoms, and a row
@@ -11,8 +13,10 @@ use super::quarter;
 /// # Safety
 /// The CPU must have NEON.
 #[inline(always)]
-pub(in crate::sets) unsafe fn differing<const R: usize, const T: usize>(
+pub(in crate::sets) unsafe fn differing<S: Set, A: Ahead, const R: usize, const T: usize>(
+    s: S,
     w: [&[[u8; 64]]; R],
+    mut ahead: A,
     x: [&[[u8; 64]]; T],
     mask: &[u8; 64],
 ) -> [[u32; T]; R] {
@@ -22,7 +26,7 @@ pub(in crate::sets) unsafe fn differing<const R: usize, const T: usize>(
         let last = w[0].len() - 1;
         for a in 0..=last {
             for r in 0..R {
-                super::prefetch(w[r][a].as_ptr().wrapping_add(crate::sets::PREFETCH_BYTES));
+                ahead.request(s, r, 64 * a);
                 for t in 0..T {
                     let mut ones = vdupq_n_u8(0);
                     for q in 0..4 {
