@@ -29,6 +29,9 @@ pub(crate) const STREAMS: usize = 4;
 /// known where parts are small.
 const STREAM_BYTES: usize = 32 << 10;
 
+/// How many numbers of bands are tried to have streams in different parts of their pages.
+const CHOICES: usize = 8;
+
 /// The pages within which hardware prefetchers work.
 const PAGE: usize = 4096;
 
@@ -84,6 +87,7 @@ impl Stretch {
 /// The order in which the bands of a part are read.
 pub(crate) struct Course {
     bands: Range<usize>,
+    band_bytes: usize,
     /// Bands of a stretch.
     each: usize,
 }
@@ -92,15 +96,23 @@ impl Course {
     #[inline(always)]
     pub(crate) fn of(bands: Range<usize>, band_bytes: usize) -> Self {
         let each = STREAMS * stream_bands(band_bytes);
-        Self { bands, each }
+        Self {
+            bands,
+            band_bytes,
+            each,
+        }
     }
 
     /// The stretch that starts with band `from`, the last of a part being up to half as long again.
     #[inline(always)]
     fn stretch(&self, from: usize) -> Stretch {
         let rest = self.bands.end - from;
-        let len = match rest >= self.each + self.each / 2 {
-            true => self.each,
+        if rest >= self.each + self.each / 2 {
+            return Stretch::of(from..from + self.each);
+        }
+        let rounds = last_bands(rest / STREAMS, self.band_bytes);
+        let len = match rounds < rest / STREAMS {
+            true => STREAMS * rounds,
             false => rest,
         };
         Stretch::of(from..from + len)
@@ -132,21 +144,45 @@ impl Course {
     }
 }
 
-/// Bands of a stream in a stretch: at least [`STREAM_BYTES`], and so many that the four are in different parts of their pages. At the start of
-/// a page a stream waits for its prefetcher, so they should not all be there at once.
+/// How far the first lines of streams that are `bytes` apart are from each other in their pages. At the start of a page a stream waits
+/// for its prefetcher, so they should not all be there at once.
+#[inline(always)]
+fn spread(bytes: usize) -> usize {
+    let apart = |streams: usize| {
+        let bytes = streams * bytes % PAGE;
+        bytes.min(PAGE - bytes)
+    };
+    // Two pairs that meet are better than four streams that do.
+    2 * apart(1).min(apart(2)).min(apart(3)) + apart(1)
+}
+
+/// Bands of a stream in a stretch: at least [`STREAM_BYTES`], and so many that the four are in different parts of their pages.
 #[inline(always)]
 fn stream_bands(band_bytes: usize) -> usize {
     let least = STREAM_BYTES.div_ceil(band_bytes.max(1)).max(1);
-    let (mut best, mut found) = (least, 0);
-    for bands in least..least + 8 {
-        let apart = |streams: usize| {
-            let bytes = (streams * bands * band_bytes) % PAGE;
-            bytes.min(PAGE - bytes)
-        };
-        // Two pairs that meet are better than four streams that do.
-        let spread = 2 * apart(1).min(apart(2)).min(apart(3)) + apart(1);
-        if spread > found {
-            (best, found) = (bands, spread);
+    let mut best = least;
+    for bands in least..least + CHOICES {
+        if spread(bands * band_bytes) > spread(best * band_bytes) {
+            best = bands;
+        }
+    }
+    // Streams that always meet at the starts of pages do better further apart.
+    match spread(best * band_bytes) {
+        0 => 2 * best,
+        _ => best,
+    }
+}
+
+/// The same of the last stretch of a part: `rounds`, or, where streams would meet at the starts of pages, some fewer. The others follow
+/// in a short stretch.
+#[inline(always)]
+fn last_bands(rounds: usize, band_bytes: usize) -> usize {
+    let mut best = rounds;
+    if spread(rounds * band_bytes) < PAGE / 8 {
+        for bands in (rounds / 2 + 1).max(rounds.saturating_sub(CHOICES))..rounds {
+            if spread(bands * band_bytes) > spread(best * band_bytes) {
+                best = bands;
+            }
         }
     }
     best

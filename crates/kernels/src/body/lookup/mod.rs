@@ -84,16 +84,18 @@ impl<'a> Piece<'a> {
     /// What is asked for while step `step` is looked up.
     #[inline(always)]
     fn ahead<S: Set>(&self, step: usize) -> Lines {
-        let len = STEP_BYTES * self.steps.len();
-        let mut lines = [std::ptr::null(); 2];
-        for (line, lead) in lines.iter_mut().zip(S::LOOKUP_LEADS) {
-            let at = STEP_BYTES * step + lead;
-            *line = match at < len {
-                true => self.steps.as_ptr().cast::<u8>().wrapping_add(at),
-                false => self.next.wrapping_add(at - len),
-            };
+        let [near, far] = S::LOOKUP_LEADS;
+        [self.line(step, near), self.line(step, far)]
+    }
+
+    /// What is read so much later than step `step`.
+    #[inline(always)]
+    fn line(&self, step: usize, lead: usize) -> *const u8 {
+        let (at, len) = (STEP_BYTES * step + lead, STEP_BYTES * self.steps.len());
+        match at < len {
+            true => self.steps.as_ptr().cast::<u8>().wrapping_add(at),
+            false => self.next.wrapping_add(at - len),
         }
-        lines
     }
 
     /// The most steps from `step` on that are added up at once, with what is asked for meanwhile in runs of
@@ -101,9 +103,10 @@ impl<'a> Piece<'a> {
     #[inline(always)]
     fn together<S: Set>(&self, step: usize) -> Range<usize> {
         let len = self.steps.len();
+        let [near, far] = S::LOOKUP_LEADS;
         let mut end = len.min(step + S::LOOKED_UP);
-        for lead in S::LOOKUP_LEADS {
-            let turn = len.saturating_sub(lead.div_ceil(STEP_BYTES));
+        for turn in [near, far] {
+            let turn = len.saturating_sub(turn.div_ceil(STEP_BYTES));
             if step < turn {
                 end = end.min(turn);
             }
