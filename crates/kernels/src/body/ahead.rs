@@ -5,7 +5,7 @@
 //! [`Streams`] asks itself. Four adjacent rows would be four short streams that end with their rows.
 //!
 //! A [`Stretch`] is what four streams read before they go on together, in the following stretch. Where streams end the beginning of
-//! those is asked for, so that they are never cold but once in a part:
+//! those is asked for, in the next part of the matrix too, so that streams begin cold but once in a thread's share:
 //!
 //! ```text
 //! |-- stream 0 --|-- stream 1 --|-- stream 2 --|-- stream 3 --|-- stream 0 --|-- ...
@@ -66,7 +66,7 @@ impl Stretch {
         self.start(STREAMS)
     }
 
-    /// The bands of `R` streams in round `round`, each with the rest of its stream and where that goes on.
+    /// The bands of `R` streams from `first` on in round `round`, each with the rest of its stream and where that goes on in `next`.
     #[inline(always)]
     pub(crate) fn round<const R: usize>(
         &self,
