@@ -84,7 +84,8 @@ impl Stretch {
     }
 }
 
-/// The order in which the bands of a part are read.
+/// The order in which the bands of a part are read. What reckons with it has no use for a set's instructions, and is not inlined: the
+/// kernels would grow by several kilobytes each.
 pub(crate) struct Course {
     bands: Range<usize>,
     band_bytes: usize,
@@ -93,7 +94,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn of(bands: Range<usize>, band_bytes: usize) -> Self {
         let each = STREAMS * stream_bands(band_bytes);
         Self {
@@ -104,7 +105,6 @@ impl Course {
     }
 
     /// The stretch that starts with band `from`, the last of a part being up to half as long again.
-    #[inline(always)]
     fn stretch(&self, from: usize) -> Stretch {
         let rest = self.bands.end - from;
         if rest >= self.each + self.each / 2 {
@@ -118,13 +118,13 @@ impl Course {
         Stretch::of(from..from + len)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn first(&self) -> Stretch {
         self.stretch(self.bands.start)
     }
 
     /// What is read after a stretch. After the last one comes another part, most likely of the same length.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn after(&self, stretch: &Stretch) -> Stretch {
         let end = stretch.end();
         if end < self.bands.end {
@@ -146,7 +146,6 @@ impl Course {
 
 /// How far the first lines of streams that are `bytes` apart are from each other in their pages. At the start of a page a stream waits
 /// for its prefetcher, so they should not all be there at once.
-#[inline(always)]
 fn spread(bytes: usize) -> usize {
     let apart = |streams: usize| {
         let bytes = streams * bytes % PAGE;
@@ -157,7 +156,6 @@ fn spread(bytes: usize) -> usize {
 }
 
 /// Bands of a stream in a stretch: at least [`STREAM_BYTES`], and so many that the four are in different parts of their pages.
-#[inline(always)]
 fn stream_bands(band_bytes: usize) -> usize {
     let least = STREAM_BYTES.div_ceil(band_bytes.max(1)).max(1);
     let mut best = least;
@@ -175,7 +173,6 @@ fn stream_bands(band_bytes: usize) -> usize {
 
 /// The same of the last stretch of a part: `rounds`, or, where streams would meet at the starts of pages, some fewer. The others follow
 /// in a short stretch.
-#[inline(always)]
 fn last_bands(rounds: usize, band_bytes: usize) -> usize {
     let mut best = rounds;
     if spread(rounds * band_bytes) < PAGE / 8 {
