@@ -39,7 +39,6 @@ pub struct Matrix {
     cols: usize,
     bytes: AlignedVec<u8>,
     row_scales: Vec<f32>,
-    group_scales: Vec<f16>,
 }
 
 impl Matrix {
@@ -53,9 +52,9 @@ impl Matrix {
             cols,
             bytes: AlignedVec::zeroed(size),
             row_scales: vec![0.0; rows],
-            group_scales: vec![f16::ZERO; rows * cols.div_ceil(64)],
         };
         let (codes, values) = (ternary_codes(cols * rows), floats(cols * rows));
+        let mut scales = vec![f16::ZERO; rows * cols.div_ceil(64)];
         let groups = cols.div_ceil(64);
         if layout.is_ternary() {
             pack::code_rows(layout, &codes, cols, &mut matrix.bytes);
@@ -72,17 +71,18 @@ impl Matrix {
             match layout {
                 Layout::I8 => matrix.row_scales[r] = pack::quantize_i8_row(values, out),
                 Layout::I4 => {
-                    pack::quantize_i4_row(
-                        values,
-                        out,
-                        &mut matrix.group_scales[r * groups..][..groups],
-                    );
+                    pack::quantize_i4_row(values, out, &mut scales[r * groups..][..groups]);
                 }
                 Layout::F16 => pack::f16_row(values, out).expect("finite"),
                 Layout::BF16 => pack::bf16_row(values, out).expect("finite"),
                 Layout::F32 => pack::f32_row(values, out).expect("finite"),
                 _ => unreachable!("a layout the benches do not know"),
             }
+        }
+        if layout == Layout::I4 {
+            let stored = pack::with_scales(layout, cols, &matrix.bytes, &scales);
+            matrix.bytes = AlignedVec::zeroed(stored.len());
+            matrix.bytes.copy_from_slice(&stored);
         }
         matrix
     }
@@ -92,10 +92,7 @@ impl Matrix {
         let scales = match self.layout {
             layout if layout.is_ternary() || layout.is_binary() => Scales::Tensor(0.02),
             Layout::I8 => Scales::Rows(&self.row_scales),
-            Layout::I4 => Scales::Groups {
-                size: 64,
-                values: &self.group_scales,
-            },
+            Layout::I4 => Scales::Groups { size: 64 },
             _ => Scales::None,
         };
         MatrixRef::new(self.layout, self.rows, self.cols, &self.bytes, scales).expect("consistent")

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use half::f16;
 use onebit_format::{Plan as FilePlan, Provenance, Scales, SourceFile, Writer};
 
 use crate::blocks::{banded, in_order};
@@ -273,7 +272,7 @@ fn write_matrix(
     let encoder = Encoder::new(checkpoint, matrix)?;
     let source = matrix.weights.tensor();
     let mut out = writer.write_matrix(&matrix.name)?;
-    let (mut row_scales, mut group_scales) = (Vec::<f32>::new(), Vec::<f16>::new());
+    let mut row_scales = Vec::<f32>::new();
     let (mut bytes, mut counts) = (0, [0; 3]);
     let [rows, cols] = matrix.stored();
     in_order(
@@ -283,7 +282,6 @@ fn write_matrix(
             out.rows(&block.bytes)?;
             bytes += block.bytes.len() as u64;
             row_scales.extend(block.row_scales);
-            group_scales.extend(block.group_scales);
             for (sum, count) in counts.iter_mut().zip(block.counts) {
                 *sum += count;
             }
@@ -295,15 +293,12 @@ fn write_matrix(
         },
     )?;
     tracing::debug!(matrix = matrix.name, layout = %matrix.layout, rows = matrix.rows, cols = matrix.cols, "packed");
-    bytes += (row_scales.len() * 4 + group_scales.len() * 2) as u64;
+    bytes += row_scales.len() as u64 * 4;
     out.finish(match encoder.multiplier() {
         Some(multiplier) => Scales::Tensor(multiplier),
         None if !row_scales.is_empty() => Scales::Rows(&row_scales),
         None => match matrix.layout.group() {
-            Some(size) => Scales::Groups {
-                size,
-                values: &group_scales,
-            },
+            Some(size) => Scales::Groups { size },
             None => Scales::None,
         },
     })?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
-use onebit_format::{I4_GROUP, Layout, SIGN_GROUP, pack};
+use onebit_format::{I4_GROUP, Layout, pack};
 
 use crate::blocks::{blocks, in_order};
 use crate::error::{ConvertError, Result};
@@ -15,12 +15,11 @@ use crate::source::Checkpoint;
 use crate::source::shard::TensorInfo;
 use crate::ternary::{Ternary, read_back};
 
-/// Packed rows with the scales that belong to them.
+/// Packed rows as they are stored, those with scales of groups with these, and the scales of rows.
 #[derive(Default)]
 pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
     pub(crate) row_scales: Vec<f32>,
-    pub(crate) group_scales: Vec<f16>,
     /// How many weights are -1, 0 and 1.
     pub(crate) counts: [u64; 3],
     pub(crate) rows: usize,
@@ -111,11 +110,9 @@ impl<'a> Encoder<'a> {
             Self::Grouped { matrix, codes } => {
                 let first = rows.start;
                 let (codes, scales) = codes.codes(rows)?;
-                let groups = matrix.cols.div_ceil(SIGN_GROUP);
-                Ok(Block {
-                    group_scales: pack::band_scales(matrix.layout, &scales, groups),
-                    ..code_block(matrix, &codes, first)?
-                })
+                let mut block = code_block(matrix, &codes, first)?;
+                block.bytes = pack::with_scales(matrix.layout, matrix.cols, &block.bytes, &scales);
+                Ok(block)
             }
             Self::Dense {
                 matrix,
@@ -201,6 +198,7 @@ fn dense_block(
     let raw_row = raw.len() / block.rows.max(1);
     let mut values = vec![0.0; cols];
     let groups = cols.div_ceil(I4_GROUP);
+    let mut group_scales = Vec::new();
     for (at, (raw, out)) in raw
         .chunks(raw_row)
         .zip(block.bytes.chunks_mut(row_bytes))
@@ -216,9 +214,9 @@ fn dense_block(
             }
             Layout::I8 => block.row_scales.push(pack::quantize_i8_row(&values, out)),
             Layout::I4 => {
-                let start = block.group_scales.len();
-                block.group_scales.resize(start + groups, f16::ZERO);
-                let scales = &mut block.group_scales[start..];
+                let start = group_scales.len();
+                group_scales.resize(start + groups, f16::ZERO);
+                let scales = &mut group_scales[start..];
                 pack::quantize_i4_row(&values, out, scales);
                 if let Some(group) = scales.iter().position(|scale| !scale.is_finite()) {
                     return Err(unscalable(weight, row, group * I4_GROUP));
@@ -226,6 +224,9 @@ fn dense_block(
             }
             layout => unreachable!("no option asks for {layout}"),
         }
+    }
+    if matrix.layout == Layout::I4 {
+        block.bytes = pack::with_scales(Layout::I4, cols, &block.bytes, &group_scales);
     }
     Ok(block)
 }

@@ -1,7 +1,5 @@
 //! [`Layout::B1R64`]: a byte is eight columns of one of 64 rows.
 
-use half::f16;
-
 use crate::layout::{ATOM_BYTES, Layout};
 use crate::pack::check_rows;
 
@@ -65,21 +63,4 @@ pub fn binary_band_codes(band: &[u8], out: &mut [i8]) {
             }
         }
     }
-}
-
-/// Puts scales of groups, given row after row, in the order of `layout`, which puts those of a band beside each other:
-/// see [`Layout::group_scale_at`]. The scales of rows that are lacking in the last band are 0.
-///
-/// # Panics
-/// When `values` is not `groups` per row.
-pub fn band_scales(layout: Layout, values: &[f16], groups: usize) -> Vec<f16> {
-    let rows = values.len() / groups.max(1);
-    assert_eq!(rows * groups, values.len(), "{groups} scales per row");
-    let mut out = vec![f16::ZERO; rows.next_multiple_of(layout.atom_rows()) * groups];
-    for (row, values) in values.chunks(groups.max(1)).enumerate() {
-        for (group, value) in values.iter().enumerate() {
-            out[layout.group_scale_at(row, group, groups)] = *value;
-        }
-    }
-    out
 }

@@ -122,9 +122,10 @@ impl Contents {
             let expected = format!("at least one row, and 1 to {MAX_COLS} columns");
             return Err(FormatError::tensor(name, expected, shape));
         }
+        let grouped = matches!(matrix.scale, ScaleMeta::Groups { .. });
         let stored = layout
-            .stored_shape(rows, cols)
-            .filter(|_| layout.byte_len(rows, cols).is_some());
+            .stored_shape(rows, cols, grouped)
+            .filter(|_| layout.stored_len(rows, cols, grouped).is_some());
         let stored = stored
             .ok_or_else(|| FormatError::tensor(name, "a size that can be addressed", shape))?;
         let kind = TensorKind::Matrix(layout);
@@ -161,11 +162,7 @@ impl Contents {
             ScaleMeta::Rows { tensor } if layout == Layout::I8 => {
                 self.flat(tensor, TensorKind::Scales, Dtype::F32, matrix.rows)
             }
-            ScaleMeta::Groups { tensor, size } if layout.group() == Some(*size) => {
-                let groups = layout.group_scales(matrix.rows, matrix.cols, *size);
-                let groups = groups.unwrap_or(usize::MAX);
-                self.flat(tensor, TensorKind::Scales, Dtype::F16, groups)
-            }
+            ScaleMeta::Groups { size } if layout.group() == Some(*size) => Ok(()),
             other => {
                 let field = format!("matrices.{name}.scale");
                 let expected = format!("the scales of layout `{layout}`");

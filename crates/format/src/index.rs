@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use half::f16;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -14,7 +13,7 @@ use crate::error::FormatError;
 use crate::json;
 use crate::layout::{ATOM_BYTES, Layout};
 use crate::matrix::{MatrixRef, Scales};
-use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, Meta, SCALES_TENSOR, ScaleMeta};
+use crate::meta::{FORMAT_VERSION, KNOWN_FEATURES, MatrixMeta, Meta, SCALES_TENSOR, ScaleMeta};
 
 /// Values that metadata may have at most: several for each of the tensors a file may have.
 const MAX_VALUES: usize = 1 << 21;
@@ -45,7 +44,7 @@ impl Index {
     /// Parses and validates a whole file. Reads the header, the scales and the vectors, not the weights.
     ///
     /// Afterwards every tensor is known to lie inside `bytes` at a multiple of 64 bytes from their
-    /// start and to have exactly the size that its layout demands, and scales and vectors are known to be finite.
+    /// start and to have exactly the size that its layout demands, and vectors and scales but those of groups are known to be finite.
     ///
     /// # Errors
     /// Of kind [`Unsupported`](crate::ErrorKind::Unsupported) when a later version of the format
@@ -142,17 +141,16 @@ impl Index {
         elements(self.slice(bytes, name)?, len)
     }
 
-    /// Compares every tensor of `bytes` with its hash in the metadata, and looks for codes that are none.
+    /// Compares every tensor of `bytes` with its hash in the metadata, and looks for codes that are none and scales of groups that are not
+    /// finite.
     ///
     /// # Errors
     /// For the first tensor in file order that differs or has such a code.
     pub fn check_hashes(&self, bytes: &[u8]) -> Result<(), FormatError> {
         for (name, kind, range) in self.tensors() {
             let tensor = slice(bytes, range, name)?;
-            match kind {
-                TensorKind::Matrix(Layout::T2 | Layout::T2R16) => check_ternary(name, tensor)?,
-                TensorKind::Matrix(Layout::T5 | Layout::T5R5) => check_dense(name, tensor)?,
-                _ => {}
+            if let (TensorKind::Matrix(layout), Some(meta)) = (kind, self.meta.matrices.get(name)) {
+                check_matrix(name, layout, meta, tensor)?;
             }
             let found = hex(&Sha256::digest(tensor));
             let expected = self.meta.sha256.get(name).cloned().unwrap_or_default();
@@ -192,15 +190,7 @@ impl Index {
             ScaleMeta::Rows { tensor } => {
                 Scales::Rows(elements(self.slice(bytes, tensor)?, meta.rows)?)
             }
-            ScaleMeta::Groups { tensor, size } => {
-                let layout = layout_of(name, meta)?;
-                let len = layout.group_scales(meta.rows, meta.cols, *size);
-                let len = len.ok_or_else(|| missing(name, "group scales"))?;
-                Scales::Groups {
-                    size: *size,
-                    values: elements(self.slice(bytes, tensor)?, len)?,
-                }
-            }
+            ScaleMeta::Groups { size } => Scales::Groups { size: *size },
         })
     }
 
@@ -221,7 +211,8 @@ impl Index {
     fn check_scales(&self, bytes: &[u8]) -> Result<(), FormatError> {
         for (name, meta) in &self.meta.matrices {
             match &meta.scale {
-                ScaleMeta::None => {}
+                // Scales of groups are spread over all weights, which opening does not read.
+                ScaleMeta::None | ScaleMeta::Groups { .. } => {}
                 ScaleMeta::Tensor { index } => {
                     let values = self.slice(bytes, SCALES_TENSOR)?.as_chunks().0;
                     let one = values.iter().skip(*index).take(1);
@@ -230,14 +221,6 @@ impl Index {
                 ScaleMeta::Rows { tensor } => {
                     let values = self.slice(bytes, tensor)?.as_chunks().0;
                     check_values(tensor, values.iter().map(|b| f32::from_le_bytes(*b)), false)?;
-                }
-                ScaleMeta::Groups { tensor, .. } => {
-                    let values = self.slice(bytes, tensor)?.as_chunks().0;
-                    // There are millions of them: their bits tell sooner than their values.
-                    if values.chunks(4096).any(has_unusable) {
-                        let values = values.iter().map(|b| f16::from_le_bytes(*b).to_f32());
-                        check_values(tensor, values, false)?;
-                    }
                 }
             }
         }
@@ -275,29 +258,75 @@ pub(crate) fn check_values(
     }
 }
 
-/// Refuses code 3, which is no ternary weight.
-fn check_ternary(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
-    let has_three = |byte: &u8| byte & (byte >> 1) & 0x55 != 0;
-    match bytes.iter().position(has_three) {
-        None => Ok(()),
-        Some(at) => Err(FormatError::tensor(
-            tensor,
-            "codes 0, 1 and 2",
-            format!("code 3 in byte {at}"),
-        )),
+/// Refuses codes of a matrix that are none, and scales of groups that are not finite.
+fn check_matrix(
+    name: &str,
+    layout: Layout,
+    meta: &MatrixMeta,
+    tensor: &[u8],
+) -> Result<(), FormatError> {
+    let grouped = matches!(meta.scale, ScaleMeta::Groups { .. });
+    let packs = layout.packs(grouped);
+    let band_bytes = layout.stored_band_bytes(meta.cols, grouped);
+    let band_bytes = band_bytes.unwrap_or(0).max(1);
+    let scale_bytes = packs.scale_lines * ATOM_BYTES;
+    let pack_bytes = match grouped {
+        true => packs.bytes(),
+        false => band_bytes,
+    };
+    for (b, band) in tensor.chunks(band_bytes).enumerate() {
+        for (p, pack) in band.chunks(pack_bytes).enumerate() {
+            let start = b * band_bytes + p * pack_bytes;
+            let (scales, codes) = pack.split_at(scale_bytes.min(pack.len()));
+            check_group_scales(name, scales, start)?;
+            check_codes(name, layout, codes, start + scale_bytes)?;
+        }
     }
+    Ok(())
 }
 
-/// Refuses bytes that are no sum of five codes.
-fn check_dense(tensor: &str, bytes: &[u8]) -> Result<(), FormatError> {
-    match bytes.iter().position(|byte| !dense::is_canonical(*byte)) {
-        None => Ok(()),
-        Some(at) => Err(FormatError::tensor(
-            tensor,
-            "bytes of five codes 0, 1 and 2",
-            format!("{} in byte {at}", bytes[at]),
-        )),
+/// Refuses codes that are none; the first byte is byte `start` of the tensor.
+fn check_codes(name: &str, layout: Layout, codes: &[u8], start: usize) -> Result<(), FormatError> {
+    let (wrong, expected) = match layout {
+        Layout::T2 | Layout::T2R16 => {
+            let has_three = |byte: &u8| byte & (byte >> 1) & 0x55 != 0;
+            (codes.iter().position(has_three), "codes 0, 1 and 2")
+        }
+        Layout::T5 | Layout::T5R5 => {
+            let is_none = |byte: &u8| !dense::is_canonical(*byte);
+            let wrong = codes.iter().position(is_none);
+            (wrong, "bytes of five codes 0, 1 and 2")
+        }
+        _ => return Ok(()),
+    };
+    let Some(at) = wrong else {
+        return Ok(());
+    };
+    let found = match layout {
+        Layout::T5 | Layout::T5R5 => format!("{} in byte {}", codes[at], start + at),
+        _ => format!("code 3 in byte {}", start + at),
+    };
+    Err(FormatError::tensor(name, expected, found))
+}
+
+/// Refuses scales of groups that are not finite or below zero; the first is at byte `start` of the tensor.
+pub(crate) fn check_group_scales(
+    name: &str,
+    scales: &[u8],
+    start: usize,
+) -> Result<(), FormatError> {
+    let values = scales.as_chunks().0;
+    // There are millions of them: their bits tell sooner than their values.
+    if !has_unusable(values) {
+        return Ok(());
     }
+    let wrong = |bytes: &[u8; 2]| has_unusable(std::slice::from_ref(bytes));
+    let at = start + 2 * values.iter().position(wrong).unwrap_or(0);
+    Err(FormatError::tensor(
+        name,
+        "finite non-negative scales of groups",
+        format!("another number in byte {at}"),
+    ))
 }
 
 /// The hash that a file's metadata has for a blob of these bytes: SHA-256 of them with their padding.
@@ -423,7 +452,7 @@ mod tests {
     #[test]
     fn bits_say_what_values_say() {
         for bits in 0..=u16::MAX {
-            let value = f16::from_bits(bits).to_f32();
+            let value = half::f16::from_bits(bits).to_f32();
             let unusable = check_values("scales", [value].into_iter(), false).is_err();
             let found = has_unusable(&[[0; 2], bits.to_le_bytes()]);
             assert_eq!(found, unusable, "{bits:#06x}");

@@ -90,8 +90,8 @@ pub use contents::TensorKind;
 pub use error::{ErrorKind, FormatError};
 pub use file::{PackedFile, SharedBlob};
 pub use index::{Index, blob_sha256};
-pub use layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
-pub use matrix::{MatrixRef, Scales, ShapeError};
+pub use layout::{ATOM_BYTES, I4_GROUP, Layout, Packs, SIGN_GROUP};
+pub use matrix::{Band, MatrixRef, Scales, ShapeError};
 pub use meta::{
     ActivationMode, FORMAT_VERSION, GenerationDefaults, KNOWN_FEATURES, MAX_COLS, METADATA_KEY,
     MatrixMeta, Meta, Provenance, SCALES_TENSOR, ScaleMeta, SourceFile,

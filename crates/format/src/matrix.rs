@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use thiserror::Error;
 
 use crate::dense;
-use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, SIGN_GROUP};
+use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, Packs, SIGN_GROUP};
 use crate::ternary;
 
 /// What turns stored integers into weights: `weight = code * scale`.
@@ -18,13 +18,10 @@ pub enum Scales<'a> {
     Tensor(f32),
     /// One multiplier per row.
     Rows(&'a [f32]),
-    /// One multiplier per `size` columns of a row, where [`Layout::group_scale_at`] says: row after row, or
-    /// band after band where rows share their bytes.
+    /// One multiplier per `size` columns of a row, among the bytes of the matrix where [`Packs`] says.
     Groups {
         /// Columns that share a scale.
         size: usize,
-        /// The scales of all rows, those that fill up the last band included.
-        values: &'a [f16],
     },
 }
 
@@ -107,9 +104,51 @@ pub struct MatrixRef<'a> {
     layout: Layout,
     rows: usize,
     cols: usize,
+    packs: Packs,
     band_bytes: usize,
     bytes: &'a [u8],
     scales: Scales<'a>,
+}
+
+/// The bytes of a band: atoms, and the scales of groups between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Band<'a> {
+    lines: &'a [[u8; ATOM_BYTES]],
+    packs: Packs,
+}
+
+impl<'a> Band<'a> {
+    /// Atom `a`.
+    #[inline(always)]
+    pub fn atom(&self, a: usize) -> &'a [u8; ATOM_BYTES] {
+        &self.lines[self.packs.line(a)]
+    }
+
+    /// All lines: the atoms, where there are no scales of groups.
+    #[inline(always)]
+    pub fn lines(&self) -> &'a [[u8; ATOM_BYTES]] {
+        self.lines
+    }
+
+    /// The bytes of `N / 2` scales: those of group `group` from that of row `row` of the band on, and, where a band is a row, of the
+    /// groups after it in its pack.
+    #[inline(always)]
+    pub fn scales<const N: usize>(&self, group: usize, row: usize) -> &'a [u8; N] {
+        let at = self.packs.scales(group) + 2 * row;
+        let scales = self.lines.as_flattened()[at..].first_chunk();
+        scales.expect("scales of a group of the band")
+    }
+
+    /// How many atoms it has.
+    fn len(&self) -> usize {
+        let (whole, rest) = (self.packs.bytes() / ATOM_BYTES, self.lines.len());
+        rest / whole * self.packs.atoms + (rest % whole).saturating_sub(self.packs.scale_lines)
+    }
+
+    /// Its weights without scales: the bytes that [`pack`](crate::pack) makes of its rows.
+    pub fn weights(&self) -> Vec<u8> {
+        (0..self.len()).flat_map(|a| *self.atom(a)).collect()
+    }
 }
 
 impl fmt::Debug for MatrixRef<'_> {
@@ -135,9 +174,12 @@ impl<'a> MatrixRef<'a> {
         bytes: &'a [u8],
         scales: Scales<'a>,
     ) -> Result<Self, ShapeError> {
+        check_scales(layout, rows, &scales)?;
         let overflow = ShapeError::Overflow { layout, rows, cols };
-        let band_bytes = layout.band_bytes(cols).ok_or(overflow.clone())?;
-        let expected = layout.byte_len(rows, cols).ok_or(overflow)?;
+        let grouped = matches!(scales, Scales::Groups { .. });
+        let band_bytes = layout.stored_band_bytes(cols, grouped);
+        let band_bytes = band_bytes.ok_or(overflow.clone())?;
+        let expected = layout.stored_len(rows, cols, grouped).ok_or(overflow)?;
         if bytes.len() != expected {
             return Err(ShapeError::Bytes {
                 layout,
@@ -154,11 +196,11 @@ impl<'a> MatrixRef<'a> {
                 expected: align,
             });
         }
-        check_scales(layout, rows, cols, &scales)?;
         Ok(Self {
             layout,
             rows,
             cols,
+            packs: layout.packs(grouped),
             band_bytes,
             bytes,
             scales,
@@ -182,7 +224,13 @@ impl<'a> MatrixRef<'a> {
 
     /// Columns with padding.
     pub fn padded_cols(&self) -> usize {
-        self.band_bytes / ATOM_BYTES * self.layout.atom_cols()
+        self.layout.padded_cols(self.cols).unwrap_or(0)
+    }
+
+    /// Where scales of groups are in a band.
+    #[inline(always)]
+    pub fn packs(&self) -> Packs {
+        self.packs
     }
 
     /// The scales.
@@ -195,7 +243,7 @@ impl<'a> MatrixRef<'a> {
         self.bytes
     }
 
-    /// Bytes of one row, a multiple of [`ATOM_BYTES`].
+    /// Bytes of one row, with the scales of its groups if it has such; a multiple of [`ATOM_BYTES`].
     ///
     /// # Panics
     /// Where rows share their bytes.
@@ -217,7 +265,7 @@ impl<'a> MatrixRef<'a> {
         &self.bytes[r * self.row_bytes()..][..self.row_bytes()]
     }
 
-    /// Bytes of one band, a multiple of [`ATOM_BYTES`].
+    /// Bytes of one band, with the scales of its groups if it has such; a multiple of [`ATOM_BYTES`].
     pub fn band_bytes(&self) -> usize {
         self.band_bytes
     }
@@ -227,16 +275,26 @@ impl<'a> MatrixRef<'a> {
     /// # Panics
     /// When it starts past the last row.
     pub fn band_bytes_of(&self, b: usize) -> &'a [u8] {
-        let bands = self.rows.div_ceil(self.layout.atom_rows());
-        assert!(b < bands, "band {b} of {bands}");
         &self.bytes[b * self.band_bytes..][..self.band_bytes]
     }
 
-    /// The bytes that hold row `r`, and its place among the rows there.
-    fn band_of(&self, r: usize) -> (&'a [u8], usize) {
+    /// Band `b`, as [`band_bytes_of`](MatrixRef::band_bytes_of).
+    ///
+    /// # Panics
+    /// When it starts past the last row.
+    #[inline(always)]
+    pub fn band(&self, b: usize) -> Band<'a> {
+        Band {
+            lines: self.band_bytes_of(b).as_chunks().0,
+            packs: self.packs,
+        }
+    }
+
+    /// The band that holds row `r`, and its place among the rows there.
+    fn band_of(&self, r: usize) -> (Band<'a>, usize) {
         assert!(r < self.rows, "row {r} of {}", self.rows);
         let rows = self.layout.atom_rows();
-        (self.band_bytes_of(r / rows), r % rows)
+        (self.band(r / rows), r % rows)
     }
 
     /// The integer stored at row `r`, column `k`, padding included: -1, 0 or 1 in
@@ -249,7 +307,7 @@ impl<'a> MatrixRef<'a> {
     pub fn code(&self, r: usize, k: usize) -> i32 {
         let (band, row) = self.band_of(r);
         let atom_cols = self.layout.atom_cols();
-        let atom = &band[k / atom_cols * ATOM_BYTES..][..ATOM_BYTES];
+        let atom = band.atom(k / atom_cols);
         let k = k % atom_cols;
         let (j, p) = (k % ATOM_BYTES, k / ATOM_BYTES);
         match self.layout {
@@ -273,7 +331,8 @@ impl<'a> MatrixRef<'a> {
     /// When `r` or `k` is out of range, padding not included.
     pub fn value(&self, r: usize, k: usize) -> f32 {
         assert!(k < self.cols, "column {k} of {}", self.cols);
-        let (row, _) = self.band_of(r);
+        let (band, _) = self.band_of(r);
+        let row = band.lines.as_flattened();
         match self.layout {
             Layout::F16 => f16::from_le_bytes(element(row, k)).to_f32(),
             Layout::BF16 => bf16::from_le_bytes(element(row, k)).to_f32(),
@@ -292,9 +351,10 @@ impl<'a> MatrixRef<'a> {
             Scales::None => 1.0,
             Scales::Tensor(scale) => scale,
             Scales::Rows(values) => values[r],
-            Scales::Groups { size, values } => {
-                let groups = self.cols.div_ceil(size);
-                values[self.layout.group_scale_at(r, k / size, groups)].to_f32()
+            Scales::Groups { size } => {
+                let (band, place) = self.band_of(r);
+                let at = self.packs.scales(k / size) + 2 * place;
+                f16::from_le_bytes(element(&band.lines.as_flattened()[at..], 0)).to_f32()
             }
         }
     }
@@ -305,17 +365,18 @@ impl<'a> MatrixRef<'a> {
     /// When `r` is out of range or `out` is not [`cols`](MatrixRef::cols) long.
     pub fn decode_row(&self, r: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols, "decode_row writes one whole row");
-        let (row, place) = self.band_of(r);
+        let (band, place) = self.band_of(r);
+        let row = band.lines.as_flattened();
         match self.layout {
             Layout::F16 => floats(row, out, |b| f16::from_le_bytes(b).to_f32()),
             Layout::BF16 => floats(row, out, |b| bf16::from_le_bytes(b).to_f32()),
             Layout::F32 => floats(row, out, f32::from_le_bytes),
-            Layout::I8 => integers(row, out, |byte| f32::from(byte as i8), 8),
-            Layout::T2 => integers(row, out, |byte| f32::from((byte & 3) as i8 - 1), 2),
+            Layout::I8 => integers(band, out, |byte| f32::from(byte as i8), 8),
+            Layout::T2 => integers(band, out, |byte| f32::from((byte & 3) as i8 - 1), 2),
             Layout::T2R16 => {
-                for (out, atom) in out.chunks_mut(16).zip(row.as_chunks::<ATOM_BYTES>().0) {
+                for (a, out) in out.chunks_mut(16).enumerate() {
                     for (k, out) in out.iter_mut().enumerate() {
-                        *out = f32::from(ternary::field(atom, place, k)) - 1.0;
+                        *out = f32::from(ternary::field(band.atom(a), place, k)) - 1.0;
                     }
                 }
             }
@@ -326,19 +387,16 @@ impl<'a> MatrixRef<'a> {
                     .zip(row)
                     .for_each(|(out, byte)| *out = value(*byte));
             }
-            Layout::B1 => integers(row, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
+            Layout::B1 => integers(band, out, |byte| f32::from((byte & 1) as i8 * 2 - 1), 1),
             Layout::B1R64 => {
-                let bytes = row
-                    .iter()
-                    .skip(Layout::binary_place(place))
-                    .step_by(ATOM_BYTES);
-                for (out, byte) in out.chunks_mut(8).zip(bytes) {
+                for (a, out) in out.chunks_mut(8).enumerate() {
+                    let byte = band.atom(a)[Layout::binary_place(place)];
                     for (k, out) in out.iter_mut().enumerate() {
                         *out = f32::from(((byte >> k) & 1) as i8 * 2 - 1);
                     }
                 }
             }
-            Layout::I4 => integers(row, out, |byte| f32::from((byte & 15) as i8 - 8), 4),
+            Layout::I4 => integers(band, out, |byte| f32::from((byte & 15) as i8 - 8), 4),
         }
         self.scale_row(r, out);
     }
@@ -348,11 +406,9 @@ impl<'a> MatrixRef<'a> {
             Scales::None => {}
             Scales::Tensor(scale) => multiply(out, scale),
             Scales::Rows(values) => multiply(out, values[r]),
-            Scales::Groups { size, values } => {
-                let groups = self.cols.div_ceil(size);
+            Scales::Groups { size } => {
                 for (g, group) in out.chunks_mut(size).enumerate() {
-                    let scale = values[self.layout.group_scale_at(r, g, groups)];
-                    multiply(group, scale.to_f32());
+                    multiply(group, self.scale(r, g * size));
                 }
             }
         }
@@ -371,10 +427,10 @@ fn floats<const N: usize>(row: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) 
 }
 
 /// Decodes planes of 64 columns: plane `p` of an atom is bits `bits * p` and up of its 64 bytes.
-fn integers(row: &[u8], out: &mut [f32], decode: impl Fn(u8) -> f32, bits: usize) {
+fn integers(band: Band<'_>, out: &mut [f32], decode: impl Fn(u8) -> f32, bits: usize) {
     let planes = 8 / bits;
     for (plane, values) in out.chunks_mut(ATOM_BYTES).enumerate() {
-        let atom = &row[plane / planes * ATOM_BYTES..][..ATOM_BYTES];
+        let atom = band.atom(plane / planes);
         let shift = plane % planes * bits;
         for (value, byte) in values.iter_mut().zip(atom) {
             *value = decode(byte >> shift);
@@ -401,7 +457,6 @@ fn multiply(values: &mut [f32], scale: f32) {
 pub(crate) fn check_scales(
     layout: Layout,
     rows: usize,
-    cols: usize,
     scales: &Scales<'_>,
 ) -> Result<(), ShapeError> {
     let (expected, fits) = match layout {
@@ -409,18 +464,14 @@ pub(crate) fn check_scales(
             "one scale, or group scales of 128 columns",
             matches!(
                 scales,
-                Scales::Tensor(_)
-                    | Scales::Groups {
-                        size: SIGN_GROUP,
-                        ..
-                    }
+                Scales::Tensor(_) | Scales::Groups { size: SIGN_GROUP }
             ),
         ),
         Layout::T5 | Layout::T5R5 => ("one scale", matches!(scales, Scales::Tensor(_))),
         Layout::I8 => ("row scales", matches!(scales, Scales::Rows(_))),
         Layout::I4 => (
             "group scales of 64 columns",
-            matches!(scales, Scales::Groups { size: I4_GROUP, .. }),
+            matches!(scales, Scales::Groups { size: I4_GROUP }),
         ),
         Layout::F16 | Layout::BF16 | Layout::F32 => ("no scales", matches!(scales, Scales::None)),
     };
@@ -431,15 +482,11 @@ pub(crate) fn check_scales(
             found: scales.kind(),
         });
     }
-    let (expected, found) = match scales {
-        Scales::None | Scales::Tensor(_) => return Ok(()),
-        Scales::Rows(values) => (Some(rows), values.len()),
-        Scales::Groups { size, values } => (layout.group_scales(rows, cols, *size), values.len()),
-    };
-    let expected = expected.ok_or(ShapeError::Overflow { layout, rows, cols })?;
-    if expected == found {
-        Ok(())
-    } else {
-        Err(ShapeError::ScaleCount { expected, found })
+    match scales {
+        Scales::Rows(values) if values.len() != rows => Err(ShapeError::ScaleCount {
+            expected: rows,
+            found: values.len(),
+        }),
+        _ => Ok(()),
     }
 }

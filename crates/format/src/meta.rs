@@ -142,10 +142,8 @@ pub enum ScaleMeta {
         /// The tensor that holds them.
         tensor: String,
     },
-    /// One `f16` per group of columns.
+    /// One `f16` per group of columns, among the weights where [`Packs`](crate::Packs) says.
     Groups {
-        /// The tensor that holds them.
-        tensor: String,
         /// Columns in a group.
         size: usize,
     },

@@ -7,9 +7,9 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
-pub use crate::binary::{band_scales, binary_band_codes, binary_bands};
+pub use crate::binary::{binary_band_codes, binary_bands};
 pub use crate::dense::{dense_band_codes, dense_bands, dense_codes, dense_row};
-use crate::layout::{ATOM_BYTES, I4_GROUP, Layout};
+use crate::layout::{ATOM_BYTES, I4_GROUP, Layout, Packs};
 pub use crate::ternary::{ternary_band_codes, ternary_bands};
 
 /// A finite number that the target type can only store as infinity, or a number that is not finite.
@@ -107,6 +107,43 @@ pub fn band_codes(layout: Layout, band: &[u8], out: &mut [i8]) {
         Layout::B1 => binary_codes(band, out),
         Layout::B1R64 => binary_band_codes(band, out),
         other => panic!("layout {other} is neither ternary nor binary"),
+    }
+}
+
+/// What is stored of whole bands of a matrix with group scales: their packed rows, with the scales between the atoms as
+/// [`Packs`] says. `scales` are given row after row, one per group. Rows that are lacking in the last band have scales of 0.
+///
+/// # Panics
+/// When `weights` are not the bands of as many rows as there are scales for, and for layouts without groups.
+pub fn with_scales(layout: Layout, cols: usize, weights: &[u8], scales: &[f16]) -> Vec<u8> {
+    let size = layout.group().expect("a layout with scales of groups");
+    let groups = cols.div_ceil(size).max(1);
+    let rows = scales.len() / groups;
+    assert_eq!(rows * groups, scales.len(), "{groups} scales per row");
+    let what = format!("{rows} x {cols} of layout {layout}");
+    assert_eq!(Some(weights.len()), layout.byte_len(rows, cols), "{what}");
+    let stored = layout.stored_len(rows, cols, true);
+    let mut out = vec![0; stored.unwrap_or_else(|| panic!("{what} overflows"))];
+    let bands = rows.div_ceil(layout.atom_rows()).max(1);
+    let [band_bytes, stored_bytes] = [weights.len(), out.len()].map(|len| (len / bands).max(1));
+    let stored = out.chunks_mut(stored_bytes);
+    let scales = scales.chunks(layout.atom_rows() * groups);
+    for ((out, weights), scales) in stored.zip(weights.chunks(band_bytes)).zip(scales) {
+        put_band(layout.packs(true), groups, weights, scales, out);
+    }
+    out
+}
+
+/// Puts a band and the scales of its rows, `groups` each, in zeroed bytes.
+fn put_band(packs: Packs, groups: usize, weights: &[u8], scales: &[f16], out: &mut [u8]) {
+    let lines = out.as_chunks_mut::<ATOM_BYTES>().0;
+    for (a, atom) in weights.as_chunks().0.iter().enumerate() {
+        lines[packs.line(a)] = *atom;
+    }
+    for (row, scales) in scales.chunks(groups).enumerate() {
+        for (group, scale) in scales.iter().enumerate() {
+            out[packs.scales(group) + 2 * row..][..2].copy_from_slice(&scale.to_le_bytes());
+        }
     }
 }
 

@@ -206,7 +206,7 @@ impl Plan {
         for (name, _) in &self.tensors {
             take(name);
             let scale = meta.matrices.get(name).map(|matrix| &matrix.scale);
-            if let Some(ScaleMeta::Rows { tensor } | ScaleMeta::Groups { tensor, .. }) = scale {
+            if let Some(ScaleMeta::Rows { tensor }) = scale {
                 take(tensor);
             }
         }
@@ -238,10 +238,7 @@ impl Planned {
             return None;
         };
         let scale = match (layout, layout.group().filter(|_| grouped)) {
-            (_, Some(size)) => ScaleMeta::Groups {
-                tensor: format!("{name}.group_scales"),
-                size,
-            },
+            (_, Some(size)) => ScaleMeta::Groups { size },
             (Layout::I8, None) => ScaleMeta::Rows {
                 tensor: format!("{name}.row_scales"),
             },

@@ -13,8 +13,8 @@ use crate::container::MAX_HEADER_BYTES;
 use crate::contents::Content;
 use crate::error::FormatError;
 use crate::file::PackedFile;
-use crate::index::check_values;
-use crate::layout::Layout;
+use crate::index::{check_group_scales, check_values};
+use crate::layout::{ATOM_BYTES, Layout};
 use crate::matrix::{Scales, check_scales};
 use crate::meta::{METADATA_KEY, Meta, Provenance, SCALES_TENSOR};
 use crate::place;
@@ -109,14 +109,13 @@ impl Writer {
                 grouped,
                 ..
             } => {
-                let band_bytes = layout.band_bytes(cols).unwrap_or(0);
+                let band_bytes = layout.stored_band_bytes(cols, grouped).unwrap_or(0);
                 let name = name.to_owned();
                 Ok(MatrixWriter {
                     writer: self,
                     name,
                     layout,
                     rows,
-                    cols,
                     grouped,
                     band_bytes,
                     written: 0,
@@ -281,17 +280,18 @@ pub struct MatrixWriter<'w> {
     name: String,
     layout: Layout,
     rows: usize,
-    cols: usize,
     grouped: bool,
     band_bytes: usize,
     written: usize,
 }
 
 impl MatrixWriter<'_> {
-    /// Writes one or more whole packed rows; where rows share their bytes, whole bands of them.
+    /// Writes one or more whole packed rows; where rows share their bytes, whole bands of them. Scales of groups are among them: see
+    /// [`with_scales`](crate::pack::with_scales).
     ///
     /// # Errors
-    /// When these are not whole rows or bands, or more than planned, or the file cannot be written.
+    /// When these are not whole rows or bands, or more than planned, when scales of groups are not finite or negative, or the file cannot be
+    /// written.
     pub fn rows(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
         let bands = bytes.len() / self.band_bytes.max(1);
         let (per_band, left) = (self.layout.atom_rows(), self.rows - self.written);
@@ -309,12 +309,30 @@ impl MatrixWriter<'_> {
                 format!("{} bytes", bytes.len()),
             ));
         }
+        self.check_scales(bytes)?;
         self.writer.put(bytes)?;
         self.written += left.min(bands * per_band);
         Ok(())
     }
 
-    /// Ends the matrix with its scales.
+    /// Refuses scales of groups that are not finite.
+    fn check_scales(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        let packs = self.layout.packs(self.grouped);
+        if packs.scale_lines == 0 {
+            return Ok(());
+        }
+        let bands_before = self.written / self.layout.atom_rows();
+        for (b, band) in bytes.chunks(self.band_bytes).enumerate() {
+            for (p, pack) in band.chunks(packs.bytes()).enumerate() {
+                let start = (bands_before + b) * self.band_bytes + p * packs.bytes();
+                let scales = &pack[..packs.scale_lines * ATOM_BYTES];
+                check_group_scales(&self.name, scales, start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the matrix with its scales, but those of groups, which are among its rows.
     ///
     /// # Errors
     /// When rows are missing, when the scales are of another kind or number than the layout
@@ -326,7 +344,6 @@ impl MatrixWriter<'_> {
             name,
             layout,
             rows,
-            cols,
             grouped,
             written,
             ..
@@ -335,7 +352,7 @@ impl MatrixWriter<'_> {
             let expected = format!("{rows} rows of `{name}`");
             return Err(FormatError::plan(expected, written));
         }
-        check_scales(layout, rows, cols, &scales).map_err(|source| FormatError::Shape {
+        check_scales(layout, rows, &scales).map_err(|source| FormatError::Shape {
             tensor: name.clone(),
             source,
         })?;
@@ -348,7 +365,7 @@ impl MatrixWriter<'_> {
         }
         writer.end(&name)?;
         match scales {
-            Scales::None => {}
+            Scales::None | Scales::Groups { .. } => {}
             Scales::Tensor(scale) => {
                 check_values(&name, [scale].into_iter(), true)?;
                 writer.gathered.push(scale);
@@ -356,12 +373,6 @@ impl MatrixWriter<'_> {
             Scales::Rows(values) => {
                 let tensor = format!("{name}.row_scales");
                 check_values(&tensor, values.iter().copied(), false)?;
-                writer.put(bytemuck::cast_slice(values))?;
-                writer.end(&tensor)?;
-            }
-            Scales::Groups { values, .. } => {
-                let tensor = format!("{name}.group_scales");
-                check_values(&tensor, values.iter().map(|value| value.to_f32()), false)?;
                 writer.put(bytemuck::cast_slice(values))?;
                 writer.end(&tensor)?;
             }

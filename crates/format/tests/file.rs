@@ -74,7 +74,6 @@ fn tensors_lie_in_plan_order_on_64_byte_boundaries() {
         "layers.0.q8",
         "layers.0.q8.row_scales",
         "layers.0.q4",
-        "layers.0.q4.group_scales",
         "layers.0.f16",
         "layers.0.bf16",
         "layers.0.f32",
@@ -336,10 +335,7 @@ fn wrong_scales_are_refused() {
     let error = misuse(|mut w| {
         let mut matrix = w.write_matrix("m")?;
         matrix.rows(&[0x55; 128])?;
-        matrix.finish(Scales::Groups {
-            size: 128,
-            values: &[half::f16::from_f32_const(1.0); 2],
-        })
+        matrix.finish(Scales::Groups { size: 128 })
     });
     assert!(error.contains("one scale of `m`"), "{error}");
 }
@@ -502,8 +498,9 @@ fn checking_finds_the_invalid_code_in_bands() {
             .tensors()
             .find(|(tensor, ..)| *tensor == name)
             .unwrap();
-        // A weight, and padding of rows and columns.
-        for at in [range.start, range.end - 1] {
+        // A weight, which scales may stand before, and padding of rows and columns.
+        let scales = if name == "groups" { 64 } else { 0 };
+        for at in [range.start + scales, range.end - 1] {
             let mut bytes = bytes.clone();
             bytes[at] |= 0xc0;
             let error = PackedFile::from_bytes(bytes).unwrap().check_hashes();
@@ -511,6 +508,58 @@ fn checking_finds_the_invalid_code_in_bands() {
             assert!(error.contains(name) && error.contains("code 3"), "{error}");
         }
     }
+}
+
+#[test]
+fn checking_finds_scales_of_groups_that_are_no_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, layout) in [Layout::T2R16, Layout::B1R64].into_iter().enumerate() {
+        let path = dir.path().join(format!("{i}.onebit"));
+        common::write_side_by_side(&path, layout).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let file = PackedFile::from_bytes(bytes.clone()).unwrap();
+        let range = file.index().range("groups").unwrap();
+        let packs = layout.packs(true);
+        let band = file.matrix("groups").unwrap().band_bytes();
+        for at in [0, packs.scales(1), band + packs.scales(2)] {
+            for scale in [f32::NAN, f32::INFINITY, -0.5] {
+                let mut bytes = bytes.clone();
+                let scale = half::f16::from_f32(scale).to_le_bytes();
+                bytes[range.start + at..][..2].copy_from_slice(&scale);
+                // Opening does not read them.
+                let error = PackedFile::from_bytes(bytes).unwrap().check_hashes();
+                let error = error.unwrap_err().to_string();
+                let place = format!("byte {at}");
+                assert!(
+                    error.contains("`groups`") && error.contains(&place),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_of_groups_are_checked_as_they_are_written() {
+    let error = misuse_of_groups(f32::NAN);
+    assert!(
+        error.contains("`m`") && error.contains("scales of groups"),
+        "{error}"
+    );
+    assert!(misuse_of_groups(-1.0).contains("byte 192"));
+}
+
+/// Writes two rows, the second with a scale that is none.
+fn misuse_of_groups(scale: f32) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = Plan::new(serde_json::json!({}), Provenance::default());
+    plan.grouped_matrix("m", Layout::T2, 2, 300, ActivationMode::F32);
+    let mut writer = Writer::create(&dir.path().join("groups.onebit"), plan).unwrap();
+    let mut matrix = writer.write_matrix("m").unwrap();
+    let scales = [1.0, 1.0, 1.0, scale, 1.0, 1.0].map(half::f16::from_f32);
+    let stored = onebit_format::pack::with_scales(Layout::T2, 300, &[0x55; 256], &scales);
+    matrix.rows(&stored[..192]).unwrap();
+    matrix.rows(&stored[192..]).unwrap_err().to_string()
 }
 
 #[test]

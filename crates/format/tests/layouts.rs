@@ -37,37 +37,28 @@ fn from_hex(text: &str) -> AlignedBytes {
     AlignedBytes::from(bytes)
 }
 
-/// Scales of either width, as [`Scales`] borrows them.
+/// Scales, as [`Scales`] borrows them where they are not among the weights.
 struct OwnedScales {
     layout: Layout,
     wide: Vec<f32>,
-    narrow: Vec<f16>,
 }
 
 impl OwnedScales {
     fn new(layout: Layout, wide: Vec<f32>) -> Self {
-        let narrow = wide.iter().map(|scale| f16::from_f32(*scale)).collect();
-        Self {
-            layout,
-            wide,
-            narrow,
-        }
+        Self { layout, wide }
     }
 
     fn get(&self) -> Scales<'_> {
         match self.layout {
             layout if layout.is_ternary() || layout.is_binary() => Scales::Tensor(self.wide[0]),
             Layout::I8 => Scales::Rows(&self.wide),
-            Layout::I4 => Scales::Groups {
-                size: 64,
-                values: &self.narrow,
-            },
+            Layout::I4 => Scales::Groups { size: 64 },
             _ => Scales::None,
         }
     }
 }
 
-/// Packs one row of weights; `values` are the codes where the layout has codes. Returns the
+/// Packs one row of weights, as it is stored; `values` are the codes where the layout has codes. Returns the
 /// scales that the layout chooses itself.
 fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> Vec<f32> {
     let codes: Vec<i8> = values.iter().map(|value| *value as i8).collect();
@@ -79,7 +70,9 @@ fn pack_row(layout: Layout, values: &[f32], weights: &[f32], out: &mut [u8]) -> 
         Layout::I8 => return vec![pack::quantize_i8_row(weights, out)],
         Layout::I4 => {
             let mut scales = vec![f16::ZERO; weights.len().div_ceil(64)];
-            pack::quantize_i4_row(weights, out, &mut scales);
+            let mut row = vec![0xAA; layout.row_bytes(weights.len()).unwrap()];
+            pack::quantize_i4_row(weights, &mut row, &mut scales);
+            out.copy_from_slice(&pack::with_scales(layout, weights.len(), &row, &scales));
             return scales.iter().map(|scale| scale.to_f32()).collect();
         }
         Layout::F16 => pack::f16_row(weights, out).unwrap(),
@@ -139,7 +132,8 @@ fn padding_decodes_to_nothing() {
         .copied()
         .filter(|layout| !layout.is_float())
     {
-        let mut row = AlignedBytes::zeroed(layout.byte_len(1, 1).unwrap());
+        let grouped = layout == Layout::I4;
+        let mut row = AlignedBytes::zeroed(layout.stored_len(1, 1, grouped).unwrap());
         let scales = OwnedScales::new(layout, pack_row(layout, &[1.0], &[1.0], &mut row));
         let scales = if scales.wide.is_empty() {
             OwnedScales::new(layout, vec![1.0])
@@ -181,11 +175,15 @@ fn names_and_sizes() {
             assert_eq!(layout.padded_cols(cols), Some(atoms * atom));
             let bands = 7usize.div_ceil(layout.atom_rows());
             assert_eq!(layout.byte_len(7, cols), Some(bands * atoms * ATOM_BYTES));
-            let [rows, elements] = layout.stored_shape(7, cols).unwrap();
-            let bytes = rows * elements * layout.dtype().bitsize() / 8;
-            assert_eq!(Some(bytes), layout.byte_len(7, cols));
+            assert_eq!(layout.stored_len(7, cols, false), layout.byte_len(7, cols));
+            for grouped in [false, true] {
+                let [rows, elements] = layout.stored_shape(7, cols, grouped).unwrap();
+                let bytes = rows * elements * layout.dtype().bitsize() / 8;
+                assert_eq!(Some(bytes), layout.stored_len(7, cols, grouped));
+            }
         }
         assert_eq!(layout.byte_len(usize::MAX, 1), None);
+        assert_eq!(layout.stored_len(usize::MAX, 1, true), None);
         let id = format!(".r{}k{atom}", layout.atom_rows());
         assert_eq!(layout.padded_cols(usize::MAX), None);
         assert!(layout.id().ends_with(&id), "the id names the atom");
@@ -223,10 +221,7 @@ fn shapes_that_do_not_fit_are_refused() {
             found: 2
         }
     );
-    let groups = Scales::Groups {
-        size: 32,
-        values: &[],
-    };
+    let groups = Scales::Groups { size: 32 };
     assert!(matches!(
         new(Layout::I4, 3, 10, &bytes, groups),
         ShapeError::ScaleKind { .. }
@@ -245,22 +240,27 @@ fn group_scales_agree_with_the_goldens() {
     for layout in [Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64] {
         let golden = golden(&format!("{layout}.groups"));
         let bytes = from_hex(&golden.bytes);
-        let scales: Vec<f16> = golden.scales.iter().map(|s| f16::from_f32(*s)).collect();
-        let (groups, rows) = (golden.cols.div_ceil(SIGN_GROUP), layout.atom_rows());
-        let scales = Scales::Groups {
-            size: SIGN_GROUP,
-            values: &scales,
-        };
+        let groups = golden.cols.div_ceil(SIGN_GROUP);
+        let scales = Scales::Groups { size: SIGN_GROUP };
         let matrix = MatrixRef::new(layout, golden.rows, golden.cols, &bytes, scales).unwrap();
         for (r, codes) in golden.values.iter().enumerate() {
             let mut row = vec![0.0; golden.cols];
             matrix.decode_row(r, &mut row);
             for (k, code) in codes.iter().enumerate() {
-                let band = &golden.scales[r / rows * rows * groups..];
-                let expected = code * band[k / SIGN_GROUP * rows + r % rows];
+                let expected = code * golden.scales[r * groups + k / SIGN_GROUP];
                 assert_eq!(row[k].to_bits(), expected.to_bits(), "{layout} {r} {k}");
                 assert_eq!(matrix.value(r, k).to_bits(), expected.to_bits());
             }
+        }
+        let codes: Vec<i8> = golden.values.iter().flatten().map(|x| *x as i8).collect();
+        let scales: Vec<f16> = golden.scales.iter().map(|s| f16::from_f32(*s)).collect();
+        let mut packed = vec![0; layout.byte_len(golden.rows, golden.cols).unwrap()];
+        pack::code_rows(layout, &codes, golden.cols, &mut packed);
+        let stored = pack::with_scales(layout, golden.cols, &packed, &scales);
+        assert_eq!(stored[..], bytes[..], "{layout}");
+        let bands = packed.chunks(layout.band_bytes(golden.cols).unwrap());
+        for (b, weights) in bands.enumerate() {
+            assert_eq!(matrix.band(b).weights(), weights, "{layout} band {b}");
         }
     }
 }
@@ -270,10 +270,8 @@ fn group_scales_apply_to_binary_columns() {
     let mut row = AlignedBytes::zeroed(64);
     pack::binary_row(&[1; 300], &mut row);
     let values = [1.0, 2.0, 3.0].map(f16::from_f32);
-    let scales = Scales::Groups {
-        size: 128,
-        values: &values,
-    };
+    let row = pack::with_scales(Layout::B1, 300, &row, &values);
+    let scales = Scales::Groups { size: 128 };
     let matrix = MatrixRef::new(Layout::B1, 1, 300, &row, scales).unwrap();
     let mut out = vec![0.0; 300];
     matrix.decode_row(0, &mut out);
@@ -308,11 +306,7 @@ fn zeros_quantize_to_zero_scales() {
 #[test]
 fn dense_weights_have_one_scale() {
     let row = AlignedBytes::zeroed(64);
-    let values = [f16::ONE; 3];
-    let groups = Scales::Groups {
-        size: SIGN_GROUP,
-        values: &values,
-    };
+    let groups = Scales::Groups { size: SIGN_GROUP };
     let error = MatrixRef::new(Layout::T5, 1, 300, &row, groups).unwrap_err();
     assert!(error.to_string().contains("takes one scale"), "{error}");
 }
@@ -384,16 +378,19 @@ proptest! {
         cols in 1usize..700,
         seed in any::<u64>(),
     ) {
-        let mut bytes = AlignedBytes::zeroed(layout.byte_len(rows, cols).unwrap());
+        let grouped = layout.group().is_some() && (layout == Layout::I4 || seed % 2 == 0);
+        let mut bytes = AlignedBytes::zeroed(layout.stored_len(rows, cols, grouped).unwrap());
         let mut state = seed;
         for byte in bytes.iter_mut() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             *byte = (state >> 56) as u8;
         }
-        let scales = (0..rows * cols.div_ceil(64)).map(|i| 0.5 + i as f32);
-        let mut scales = OwnedScales::new(layout, scales.collect());
-        scales.wide.truncate(rows);
-        let matrix = MatrixRef::new(layout, rows, cols, &bytes, scales.get()).unwrap();
+        let scales = OwnedScales::new(layout, (0..rows).map(|i| 0.5 + i as f32).collect());
+        let scales = match layout.group().filter(|_| grouped) {
+            Some(size) => Scales::Groups { size },
+            None => scales.get(),
+        };
+        let matrix = MatrixRef::new(layout, rows, cols, &bytes, scales).unwrap();
         let mut out = vec![0.0; cols];
         for r in 0..rows {
             matrix.decode_row(r, &mut out);
@@ -420,7 +417,8 @@ proptest! {
         let mut row = vec![0; Layout::I4.row_bytes(x.len()).unwrap()];
         let mut scales = vec![f16::ZERO; x.len().div_ceil(64)];
         pack::quantize_i4_row(&x, &mut row, &mut scales);
-        let view = Scales::Groups { size: 64, values: &scales };
+        let row = pack::with_scales(Layout::I4, x.len(), &row, &scales);
+        let view = Scales::Groups { size: 64 };
         let i4 = MatrixRef::new(Layout::I4, 1, x.len(), &row, view).unwrap();
         for (g, group) in x.chunks(64).enumerate() {
             let absmax = group.iter().fold(0.0f32, |max, x| max.max(x.abs()));
@@ -610,22 +608,36 @@ proptest! {
     }
 
     #[test]
-    fn scales_of_bands_are_those_of_their_rows(
-        values in prop::collection::vec(any::<u16>(), 0..900),
-        groups in 1usize..6,
-        layout in prop::sample::select(&[Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64][..]),
+    fn scales_stand_before_their_atoms(
+        values in prop::collection::vec(any::<u16>(), 1..900),
+        groups in 1usize..70,
+        layout in prop::sample::select(
+            &[Layout::T2, Layout::T2R16, Layout::B1, Layout::B1R64, Layout::I4][..],
+        ),
     ) {
         let rows = values.len() / groups;
         let values: Vec<f16> = values[..rows * groups].iter().map(|bits| f16::from_bits(*bits)).collect();
-        let stored = pack::band_scales(layout, &values, groups);
-        let cols = groups * SIGN_GROUP;
-        prop_assert_eq!(Some(stored.len()), layout.group_scales(rows, cols, SIGN_GROUP));
+        let size = layout.group().unwrap();
+        let cols = groups * size;
+        let weights = vec![0xff; layout.byte_len(rows, cols).unwrap()];
+        let stored = pack::with_scales(layout, cols, &weights, &values);
+        prop_assert_eq!(Some(stored.len()), layout.stored_len(rows, cols, true));
+        let (packs, band_bytes) = (layout.packs(true), layout.stored_band_bytes(cols, true).unwrap());
         for (at, value) in values.iter().enumerate() {
-            let found = stored[layout.group_scale_at(at / groups, at % groups, groups)];
-            prop_assert_eq!(found.to_bits(), value.to_bits());
+            let (row, group) = (at / groups, at % groups);
+            let place = packs.scales(group) + 2 * (row % layout.atom_rows());
+            let found = &stored[row / layout.atom_rows() * band_bytes + place..][..2];
+            prop_assert_eq!(found, &value.to_le_bytes()[..]);
+            // They are near: less than a pack lies between them and the first atom of their columns.
+            let line = ATOM_BYTES * packs.line(group * size / layout.atom_cols());
+            prop_assert!((1..=packs.bytes()).contains(&(line - place)), "{} {}", line, place);
         }
-        // Rows that are lacking have scales of 0.
-        let zeros = |values: &[f16]| values.iter().filter(|v| v.to_bits() == 0).count();
-        prop_assert_eq!(zeros(&stored) - zeros(&values), stored.len() - values.len());
+        // All else but weights is 0: what the last pack has too many of, and the scales of rows that are lacking.
+        let ones = stored.iter().filter(|byte| **byte == 0xff).count();
+        let of_scales = values.iter().flat_map(|v| v.to_le_bytes()).filter(|byte| *byte == 0xff).count();
+        prop_assert_eq!(ones - of_scales, weights.len());
+        let zeros = stored.iter().filter(|byte| **byte == 0).count();
+        let of_scales = values.iter().flat_map(|v| v.to_le_bytes()).filter(|byte| *byte == 0).count();
+        prop_assert_eq!(zeros - of_scales, stored.len() - weights.len() - 2 * values.len());
     }
 }

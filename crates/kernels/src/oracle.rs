@@ -70,7 +70,7 @@ fn scaled(w: &MatrixRef<'_>, row: usize, codes: &[i64], x: &[i8], x_scale: f32) 
     match w.scales() {
         Scales::Tensor(scale) => sum(codes, x) as f32 * (scale / x_scale),
         Scales::Rows(scales) => sum(codes, x) as f32 * (scales[row] / x_scale),
-        Scales::Groups { size, .. } => grouped(w, row, codes, x, size, |_| 1.0) * (1.0 / x_scale),
+        Scales::Groups { size } => grouped(w, row, codes, x, size, |_| 1.0) * (1.0 / x_scale),
         Scales::None => panic!("float layouts take float activations"),
     }
 }

@@ -150,7 +150,7 @@ impl<'a> Checker<'a> {
 
     fn scales(&self, name: &str) -> Result<ScalesAt, ModelError> {
         let tensor = match &self.file.meta().matrices[name].scale {
-            ScaleMeta::Rows { tensor } | ScaleMeta::Groups { tensor, .. } => Some(tensor),
+            ScaleMeta::Rows { tensor } => Some(tensor),
             _ => None,
         };
         let range = tensor.map_or(0..0, |tensor| self.ranges[tensor.as_str()].clone());
@@ -158,10 +158,7 @@ impl<'a> Checker<'a> {
             Scales::None => ScalesAt::None,
             Scales::Tensor(scale) => ScalesAt::Tensor(scale),
             Scales::Rows(values) => ScalesAt::Rows(first_bytes(&range, size_of_val(values))),
-            Scales::Groups { size, values } => ScalesAt::Groups {
-                size,
-                bytes: first_bytes(&range, size_of_val(values)),
-            },
+            Scales::Groups { size } => ScalesAt::Groups { size },
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use half::f16;
 use onebit_format::{Layout, MatrixRef, PackedFile, Scales};
 
 /// A vector of `f32`: its bytes.
@@ -19,13 +18,13 @@ pub(crate) struct MatrixAt {
     pub(crate) scales: ScalesAt,
 }
 
-/// Scales: the value of a single one, or the bytes of several.
+/// Scales: the value of a single one, or the bytes of those of rows. Those of groups are among the weights.
 #[derive(Clone, Debug)]
 pub(crate) enum ScalesAt {
     None,
     Tensor(f32),
     Rows(Range<usize>),
-    Groups { size: usize, bytes: Range<usize> },
+    Groups { size: usize },
 }
 
 impl VectorAt {
@@ -35,11 +34,11 @@ impl VectorAt {
 }
 
 impl MatrixAt {
-    /// The bytes of the matrix and of its scales.
+    /// The bytes of the matrix, and of scales that are not among them.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let scales = match &self.scales {
-            ScalesAt::None | ScalesAt::Tensor(_) => None,
-            ScalesAt::Rows(bytes) | ScalesAt::Groups { bytes, .. } => Some(bytes.clone()),
+            ScalesAt::None | ScalesAt::Tensor(_) | ScalesAt::Groups { .. } => None,
+            ScalesAt::Rows(bytes) => Some(bytes.clone()),
         };
         [Some(self.bytes.clone()), scales].into_iter().flatten()
     }
@@ -58,13 +57,7 @@ impl ScalesAt {
             Self::None => Scales::None,
             Self::Tensor(scale) => Scales::Tensor(*scale),
             Self::Rows(bytes) => Scales::Rows(bytemuck::cast_slice(&file.bytes()[bytes.clone()])),
-            Self::Groups { size, bytes } => {
-                let values: &[f16] = bytemuck::cast_slice(&file.bytes()[bytes.clone()]);
-                Scales::Groups {
-                    size: *size,
-                    values,
-                }
-            }
+            Self::Groups { size } => Scales::Groups { size: *size },
         }
     }
 }

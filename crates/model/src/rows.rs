@@ -3,7 +3,6 @@
 //! Touching one row of a map makes its surroundings resident, so that a prompt would bring in most of a table. A positioned
 //! read brings in the row, with the rows it shares its bytes with.
 
-use half::f16;
 use onebit_format::{FormatError, Layout, MatrixRef, PackedFile, Scales};
 
 use crate::places::{MatrixAt, ScalesAt};
@@ -11,12 +10,10 @@ use crate::places::{MatrixAt, ScalesAt};
 /// Numbers of an `f32` buffer that a row of `cols` columns, with what must be read with it, fits in whatever its layout.
 pub(crate) fn most(cols: usize) -> usize {
     let len = |layout: &Layout| {
-        let rows = layout.atom_rows();
-        let scales = match layout.group() {
-            Some(size) => Layout::group_scales(*layout, rows, cols, size)? * size_of::<f16>(),
-            None => size_of::<f32>(),
-        };
-        Some(buffer_len(layout.band_bytes(cols)? + scales))
+        let grouped = layout.group().is_some();
+        Some(buffer_len(
+            layout.stored_band_bytes(cols, grouped)? + size_of::<f32>(),
+        ))
     };
     let lens = Layout::ALL.iter().filter_map(len);
     lens.max().expect("widths are limited")
@@ -33,22 +30,18 @@ pub(crate) struct RowReader<'a> {
     file: &'a PackedFile,
     /// Of one row, or of those that share their bytes.
     band_bytes: usize,
-    /// Of one row, or the group scales of those that share their bytes.
+    /// Of the scale of a row.
     scale_bytes: usize,
 }
 
 impl<'a> RowReader<'a> {
     pub(crate) fn new(table: &'a MatrixAt, file: &'a PackedFile) -> Self {
         let scale_bytes = match &table.scales {
-            ScalesAt::None | ScalesAt::Tensor(_) => 0,
+            ScalesAt::None | ScalesAt::Tensor(_) | ScalesAt::Groups { .. } => 0,
             ScalesAt::Rows(_) => size_of::<f32>(),
-            ScalesAt::Groups { size, .. } => {
-                let rows = table.layout.atom_rows();
-                let scales = table.layout.group_scales(rows, table.cols, *size);
-                scales.expect("checked at opening") * size_of::<f16>()
-            }
         };
-        let band_bytes = Layout::band_bytes(table.layout, table.cols);
+        let grouped = matches!(table.scales, ScalesAt::Groups { .. });
+        let band_bytes = table.layout.stored_band_bytes(table.cols, grouped);
         Self {
             table,
             file,
@@ -77,7 +70,7 @@ impl<'a> RowReader<'a> {
         let start = self.table.bytes.start + band * self.band_bytes;
         self.file.read_at(start, bytes)?;
         // Layouts with a scale per row have one row in a band.
-        if let ScalesAt::Rows(all) | ScalesAt::Groups { bytes: all, .. } = &self.table.scales {
+        if let ScalesAt::Rows(all) = &self.table.scales {
             self.file
                 .read_at(all.start + band * self.scale_bytes, scales)?;
         }
@@ -85,10 +78,7 @@ impl<'a> RowReader<'a> {
             ScalesAt::None => Scales::None,
             ScalesAt::Tensor(scale) => Scales::Tensor(*scale),
             ScalesAt::Rows(_) => Scales::Rows(bytemuck::cast_slice(scales)),
-            ScalesAt::Groups { size, .. } => Scales::Groups {
-                size: *size,
-                values: bytemuck::cast_slice(scales),
-            },
+            ScalesAt::Groups { size } => Scales::Groups { size: *size },
         };
         let rows = MatrixRef::new(self.table.layout, place + 1, self.table.cols, bytes, scales);
         rows.expect("the shape of rows of a table that was checked at opening")

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use anyhow::Context;
-use half::f16;
 use memmap2::MmapMut;
 use onebit_format::{Layout, MatrixRef, Scales};
 use onebit_kernels::{
@@ -28,10 +27,9 @@ const FEW_TOKENS: usize = 4;
 /// Columns of an atom of a matrix stored transposed.
 const STRIP: usize = 256;
 
-/// Bytes that are used as the weights of every layout, and scales for them.
+/// Bytes that are used as the weights of every layout, those of groups of columns among them, and scales of rows.
 pub(super) struct Weights {
     bytes: MmapMut,
-    groups: Vec<f16>,
     rows: Vec<f32>,
 }
 
@@ -51,7 +49,6 @@ impl Weights {
             *word = bits.to_le_bytes();
         }
         Ok(Self {
-            groups: vec![f16::from_f32(0.02); len / 16],
             rows: vec![0.01; len / 64],
             bytes,
         })
@@ -65,12 +62,14 @@ impl Weights {
     /// As many matrices of the case's shape as there is room for, or one with fewer rows.
     fn matrices(&self, case: &Case) -> anyhow::Result<Vec<MatrixRef<'_>>> {
         let layout = case.layout;
-        let band_bytes = layout.band_bytes(case.cols).context("shape overflows")?;
+        let grouped = layout == Layout::I4 || case.group > 0;
+        let band_bytes = layout.stored_band_bytes(case.cols, grouped);
+        let band_bytes = band_bytes.context("shape overflows")?;
         let rows = case
             .rows
             .min(self.bytes.len() / band_bytes * layout.atom_rows());
         let size = layout
-            .byte_len(rows, case.cols)
+            .stored_len(rows, case.cols, grouped)
             .context("shape overflows")?;
         let matrices = self.bytes.chunks_exact(size).enumerate().map(|(i, bytes)| {
             let scales = self.scales(case, rows, i)?;
@@ -87,14 +86,7 @@ impl Weights {
         };
         Ok(match case.layout {
             layout if layout.is_float() => Scales::None,
-            layout if group > 0 => {
-                let count = layout.group_scales(rows, case.cols, group);
-                let count = count.context("shape overflows")?;
-                Scales::Groups {
-                    size: group,
-                    values: &self.groups[index * count..][..count],
-                }
-            }
+            _ if group > 0 => Scales::Groups { size: group },
             Layout::I8 => Scales::Rows(&self.rows[index * rows..][..rows]),
             _ => Scales::Tensor(0.02),
         })
@@ -267,7 +259,6 @@ impl Job for Work<'_> {
     fn bytes(&self) -> f64 {
         let w = &self.matrices[0];
         let scales = match w.scales() {
-            Scales::Groups { values, .. } => size_of_val(values),
             Scales::Rows(values) => size_of_val(values),
             _ => 0,
         };
@@ -288,10 +279,6 @@ impl Job for Work<'_> {
             pool.run(cuts.parts(w.rows()), &|part| {
                 let rows = cuts.part(part, w.rows());
                 std::hint::black_box(kernels.read(share_of(w.bytes(), &rows, w.rows())));
-                if let Scales::Groups { values, .. } = w.scales() {
-                    let scales = bytemuck::cast_slice(values);
-                    std::hint::black_box(kernels.read(share_of(scales, &rows, w.rows())));
-                }
             });
         }
         true

@@ -110,10 +110,8 @@ pub(super) fn write_matrix(
         .group()
         .filter(|_| layout == Layout::I4 || stored.grouped);
     let per_row = group.map_or(0, |size| cols.div_ceil(size));
-    // As many rows of scales as the bands have, all alike until rows of 4 bits bring their own.
-    let scaled_rows = rows.next_multiple_of(layout.atom_rows());
-    let mut group_scales = vec![f16::from_f32(source.scale()); scaled_rows * per_row];
-    let mut groups = group_scales.chunks_mut(per_row.max(1));
+    // The scales of a band, all alike but for rows of 4 bits, which bring their own.
+    let mut scales = vec![f16::from_f32(source.scale()); layout.atom_rows() * per_row];
     let mut out = writer.write_matrix(name)?;
     let pool = match (layout, ballast) {
         (Layout::I4, None) => Some(Pool::new(
@@ -130,9 +128,7 @@ pub(super) fn write_matrix(
             return Err(exit::Failure::new(Code::Interrupted, "interrupted").into());
         }
         if let Some(pool) = &pool {
-            let (bytes, scales) = pool.draw(random);
-            groups.next().unwrap_or_default().copy_from_slice(scales);
-            out.rows(bytes)?;
+            out.rows(pool.draw(random))?;
             continue;
         }
         match layout {
@@ -149,20 +145,23 @@ pub(super) fn write_matrix(
                 &mut packed,
             )),
             Layout::I4 => {
-                let scales = groups.next().unwrap_or_default();
-                pack::quantize_i4_row(source.values(row, random), &mut packed, scales);
+                pack::quantize_i4_row(source.values(row, random), &mut packed, &mut scales);
             }
             Layout::F16 => pack::f16_row(source.values(row, random), &mut packed)?,
             Layout::BF16 => pack::bf16_row(source.values(row, random), &mut packed)?,
             _ => pack::f32_row(source.values(row, random), &mut packed)?,
         }
-        out.rows(&packed)?;
+        match group {
+            None => out.rows(&packed)?,
+            Some(_) => {
+                let there = row % layout.atom_rows() + 1;
+                let scales = &scales[..there * per_row];
+                out.rows(&pack::with_scales(layout, cols, &packed, scales))?;
+            }
+        }
     }
     out.finish(match layout {
-        _ if let Some(size) = group => Scales::Groups {
-            size,
-            values: &group_scales,
-        },
+        _ if let Some(size) = group => Scales::Groups { size },
         _ if layout.is_ternary() || layout.is_binary() => Scales::Tensor(source.scale()),
         Layout::I8 => Scales::Rows(&row_scales),
         _ => Scales::None,
@@ -174,10 +173,7 @@ pub(super) fn write_matrix(
 const POOL: usize = 256;
 
 /// Rows of 4 bits to draw from.
-struct Pool {
-    bytes: Vec<Vec<u8>>,
-    scales: Vec<Vec<f16>>,
-}
+struct Pool(Vec<Vec<u8>>);
 
 impl Pool {
     fn new(
@@ -187,19 +183,18 @@ impl Pool {
         row_bytes: usize,
         groups: usize,
     ) -> Self {
-        let (mut bytes, mut scales) = (vec![], vec![]);
+        let mut bytes = vec![];
         for row in 0..rows {
             let (mut packed, mut groups) = (vec![0; row_bytes], vec![f16::ZERO; groups]);
             pack::quantize_i4_row(source.values(row, random), &mut packed, &mut groups);
-            bytes.push(packed);
-            scales.push(groups);
+            let cols = source.values.len();
+            bytes.push(pack::with_scales(Layout::I4, cols, &packed, &groups));
         }
-        Self { bytes, scales }
+        Self(bytes)
     }
 
-    fn draw(&self, random: &mut Random) -> (&[u8], &[f16]) {
-        let row = random.below(self.bytes.len());
-        (&self.bytes[row], &self.scales[row])
+    fn draw(&self, random: &mut Random) -> &[u8] {
+        &self.0[random.below(self.0.len())]
     }
 }
 

@@ -268,6 +268,6 @@ fn few_bits(
                 .collect(),
         );
     }
-    let packed = matches!(matrix.scales(), Scales::Groups { size: 128, .. });
+    let packed = matches!(matrix.scales(), Scales::Groups { size: 128 });
     packed.then(|| source.values())
 }

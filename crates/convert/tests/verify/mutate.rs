@@ -24,7 +24,7 @@ pub(crate) enum Scale {
     None,
     Tensor(f32),
     Rows(Vec<f32>),
-    /// Row after row, whatever the layout's order.
+    /// Row after row.
     Groups(usize, Vec<f16>),
 }
 
@@ -45,14 +45,10 @@ impl Parts {
                 Scales::None => Scale::None,
                 Scales::Tensor(scale) => Scale::Tensor(scale),
                 Scales::Rows(values) => Scale::Rows(values.to_vec()),
-                Scales::Groups { size, values } => {
+                Scales::Groups { size } => {
                     let groups = matrix.cols().div_ceil(size);
-                    let at = |i| {
-                        matrix
-                            .layout()
-                            .group_scale_at(i / groups, i % groups, groups)
-                    };
-                    let by_row = (0..matrix.rows() * groups).map(|i| values[at(i)]);
+                    let scale = |i: usize| matrix.scale(i / groups, i % groups * size);
+                    let by_row = (0..matrix.rows() * groups).map(|i| f16::from_f32(scale(i)));
                     Scale::Groups(size, by_row.collect())
                 }
             };
@@ -62,7 +58,7 @@ impl Parts {
                 cols: matrix.cols(),
                 activation: file.activation(name).unwrap(),
                 bytes: (0..matrix.bytes().len() / matrix.band_bytes())
-                    .map(|band| matrix.band_bytes_of(band).to_vec())
+                    .map(|band| matrix.band(band).weights())
                     .collect(),
                 scale,
             }
@@ -103,21 +99,16 @@ impl Parts {
         let mut writer = Writer::create(path, plan).unwrap();
         for (name, m) in &self.matrices {
             let mut out = writer.write_matrix(name).unwrap();
-            out.rows(&m.bytes.concat()).unwrap();
-            let stored = match &m.scale {
-                Scale::Groups(size, values) => {
-                    pack::band_scales(m.layout, values, m.cols.div_ceil(*size))
-                }
-                _ => Vec::new(),
-            };
+            let mut bytes = m.bytes.concat();
+            if let Scale::Groups(_, scales) = &m.scale {
+                bytes = pack::with_scales(m.layout, m.cols, &bytes, scales);
+            }
+            out.rows(&bytes).unwrap();
             let scales = match &m.scale {
                 Scale::None => Scales::None,
                 Scale::Tensor(scale) => Scales::Tensor(*scale),
                 Scale::Rows(values) => Scales::Rows(values),
-                Scale::Groups(size, _) => Scales::Groups {
-                    size: *size,
-                    values: &stored,
-                },
+                Scale::Groups(size, _) => Scales::Groups { size: *size },
             };
             out.finish(scales).unwrap();
         }

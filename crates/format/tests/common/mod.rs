@@ -86,9 +86,9 @@ pub(crate) fn plan() -> Plan {
 pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), FormatError> {
     let mut row = vec![0xAA; layout.band_bytes(TERNARY_COLS).unwrap()];
     let groups = TERNARY_COLS.div_ceil(64);
-    let (mut row_scales, mut group_scales) = (vec![0.0; ROWS], vec![f16::ZERO; ROWS * groups]);
+    let mut row_scales = vec![0.0; ROWS];
     let mut matrix = writer.write_matrix(&name_of(layout))?;
-    for r in 0..ROWS {
+    for (r, row_scale) in row_scales.iter_mut().enumerate() {
         let x = floats(TERNARY_COLS, r as u32);
         match layout {
             Layout::T2 => pack::ternary_row(&ternary(r as u32), &mut row),
@@ -100,9 +100,12 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
                 break;
             }
             Layout::B1 => pack::binary_row(&signs(r as u32), &mut row),
-            Layout::I8 => row_scales[r] = pack::quantize_i8_row(&x, &mut row),
+            Layout::I8 => *row_scale = pack::quantize_i8_row(&x, &mut row),
             Layout::I4 => {
-                pack::quantize_i4_row(&x, &mut row, &mut group_scales[r * groups..][..groups]);
+                let mut scales = vec![f16::ZERO; groups];
+                pack::quantize_i4_row(&x, &mut row, &mut scales);
+                matrix.rows(&pack::with_scales(layout, TERNARY_COLS, &row, &scales))?;
+                continue;
             }
             Layout::F16 => pack::f16_row(&x, &mut row).unwrap(),
             Layout::BF16 => pack::bf16_row(&x, &mut row).unwrap(),
@@ -115,10 +118,7 @@ pub(crate) fn write_matrix(writer: &mut Writer, layout: Layout) -> Result<(), Fo
         Layout::T2 | Layout::T5 | Layout::T5R5 => Scales::Tensor(0.5),
         Layout::B1 => Scales::Tensor(0.125),
         Layout::I8 => Scales::Rows(&row_scales),
-        Layout::I4 => Scales::Groups {
-            size: 64,
-            values: &group_scales,
-        },
+        Layout::I4 => Scales::Groups { size: 64 },
         _ => Scales::None,
     })
 }
@@ -160,13 +160,8 @@ pub(crate) fn write_grouped(path: &Path) -> Result<u64, FormatError> {
     }
     let mut writer = Writer::create(path, plan)?;
     let scale = |g| f16::from_f32((g % 7) as f32 / 4.0);
-    let values: Vec<f16> = (0..ROWS * TERNARY_COLS.div_ceil(SIGN_GROUP))
-        .map(scale)
-        .collect();
-    let scales = Scales::Groups {
-        size: SIGN_GROUP,
-        values: &values,
-    };
+    let groups = TERNARY_COLS.div_ceil(SIGN_GROUP);
+    let values: Vec<f16> = (0..ROWS * groups).map(scale).collect();
     for i in 0..modes.len() {
         for layout in [Layout::T2, Layout::B1] {
             let mut row = vec![0; layout.row_bytes(TERNARY_COLS).unwrap()];
@@ -176,9 +171,10 @@ pub(crate) fn write_grouped(path: &Path) -> Result<u64, FormatError> {
                     Layout::T2 => pack::ternary_row(&ternary((i + r) as u32), &mut row),
                     _ => pack::binary_row(&signs((i + r) as u32), &mut row),
                 }
-                matrix.rows(&row)?;
+                let scales = &values[r * groups..][..groups];
+                matrix.rows(&pack::with_scales(layout, TERNARY_COLS, &row, scales))?;
             }
-            matrix.finish(scales)?;
+            matrix.finish(Scales::Groups { size: SIGN_GROUP })?;
         }
     }
     writer.finish()
@@ -229,13 +225,11 @@ pub(crate) fn write_side_by_side(path: &Path, layout: Layout) -> Result<u64, For
         .map(|at| f16::from_f32(scale(at)))
         .collect();
     let mut matrix = writer.write_matrix("groups")?;
-    for band in bytes.chunks(layout.band_bytes(cols).unwrap()) {
+    let stored = pack::with_scales(layout, cols, &bytes, &by_row);
+    for band in stored.chunks(layout.stored_band_bytes(cols, true).unwrap()) {
         matrix.rows(band)?;
     }
-    matrix.finish(Scales::Groups {
-        size: SIGN_GROUP,
-        values: &pack::band_scales(layout, &by_row, groups),
-    })?;
+    matrix.finish(Scales::Groups { size: SIGN_GROUP })?;
     writer.finish()
 }
 

@@ -104,18 +104,18 @@ pub(crate) fn bits_grouped<S: Set>(
     let groups = w.cols().div_ceil(SIGN_GROUP);
     let (full, last) = ([0xff; ATOM_BYTES], mask(last_cols(w.cols())));
     for row in rows.clone() {
-        let atoms = atoms_of(w, row);
+        let (band, atoms) = (w.band(row), w.padded_cols() / 512);
         for token in 0..x.tokens() {
             let x_row = x.row(token).as_chunks::<ATOM_BYTES>().0;
             let mut y = 0.0;
             let mut batch = [0.0; BATCH];
-            for (a, (atom, x)) in atoms.iter().zip(x_row).enumerate() {
+            for (a, x) in x_row[..atoms].iter().enumerate() {
                 let first = a * MAX_GROUPS;
                 if first.is_multiple_of(BATCH) {
                     batch = scales.batch(s, row, first);
                 }
-                let mask = if a + 1 == atoms.len() { &last } else { &full };
-                let differing = differing_by_group(atom, x, mask);
+                let mask = if a + 1 == atoms { &last } else { &full };
+                let differing = differing_by_group(band.atom(a), x, mask);
                 for g in first..groups.min(first + MAX_GROUPS) {
                     let cols = SIGN_GROUP.min(w.cols() - g * SIGN_GROUP) as i32;
                     let dot = cols - 2 * differing[g - first] as i32;

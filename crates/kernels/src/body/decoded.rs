@@ -1,7 +1,7 @@
 //! Integer weights times float activations: the weights as `f32` (code times scale), then as in
 //! [`float`](super::float). For layers trained without activation quantization; not tuned.
 
-use onebit_format::{Layout, MatrixRef};
+use onebit_format::{Band, Layout, MatrixRef};
 
 use super::Product;
 use crate::input::F32Rows;
@@ -59,23 +59,24 @@ fn add_products<S: Set>(s: S, mut acc: S::F, weights: &[f32; STEP], x: &[f32]) -
 #[inline(always)]
 fn decode(w: &MatrixRef<'_>, row: usize, start: usize, out: &mut [f32]) {
     let atom_rows = w.layout().atom_rows();
-    let bytes = w.band_bytes_of(row / atom_rows);
+    let band = w.band(row / atom_rows);
+    let bytes = band.lines().as_flattened();
     match w.layout() {
-        Layout::T2 => planes::<2>(bytes, start, out, |code| f32::from(code) - 1.0),
-        Layout::T2R16 => lanes(bytes, row % atom_rows, start, out),
+        Layout::T2 => planes::<2>(band, start, out, |code| f32::from(code) - 1.0),
+        Layout::T2R16 => lanes(band, row % atom_rows, start, out),
         Layout::T5 => dense(bytes, start, out),
         Layout::T5R5 => banded(bytes, row % atom_rows, start, out),
         Layout::B1R64 => {
             let place = Layout::binary_place(row % atom_rows);
-            let atoms = &bytes.as_chunks::<64>().0[start / 8..];
-            for (atom, out) in atoms.iter().zip(out.chunks_mut(8)) {
+            for (a, out) in out.chunks_mut(8).enumerate() {
+                let byte = band.atom(start / 8 + a)[place];
                 for (k, out) in out.iter_mut().enumerate() {
-                    *out = f32::from((atom[place] >> k) & 1) * 2.0 - 1.0;
+                    *out = f32::from((byte >> k) & 1) * 2.0 - 1.0;
                 }
             }
         }
-        Layout::B1 => planes::<1>(bytes, start, out, |code| f32::from(code) * 2.0 - 1.0),
-        Layout::I4 => planes::<4>(bytes, start, out, |code| f32::from(code) - 8.0),
+        Layout::B1 => planes::<1>(band, start, out, |code| f32::from(code) * 2.0 - 1.0),
+        Layout::I4 => planes::<4>(band, start, out, |code| f32::from(code) - 8.0),
         _ => {
             for (k, out) in out.iter_mut().enumerate() {
                 *out = w.code(row, start + k) as f32;
@@ -116,10 +117,9 @@ fn banded(bytes: &[u8], row: usize, start: usize, out: &mut [f32]) {
 
 /// Row `row` of 16 side by side from column `start` on.
 #[inline(always)]
-fn lanes(bytes: &[u8], row: usize, start: usize, out: &mut [f32]) {
-    let atoms = &bytes.as_chunks::<64>().0[start / 16..];
+fn lanes(band: Band<'_>, row: usize, start: usize, out: &mut [f32]) {
     for i in 0..out.len().div_ceil(16) {
-        let lane = atoms[i].as_chunks::<4>().0[row];
+        let lane = band.atom(start / 16 + i).as_chunks::<4>().0[row];
         let mut values = [0.0; 16];
         for p in 0..4 {
             for m in 0..4 {
@@ -139,7 +139,7 @@ fn lanes(bytes: &[u8], row: usize, start: usize, out: &mut [f32]) {
 /// Codes of `BITS` bits from column `start` on, in planes of 64 columns.
 #[inline(always)]
 fn planes<const BITS: usize>(
-    bytes: &[u8],
+    band: Band<'_>,
     start: usize,
     out: &mut [f32],
     value: impl Fn(u8) -> f32,
@@ -147,7 +147,7 @@ fn planes<const BITS: usize>(
     let (per_atom, mask) = (8 / BITS, ((1u16 << BITS) - 1) as u8);
     for (p, out) in out.chunks_mut(64).enumerate() {
         let plane = start / 64 + p;
-        let atom = &bytes[plane / per_atom * 64..][..64];
+        let atom = band.atom(plane / per_atom);
         let shift = plane % per_atom * BITS;
         for (out, byte) in out.iter_mut().zip(atom) {
             *out = value((byte >> shift) & mask);

@@ -13,11 +13,10 @@
 //! Activations with one scale `s` per token have multipliers of 1; those with a multiplier per group
 //! have `s` = 1. A matrix with one scale has it in every group.
 
-use half::f16;
-use onebit_format::{ATOM_BYTES, Layout, MatrixRef, SIGN_GROUP, Scales};
+use onebit_format::{ATOM_BYTES, Band, Layout, MatrixRef, SIGN_GROUP, Scales};
 
 use super::ahead::{Abreast, Ahead, Streams};
-use super::{Block, Product, Rows, atoms_of, cover, lookup, rows16};
+use super::{Block, Product, Rows, cover, lookup, rows16};
 use crate::input::{I8GroupRows, I8Rows, Id};
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
@@ -102,34 +101,31 @@ impl Scaled for I8GroupRows<'_> {
     }
 }
 
-/// The weight scales of a matrix by group.
+/// The weight scales of the rows of a matrix by group.
 #[derive(Clone, Copy)]
 pub(super) enum GroupScales<'a> {
     Same(f32),
-    Each { values: &'a [f16], per_row: usize },
+    /// Among the atoms.
+    Each(&'a MatrixRef<'a>),
 }
 
 impl<'a> GroupScales<'a> {
-    pub(super) fn of(w: &MatrixRef<'a>) -> Self {
+    pub(super) fn of(w: &'a MatrixRef<'a>) -> Self {
         match w.scales() {
             Scales::Tensor(scale) => Self::Same(scale),
-            Scales::Groups { size, values } => Self::Each {
-                values,
-                per_row: w.cols().div_ceil(size),
-            },
+            Scales::Groups { .. } => Self::Each(w),
             _ => panic!("{} has no scales by group", w.layout()),
         }
     }
 
-    /// Those of a row from group `first` on. What comes past the row's end is nothing to be used.
+    /// Those of a row from group `first` on, a multiple of [`BATCH`]. What comes past the row's end is nothing to be used.
     #[inline(always)]
     pub(super) fn batch<S: Set>(self, s: S, row: usize, first: usize) -> [f32; BATCH] {
         match self {
             Self::Same(scale) => [scale; BATCH],
-            Self::Each { values, per_row } => {
+            Self::Each(w) => {
                 let mut lanes = [0.0; BATCH];
-                let stored = first_batch(&values[row * per_row + first..]);
-                s.load_f16(&stored).store(&mut lanes);
+                s.load_f16(w.band(row).scales(first, 0)).store(&mut lanes);
                 lanes
             }
         }
@@ -140,31 +136,20 @@ impl<'a> GroupScales<'a> {
     fn batches<S: Set, const R: usize>(
         self,
         s: S,
-        rows: [usize; R],
+        rows: &[Band<'_>; R],
         first: usize,
     ) -> [[f32; R]; BATCH] {
         match self {
             Self::Same(scale) => [[scale; R]; BATCH],
-            Self::Each { values, per_row } => {
+            Self::Each(_) => {
                 let mut stored = [[0; 2 * BATCH]; R];
                 for r in 0..R {
-                    stored[r] = first_batch(&values[rows[r] * per_row + first..]);
+                    stored[r] = *rows[r].scales(first, 0);
                 }
                 s.scales_by_group(&stored)
             }
         }
     }
-}
-
-/// The first scales as they are stored, zeros where there are too few. Whole batches are copied without a call.
-#[inline(always)]
-fn first_batch(values: &[f16]) -> [u8; 2 * BATCH] {
-    let stored: &[u8] = bytemuck::cast_slice(values);
-    stored.first_chunk().copied().unwrap_or_else(|| {
-        let mut bytes = [0; 2 * BATCH];
-        bytes[..stored.len()].copy_from_slice(stored);
-        bytes
-    })
 }
 
 /// A layout of `BITS` bits per code as groups: the weight is `STEP * code - OFFSET`.
@@ -311,25 +296,36 @@ impl<S: Set, X: Scaled, const BITS: usize> Groups<'_, S, X, BITS> {
     ) -> [[f32; R]; T] {
         let Product { w, x, .. } = self.job;
         let mut acc = [[0.0; R]; T];
+        let mut bands = [w.band(rows.at[0]); R];
         let mut w_rows: [&[[u8; 64]]; R] = [&[]; R];
         for r in 0..R {
-            w_rows[r] = atoms_of(w, rows.at[r]);
+            bands[r] = w.band(rows.at[r]);
+            w_rows[r] = bands[r].lines();
         }
+        let (packs, atoms) = (w.packs(), w.padded_cols() / (64 * Geometry::<BITS>::PLANES));
         let mut x_rows: [&[[i8; 64]]; T] = [&[]; T];
         for (t, x_row) in x_rows.iter_mut().enumerate() {
             *x_row = x.codes(self.first + token + t).as_chunks().0;
         }
         let mut scales = [[0.0; R]; BATCH];
         let mut ahead = Streams::of(w, &rows);
-        for a in 0..w_rows[0].len() {
+        for a in 0..atoms {
+            let line = packs.line(a);
             let first = a * Geometry::<BITS>::GROUPS;
             if first.is_multiple_of(BATCH) {
-                scales = self.scales.batches(self.set, rows.at, first);
+                scales = self.scales.batches(self.set, &bands, first);
             }
             let mut atoms = [&[0; 64]; R];
             for r in 0..R {
-                atoms[r] = &w_rows[r][a];
-                ahead.request(self.set, r, 64 * a);
+                atoms[r] = &w_rows[r][line];
+                ahead.request(self.set, r, 64 * line);
+            }
+            if a.is_multiple_of(packs.atoms) {
+                for r in 0..R {
+                    for scale_line in line - packs.scale_lines..line {
+                        ahead.request(self.set, r, 64 * scale_line);
+                    }
+                }
             }
             let planes = Geometry::<BITS>::PLANES;
             let mut x_atoms: [&[[i8; 64]]; T] = [&[]; T];

@@ -18,7 +18,7 @@
 
 use std::ops::Range;
 
-use onebit_format::MatrixRef;
+use onebit_format::{Band, MatrixRef, Packs};
 
 use super::ahead::{Abreast, Course, Lines, STREAMS, Streams};
 use super::grouped::{MAX_ROW_GROUPS, Scaled, group_sums};
@@ -45,11 +45,11 @@ pub(crate) type Fours = [[i8; 4]; FOURS];
 /// Of each of `R` bands and `T` tokens the sums of a step, row after row.
 pub(crate) type LaneSums<const R: usize, const T: usize> = [[[i32; BAND]; T]; R];
 
+/// Bytes of the atoms between two lines of scales by group.
+const PACK: usize = 1024;
+
 /// How far ahead of the weights in use their stream is asked for, in bytes: into the first level, and into the second.
 const LEADS: [usize; 2] = [1024, 4096];
-
-/// How many steps before its use a scale is asked for.
-const SCALES_AHEAD: usize = LEADS[0] / size_of::<Step>();
 
 /// Sums of a ternary matrix of bands.
 #[inline(always)]
@@ -139,14 +139,20 @@ fn each_tokens<S: Set, O, B: Block<S, O>, const R: usize>(
     }
 }
 
-/// The steps of some bands.
+/// Some bands.
 #[inline(always)]
-fn steps_of<'a, const R: usize>(w: &MatrixRef<'a>, bands: [usize; R]) -> [&'a [Step]; R] {
-    let mut steps: [&[Step]; R] = [&[]; R];
+fn bands_of<'a, const R: usize>(w: &MatrixRef<'a>, bands: [usize; R]) -> [Band<'a>; R] {
+    let mut all = [w.band(bands[0]); R];
     for r in 0..R {
-        steps[r] = w.band_bytes_of(bands[r]).as_chunks().0.as_chunks().0;
+        all[r] = w.band(bands[r]);
     }
-    steps
+    all
+}
+
+/// How many steps a band has.
+#[inline(always)]
+fn steps(w: &MatrixRef<'_>) -> usize {
+    w.padded_cols() / (64 * PLANES)
 }
 
 /// The activations of some tokens, in steps.
@@ -159,33 +165,63 @@ fn fours_of<'a, const T: usize>(codes: impl Fn(usize) -> &'a [i8]) -> [&'a [Four
     fours
 }
 
-/// The streams of some bands, for the first and the second level.
-#[inline(always)]
-fn streams_of<const R: usize>(w: &MatrixRef<'_>, bands: &Abreast<R>) -> [Streams<R>; 2] {
-    let [near, far] = LEADS;
-    [
-        Streams::with_lead(w, bands, near),
-        Streams::with_lead(w, bands, far),
-    ]
+/// The streams of some bands, for the first and the second level, and where scales are in these.
+struct Far<const R: usize> {
+    streams: [Streams<R>; 2],
+    packs: Packs,
+}
+
+impl<const R: usize> Far<R> {
+    #[inline(always)]
+    fn of(w: &MatrixRef<'_>, bands: &Abreast<R>) -> Self {
+        let packs = w.packs();
+        // What is asked for is as far from the end of a pack as what is in use.
+        let lead = |bytes: usize| bytes + bytes / PACK * 64 * packs.scale_lines;
+        let [near, far] = LEADS;
+        Self {
+            streams: [
+                Streams::with_lead(w, bands, lead(near)),
+                Streams::with_lead(w, bands, lead(far)),
+            ],
+            packs,
+        }
+    }
+
+    /// What is asked for while the atoms from line `line` of band `r` on are multiplied.
+    #[inline(always)]
+    fn lines(&self, r: usize, line: usize) -> Lines {
+        let [near, far] = &self.streams;
+        [near.place(r, 64 * line), far.place(r, 64 * line)]
+    }
+
+    /// Asks for the scales before the atoms that are asked for during step `i`, if that is the first of a pack.
+    #[inline(always)]
+    fn request_scales<S: Set>(&self, s: S, i: usize, [near, far]: Lines) {
+        if self.packs.scale_lines > 0 && i.is_multiple_of(2) {
+            s.prefetch(near.wrapping_sub(64));
+            s.prefetch_early(far.wrapping_sub(64));
+        }
+    }
 }
 
 /// The sums of step `i` of bands `first..first + N` of a block, whose streams are asked for.
 #[inline(always)]
 fn sums_of<S: Set, const N: usize, const R: usize, const T: usize>(
     s: S,
-    steps: &[&[Step]; R],
-    streams: &[Streams<R>; 2],
+    bands: &[Band<'_>; R],
+    far: &Far<R>,
     first: usize,
     i: usize,
     x: [&Fours; T],
 ) -> LaneSums<N, T> {
     let mut now = [&[[0; 64]; ATOMS]; N];
     let mut ahead: [Lines; N] = [[std::ptr::null(); 2]; N];
-    let [near, far] = streams;
+    let line = far.packs.line(ATOMS * i);
     for n in 0..N {
-        now[n] = &steps[first + n][i];
-        let offset = i * size_of::<Step>();
-        ahead[n] = [near.place(first + n, offset), far.place(first + n, offset)];
+        let atoms = bands[first + n].lines()[line..].first_chunk();
+        now[n] = atoms.expect("the atoms of a step");
+        ahead[n] = far.lines(first + n, line);
+        far.request_scales(s, i, ahead[n]);
     }
     s.lane_sums(now, x, ahead)
 }
@@ -193,24 +229,24 @@ fn sums_of<S: Set, const N: usize, const R: usize, const T: usize>(
 /// Does something with the sums of a step, of as many bands at a time as share the loads of the activations and have their sums in
 /// registers: four for one token, which also reads them evenly, and two for several.
 macro_rules! each_band {
-    ($set:ident, $steps:ident, $streams:ident, $i:ident, $x:ident; $r:ident, $sums:ident => $body:block) => {
+    ($set:ident, $bands:ident, $far:ident, $i:ident, $x:ident; $r:ident, $sums:ident => $body:block) => {
         if R % 2 == 0 && T > 1 {
             for first in (0..R).step_by(2) {
-                let all = sums_of::<S, 2, R, T>($set, &$steps, &$streams, first, $i, $x);
+                let all = sums_of::<S, 2, R, T>($set, &$bands, &$far, first, $i, $x);
                 for n in 0..2 {
                     let ($r, $sums) = (first + n, &all[n]);
                     $body
                 }
             }
         } else if R == STREAMS {
-            let all = sums_of::<S, STREAMS, R, T>($set, &$steps, &$streams, 0, $i, $x);
+            let all = sums_of::<S, STREAMS, R, T>($set, &$bands, &$far, 0, $i, $x);
             for $r in 0..R {
                 let $sums = &all[$r];
                 $body
             }
         } else {
             for $r in 0..R {
-                let [$sums] = &sums_of::<S, 1, R, T>($set, &$steps, &$streams, $r, $i, $x);
+                let [$sums] = &sums_of::<S, 1, R, T>($set, &$bands, &$far, $r, $i, $x);
                 $body
             }
         }
@@ -241,15 +277,15 @@ impl<S: Set> Block<S, i32> for Sums<'_> {
         out: &mut TileMut<'_, i32>,
     ) {
         let Product { w, rows, x } = self.0;
-        let (steps, streams) = (steps_of(w, bands.at), streams_of(w, &bands));
+        let (all, far) = (bands_of(w, bands.at), Far::of(w, &bands));
         let fours = fours_of::<T>(|t| x.row(token + t));
         let mut acc = [[[0i32; BAND]; T]; R];
-        for i in 0..steps[0].len() {
+        for i in 0..steps(w) {
             let mut some = [&[[0; 4]; FOURS]; T];
             for t in 0..T {
                 some[t] = &fours[t][i];
             }
-            each_band!(s, steps, streams, i, some; r, sums => {
+            each_band!(s, all, far, i, some; r, sums => {
                 for t in 0..T {
                     for lane in 0..BAND {
                         acc[r][t][lane] = acc[r][t][lane].wrapping_add(sums[t][lane]);
@@ -286,21 +322,21 @@ impl<S: Set, X: Scaled> Block<S, f32> for Groups<'_, X> {
     ) {
         let Product { w, rows, x } = self.job;
         let first = self.first + token;
-        let (steps, streams) = (steps_of(w, bands.at), streams_of(w, &bands));
+        let (all, far) = (bands_of(w, bands.at), Far::of(w, &bands));
         let fours = fours_of::<T>(|t| x.codes(first + t));
-        let mut scales = [BandScales::<{ BAND / 16 }>::Same(1.0); R];
+        let mut scales = [BandScales::Same(1.0); R];
         for r in 0..R {
             scales[r] = BandScales::of(w, bands.at[r]);
         }
         let mut acc = [[s.splat(0.0); T]; R];
-        for g in 0..steps[0].len() {
+        for g in 0..steps(w) {
             let mut some = [&[[0; 4]; FOURS]; T];
             for t in 0..T {
                 some[t] = &fours[t][g];
             }
-            each_band!(s, steps, streams, g, some; r, sums => {
-                scales[r].request(s, g + SCALES_AHEAD);
-                let scale = scales[r].load(s, g, 0);
+            let at = far.packs.scales(g);
+            each_band!(s, all, far, g, some; r, sums => {
+                let scale = scales[r].load_at(s, at, 0);
                 for t in 0..T {
                     let offset = self.sums[token + t][g];
                     let mut dots = [0.0; BAND];

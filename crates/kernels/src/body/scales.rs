@@ -1,31 +1,29 @@
-//! Scales of matrices whose rows lie side by side: those of a group of columns are neighbours too.
+//! Scales of matrices whose rows lie side by side: those of a group of columns are neighbours too, and stand before its atoms.
 
-use half::f16;
-use onebit_format::{MatrixRef, Scales};
+use onebit_format::{Band, MatrixRef, Scales};
 
 use crate::sets::Set;
 
 /// Scales that are loaded together.
 const LANES: usize = 16;
 
-/// The weight scales of a band of `N` times 16 rows. The number is a constant, because loads and requests stand in loops over groups.
+/// Bytes of as many.
+const BYTES: usize = 2 * LANES;
+
+/// The weight scales of a band of rows.
 #[derive(Clone, Copy)]
-pub(super) enum BandScales<'a, const N: usize> {
+pub(super) enum BandScales<'a> {
     Same(f32),
-    /// Group after group, those of the rows.
-    Each(&'a [[[f16; LANES]; N]]),
+    /// Among the atoms.
+    Each(Band<'a>),
 }
 
-impl<'a, const N: usize> BandScales<'a, N> {
+impl<'a> BandScales<'a> {
     #[inline(always)]
     pub(super) fn of(w: &MatrixRef<'a>, band: usize) -> Self {
         match w.scales() {
             Scales::Tensor(scale) => Self::Same(scale),
-            Scales::Groups { size, values } => {
-                let groups = w.cols().div_ceil(size);
-                let bands = values.as_chunks().0.as_chunks().0;
-                Self::Each(&bands[band * groups..][..groups])
-            }
+            Scales::Groups { .. } => Self::Each(w.band(band)),
             _ => panic!("{} has no scales by group", w.layout()),
         }
     }
@@ -35,20 +33,18 @@ impl<'a, const N: usize> BandScales<'a, N> {
     pub(super) fn load<S: Set>(self, s: S, group: usize, m: usize) -> S::F {
         match self {
             Self::Same(scale) => s.splat(scale),
-            Self::Each(values) => {
-                let rows = &values[group][m];
-                s.load_f16(bytemuck::cast_ref::<[f16; LANES], [u8; 32]>(rows))
-            }
+            Self::Each(band) => s.load_f16(band.scales::<BYTES>(group, LANES * m)),
         }
     }
 
-    /// Asks for those of a group, which need not be there: some of a later band may follow.
+    /// The same, of the group whose scales begin at byte `at` of the band, as [`Packs::scales`](onebit_format::Packs::scales) has it.
     #[inline(always)]
-    pub(super) fn request<S: Set>(self, s: S, group: usize) {
-        if let Self::Each(values) = self {
-            let rows = values.as_ptr().wrapping_add(group).cast::<u8>();
-            for line in 0..size_of::<[[f16; LANES]; N]>().div_ceil(64) {
-                s.prefetch(rows.wrapping_add(64 * line));
+    pub(super) fn load_at<S: Set>(self, s: S, at: usize, m: usize) -> S::F {
+        match self {
+            Self::Same(scale) => s.splat(scale),
+            Self::Each(band) => {
+                let scales = band.lines().as_flattened()[at + BYTES * m..].first_chunk();
+                s.load_f16(scales.expect("scales of a group of the band"))
             }
         }
     }

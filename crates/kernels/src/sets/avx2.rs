@@ -257,9 +257,13 @@ impl Set for Avx2 {
         steps: [&[Step]; R],
         tables: &[[Table; STEP]],
         ahead: [Lines; R],
+        scale_lines: usize,
         sums: &mut [[i32; BAND]; R],
     ) {
         for r in 0..R {
+            for line in 1..=scale_lines {
+                self.prefetch(ahead[r][0].wrapping_sub(64 * line));
+            }
             // SAFETY: the token proves the features.
             unsafe {
                 lookup::looked_up::<0>(&steps[r][0], &tables[0], ahead[r][0], &mut sums[r]);

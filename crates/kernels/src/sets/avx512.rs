@@ -284,10 +284,11 @@ impl Set for Avx512 {
         steps: [&[Step]; R],
         tables: &[[Table; STEP]],
         ahead: [Lines; R],
+        scale_lines: usize,
         sums: &mut [[i32; BAND]; R],
     ) {
         // SAFETY: the token proves the features.
-        unsafe { lookup::looked_up(steps, tables, ahead, sums) }
+        unsafe { lookup::looked_up(steps, tables, (ahead, scale_lines), sums) }
     }
 
     #[inline(always)]

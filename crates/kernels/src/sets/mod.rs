@@ -207,17 +207,19 @@ pub(crate) trait Set: Apart {
     }
 
     /// Puts the sums of `bit * x` over some steps of each of `R` bands, each plus [`lookup::BIAS`], into `sums`, row after row. There
-    /// is one step, or up to [`LOOKED_UP`](Set::LOOKED_UP). Asks for as many lines from each of `ahead` on, which may be any
-    /// addresses; [`LOOKUP_LEADS`](Set::LOOKUP_LEADS) says how far ahead they are.
+    /// is one step, or up to [`LOOKED_UP`](Set::LOOKED_UP). Asks for as many lines from each of `ahead` on, and for `scale_lines` before them,
+    /// which may be any addresses; [`LOOKUP_LEADS`](Set::LOOKUP_LEADS) says how far ahead they are.
     #[inline(always)]
     fn looked_up<const R: usize>(
         self,
         steps: [&[lookup::Step]; R],
         tables: &[[Table; lookup::STEP]],
         ahead: [Lines; R],
+        scale_lines: usize,
         sums: &mut [[i32; lookup::BAND]; R],
     ) {
         for r in 0..R {
+            (1..=scale_lines).for_each(|a| self.prefetch(ahead[r][0].wrapping_sub(64 * a)));
             (0..lookup::STEP).for_each(|a| self.prefetch(ahead[r][0].wrapping_add(64 * a)));
             portable::looked_up(steps[r], tables, &mut sums[r]);
         }

@@ -175,9 +175,13 @@ macro_rules! shared {
             steps: [&[$crate::body::lookup::Step]; R],
             tables: &[[$crate::body::lookup::Table; $crate::body::lookup::STEP]],
             ahead: [$crate::body::ahead::Lines; R],
+            scale_lines: usize,
             sums: &mut [[i32; $crate::body::lookup::BAND]; R],
         ) {
             for r in 0..R {
+                for line in 1..=scale_lines {
+                    self.prefetch(ahead[r][0].wrapping_sub(64 * line));
+                }
                 let sums = &mut sums[r];
                 // SAFETY: the token proves the features.
                 unsafe {

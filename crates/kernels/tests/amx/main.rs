@@ -7,7 +7,7 @@ mod emulated;
 use std::ops::Range;
 
 use half::f16;
-use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales};
+use onebit_format::{Layout, MatrixRef, SIGN_GROUP, Scales, pack};
 use onebit_kernels::{AlignedVec, I8GroupRows, I8Rows, Input, Kernels, TileMut};
 
 /// The set with tiles and the one without, if this machine can run one and run or emulate the other.
@@ -105,13 +105,15 @@ fn with_matrix(
         .zip(bytes(1 + cols))
         .for_each(|(to, from)| *to = from);
     let of_rows = scales(rows);
-    let count = group.map_or(0, |size| layout.group_scales(rows, cols, size).unwrap());
-    let of_groups: Vec<f16> = scales(count).into_iter().map(f16::from_f32).collect();
+    if let Some(size) = group {
+        let of_groups = scales(rows * cols.div_ceil(size));
+        let of_groups: Vec<f16> = of_groups.into_iter().map(f16::from_f32).collect();
+        let stored = pack::with_scales(layout, cols, &weights, &of_groups);
+        weights = AlignedVec::zeroed(stored.len());
+        weights.copy_from_slice(&stored);
+    }
     let scales = match (group, layout) {
-        (Some(size), _) => Scales::Groups {
-            size,
-            values: &of_groups,
-        },
+        (Some(size), _) => Scales::Groups { size },
         (None, Layout::I8) => Scales::Rows(&of_rows),
         _ => Scales::Tensor(0.75),
     };

@@ -40,7 +40,6 @@ pub(crate) struct Matrix {
     pub(crate) cols: usize,
     pub(crate) bytes: Bytes,
     row_scales: Vec<f32>,
-    group_scales: Vec<f16>,
     group: Option<usize>,
 }
 
@@ -64,7 +63,6 @@ impl Matrix {
             cols,
             bytes,
             row_scales: vec![],
-            group_scales: vec![],
             group: None,
         };
         matrix.row_scales = random.floats(rows).iter().map(|x| x.abs() + 0.01).collect();
@@ -76,29 +74,25 @@ impl Matrix {
 
     /// The same weights with a scale per group of `size` columns.
     pub(crate) fn grouped(mut self, size: usize, random: &mut Random) -> Self {
-        let count = self
-            .layout
-            .group_scales(self.rows, self.cols, size)
-            .unwrap();
+        let count = self.rows * self.cols.div_ceil(size);
         let scale = |x: &f32| f16::from_f32(x.abs() + 0.01);
-        self.group_scales = random.floats(count).iter().map(scale).collect();
+        let scales: Vec<f16> = random.floats(count).iter().map(scale).collect();
+        let stored = pack::with_scales(self.layout, self.cols, &self.bytes, &scales);
+        self.bytes = Bytes::zeroed(stored.len());
+        self.bytes.copy_from_slice(&stored);
         self.group = Some(size);
         self
     }
 
     pub(crate) fn view(&self) -> MatrixRef<'_> {
         let scales = match (self.layout, self.group) {
-            (_, Some(size)) => Scales::Groups {
-                size,
-                values: &self.group_scales,
-            },
+            (_, Some(size)) => Scales::Groups { size },
             (Layout::I8, None) => Scales::Rows(&self.row_scales),
             (layout, None) if layout.is_ternary() || layout.is_binary() => Scales::Tensor(0.75),
             _ => Scales::None,
         };
         assert_exact(&self.bytes);
         assert_exact(&self.row_scales);
-        assert_exact(&self.group_scales);
         MatrixRef::new(self.layout, self.rows, self.cols, &self.bytes, scales).unwrap()
     }
 }

@@ -284,7 +284,7 @@ fn write_matrix(
     } else {
         (3.0 / cols as f32).sqrt()
     };
-    let (mut row_scales, mut group_scales) = (Vec::new(), Vec::new());
+    let (mut row_scales, mut weights) = (Vec::new(), Vec::new());
     for row in 0..rows {
         let codes: Vec<i8> = (0..cols).map(|_| rng.below(3) as i8 - 1).collect();
         let signs: Vec<i8> = (0..cols).map(|_| 1 - 2 * rng.below(2) as i8).collect();
@@ -302,34 +302,35 @@ fn write_matrix(
             Layout::I4 => {
                 let mut scales = vec![f16::ZERO; cols.div_ceil(I4_GROUP)];
                 pack::quantize_i4_row(&x, &mut out, &mut scales);
-                group_scales.extend(scales);
+                let stored = pack::with_scales(layout, cols, &out, &scales);
+                matrix.rows(&stored).unwrap();
+                continue;
             }
             Layout::F16 => pack::f16_row(&x, &mut out).unwrap(),
             Layout::BF16 => pack::bf16_row(&x, &mut out).unwrap(),
             Layout::F32 => pack::f32_row(&x, &mut out).unwrap(),
             _ => unreachable!("no test uses {layout}"),
         }
-        matrix.rows(&out).unwrap();
+        match grouped {
+            true => weights.extend_from_slice(&out),
+            false => matrix.rows(&out).unwrap(),
+        }
     }
     if grouped {
+        // After all codes, so that every layout gets the same.
         let scale = |_| f16::from_f32((1.0 + 0.5 * rng.symmetric()) * spread);
-        let groups = cols.div_ceil(SIGN_GROUP);
-        let by_row: Vec<f16> = (0..rows * groups).map(scale).collect();
-        group_scales = pack::band_scales(layout, &by_row, groups);
+        let scales = rows * cols.div_ceil(SIGN_GROUP);
+        let scales: Vec<f16> = (0..scales).map(scale).collect();
+        let stored = pack::with_scales(layout, cols, &weights, &scales);
+        matrix.rows(&stored).unwrap();
     }
     let scales = match layout {
-        _ if grouped => Scales::Groups {
-            size: SIGN_GROUP,
-            values: &group_scales,
-        },
+        _ if grouped => Scales::Groups { size: SIGN_GROUP },
         _ if layout.is_ternary() || layout.is_binary() => {
             Scales::Tensor((1.0 + 0.3 * rng.symmetric()) * spread)
         }
         Layout::I8 => Scales::Rows(&row_scales),
-        Layout::I4 => Scales::Groups {
-            size: I4_GROUP,
-            values: &group_scales,
-        },
+        Layout::I4 => Scales::Groups { size: I4_GROUP },
         _ => Scales::None,
     };
     matrix.finish(scales).unwrap();

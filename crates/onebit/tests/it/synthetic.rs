@@ -80,16 +80,19 @@ fn write_matrix(writer: &mut Writer, name: &str, stored: Stored, [rows, cols]: [
                 pack::bf16_row(&values, &mut packed).unwrap();
             }
         }
-        out.rows(&packed).unwrap();
+        match stored.grouped {
+            false => out.rows(&packed).unwrap(),
+            true => {
+                let there = row % layout.atom_rows() + 1;
+                let scales = vec![f16::from_f32(0.02); there * cols.div_ceil(SIGN_GROUP)];
+                out.rows(&pack::with_scales(layout, cols, &packed, &scales))
+                    .unwrap();
+            }
+        }
     }
-    let groups = layout.group_scales(rows, cols, SIGN_GROUP).unwrap();
-    let groups = vec![f16::from_f32(0.02); groups];
     let scales = match layout.is_float() {
         true => Scales::None,
-        false if stored.grouped => Scales::Groups {
-            size: SIGN_GROUP,
-            values: &groups,
-        },
+        false if stored.grouped => Scales::Groups { size: SIGN_GROUP },
         false => Scales::Tensor(0.02),
     };
     out.finish(scales).unwrap();

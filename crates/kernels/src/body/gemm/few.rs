@@ -14,8 +14,7 @@
 //! Nothing is unpacked into memory, shifted per weight, or added across a register. The 16 rows come from 16 parts of
 //! the range, so that each lane reads memory in the order of addresses.
 
-use half::f16;
-use onebit_format::{ATOM_BYTES, Scales};
+use onebit_format::{ATOM_BYTES, Packs, Scales};
 
 use super::panel::{Panels, UNIT};
 use crate::body::grouped::{Geometry, MAX_ROW_GROUPS, Scaled, group_sums};
@@ -25,26 +24,21 @@ use crate::tiles::TileMut;
 /// Up to 16 rows, and the tokens they are multiplied with.
 pub(crate) struct Few<'a, const T: usize> {
     /// The first row and all that lies between it and the end of the last.
-    pub(crate) atoms: &'a [[u8; ATOM_BYTES]],
-    /// How many rows, at least one, how many rows after each other they are, and the atoms of one.
+    pub(crate) lines: &'a [[u8; ATOM_BYTES]],
+    /// How many rows, at least one, how many rows after each other they are, and the atoms of one, and its lines.
     pub(crate) rows: usize,
     pub(crate) apart: usize,
     pub(crate) row_atoms: usize,
-    pub(crate) scales: RowScales<'a>,
+    pub(crate) row_lines: usize,
+    /// Where the scales are among the lines of a row, and what they are if they are not there.
+    pub(crate) packs: Packs,
+    pub(crate) scale: Option<f32>,
     /// The activations of each token.
     pub(crate) x: [&'a [[i8; 64]]; T],
     /// Of each token and group, what goes off the sum of `code * x`, and what the rest is multiplied with; as many
     /// as the rows have groups.
     pub(crate) offsets: [&'a [i32]; T],
     pub(crate) multipliers: [&'a [f32]; T],
-}
-
-/// The scales of some rows.
-#[derive(Clone, Copy)]
-pub(crate) enum RowScales<'a> {
-    Same(f32),
-    /// One per group, from the first row to the last.
-    Each(&'a [f16]),
 }
 
 /// Products of fewer tokens than unpacking pays for.
@@ -86,13 +80,20 @@ fn tokens_from<S: Panels, X: Scaled, const BITS: usize, const T: usize>(
             multipliers[t][g] = x.multiplier(first + t, g);
         }
     }
-    let row_atoms = w.row_bytes() / ATOM_BYTES;
+    let row_atoms = w.padded_cols() / (ATOM_BYTES * Geometry::<BITS>::PLANES);
+    let row_lines = w.row_bytes() / ATOM_BYTES;
     let mut few = Few::<'_, T> {
-        atoms: &[],
+        lines: &[],
         rows: UNIT,
         apart: 1,
         row_atoms,
-        scales: RowScales::Same(1.0),
+        row_lines,
+        packs: w.packs(),
+        scale: match w.scales() {
+            Scales::Tensor(scale) => Some(scale),
+            Scales::Groups { .. } => None,
+            _ => panic!("{} has no scales by group", w.layout()),
+        },
         x: [&[]; T],
         offsets: [&[]; T],
         multipliers: [&[]; T],
@@ -111,14 +112,7 @@ fn tokens_from<S: Panels, X: Scaled, const BITS: usize, const T: usize>(
     for (start, count, apart) in blocks.chain(last) {
         let span = (count - 1) * apart + 1;
         (few.rows, few.apart) = (count, apart);
-        few.atoms = &w.bytes().as_chunks().0[start * row_atoms..][..span * row_atoms];
-        few.scales = match w.scales() {
-            Scales::Tensor(scale) => RowScales::Same(scale),
-            Scales::Groups { values, .. } => {
-                RowScales::Each(&values[start * groups..][..span * groups])
-            }
-            _ => panic!("{} has no scales by group", w.layout()),
-        };
+        few.lines = &w.bytes().as_chunks().0[start * row_lines..][..span * row_lines];
         let sums = s.few::<BITS, T>(&few);
         for (t, sums) in sums.iter().enumerate() {
             let factor = x.factor(first + t);

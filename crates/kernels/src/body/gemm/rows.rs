@@ -34,7 +34,7 @@ impl<'a, L, const P: usize> ByRow<'a, L, P> {
 
 impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
     fn fours(&self) -> usize {
-        self.w.row_bytes() / 64 * P * PLANE
+        self.w.padded_cols() / 4
     }
 
     fn atom() -> usize {
@@ -59,13 +59,15 @@ impl<L: Unpack<P>, const P: usize> Source for ByRow<'_, L, P> {
     ) {
         let atoms = fours.start / (P * PLANE)..fours.end / (P * PLANE);
         let (bytes, row_bytes) = (self.w.bytes(), self.w.row_bytes());
+        // They are all of one pack, if there are scales by group.
+        let first = 64 * self.w.packs().line(atoms.start);
         for u in 0..rows.len().div_ceil(UNIT) {
             let start = filling.start(u, fours.len());
             let tile = &mut panel[start..][..filling.units * (fours.len() - 1) + 1];
             let mut w_rows: [&[[u8; 64]]; UNIT] = [&[]; UNIT];
             for i in 0..UNIT {
                 let row = (rows.start + UNIT * u + i).min(rows.end - 1);
-                let start = row * row_bytes + 64 * atoms.start;
+                let start = row * row_bytes + first;
                 w_rows[i] = bytes[start..][..64 * atoms.len()].as_chunks().0;
             }
             for i in 0..atoms.len() {

@@ -53,13 +53,14 @@ impl Side for T2R16 {
         panel: &mut [Unit],
     ) {
         for (u, band) in (rows.start / BAND..rows.end.div_ceil(BAND)).enumerate() {
-            let atoms = w.band_bytes_of(band);
-            let atoms = &atoms.as_chunks::<64>().0[fours.start / FOURS..fours.end / FOURS];
+            let (atoms, first_atom) = (w.band(band), fours.start / FOURS);
+            let count = fours.end / FOURS - first_atom;
             let start = filling.start(u, fours.len());
             let units = &mut panel[start..][..filling.units * (fours.len() - 1) + 1];
-            for i in 0..atoms.len() {
-                filling.prefetch(s, &atoms[i], 64 * atoms.len());
-                let fields = <int::T2 as Unpack<4>>::planes(s, s.loaded(&atoms[i]));
+            for i in 0..count {
+                let atom = atoms.atom(first_atom + i);
+                filling.prefetch(s, atom, 64 * count);
+                let fields = <int::T2 as Unpack<4>>::planes(s, s.loaded(atom));
                 for p in 0..FOURS {
                     let unit = &mut units[(FOURS * i + p) * filling.units];
                     filling.store(s, fields[p], Self::OFFSET, unit);
@@ -77,7 +78,7 @@ impl Side for T2R16 {
         u: usize,
         scales: &mut PanelScales,
     ) {
-        let of = BandScales::<1>::of(w, unit);
+        let of = BandScales::of(w, unit);
         for g in 0..groups.len() {
             of.load(s, groups.start + g, 0).store(&mut scales[g][u]);
         }

@@ -56,13 +56,13 @@ impl Side for B1R64 {
         let first = rows.start / UNIT;
         let units = first..first + rows.len().div_ceil(UNIT);
         for band in units.start / BAND_UNITS..units.end.div_ceil(BAND_UNITS) {
-            let atoms = w.band_bytes_of(band);
-            let atoms = &atoms.as_chunks::<64>().0[fours.start / FOURS..fours.end / FOURS];
+            let (atoms, first_atom) = (w.band(band), fours.start / FOURS);
+            let count = fours.end / FOURS - first_atom;
             let m_start = units.start.saturating_sub(BAND_UNITS * band);
             let m_end = BAND_UNITS.min(units.end - BAND_UNITS * band);
-            for i in 0..atoms.len() {
-                let atom = &atoms[i];
-                filling.prefetch(s, atom, 64 * atoms.len());
+            for i in 0..count {
+                let atom = atoms.atom(first_atom + i);
+                filling.prefetch(s, atom, 64 * count);
                 for n in 0..FOURS {
                     for m in m_start..m_end {
                         let start = filling.start(BAND_UNITS * band + m - first, fours.len());
@@ -83,7 +83,7 @@ impl Side for B1R64 {
         u: usize,
         scales: &mut PanelScales,
     ) {
-        let of = BandScales::<BAND_UNITS>::of(w, unit / BAND_UNITS);
+        let of = BandScales::of(w, unit / BAND_UNITS);
         for g in 0..groups.len() {
             let scale = of.load(s, groups.start + g, unit % BAND_UNITS);
             scale.store(&mut scales[g][u]);

@@ -24,12 +24,11 @@ mod tables;
 use std::cell::RefMut;
 use std::ops::Range;
 
-use onebit_format::MatrixRef;
+use onebit_format::{MatrixRef, Scales};
 
 use super::Product;
 use super::ahead::{Course, Lines, STREAMS, Stretch};
 use super::grouped::Scaled;
-use super::scales::BandScales;
 use crate::input::I8Rows;
 use crate::sets::{Set, Vector};
 use crate::tiles::TileMut;
@@ -48,6 +47,9 @@ pub(crate) const STEP: usize = 16;
 
 const STEP_BYTES: usize = 64 * STEP;
 
+/// Planes of 64 activations in a step.
+const PLANES: usize = 2;
+
 /// The atoms of a step.
 pub(crate) type Step = [[u8; 64]; STEP];
 
@@ -60,49 +62,92 @@ pub(crate) const LEAD: usize = 2048;
 /// What all sums of the 32 fours of a step are too large by: 8 times 64 each.
 pub(crate) const BIAS: i32 = 32 * 8 * 64;
 
-/// The atoms of some columns of a band, and what is read after them.
+/// The lines of a step: atoms, and before them its scales where it has some.
+#[inline(always)]
+fn step_lines(w: &MatrixRef<'_>) -> usize {
+    STEP + w.packs().scale_lines
+}
+
+/// The steps of a band.
+#[inline(always)]
+fn steps_of(w: &MatrixRef<'_>) -> usize {
+    w.padded_cols() / (64 * PLANES)
+}
+
+/// Some steps of a band, and what is read after them.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
-    steps: &'a [Step],
+    lines: &'a [[u8; 64]],
+    /// Lines of a step, and how many of them are scales.
+    each: usize,
+    scales: usize,
     next: *const u8,
 }
 
 impl<'a> Piece<'a> {
     const EMPTY: Self = Self {
-        steps: &[],
+        lines: &[],
+        each: STEP,
+        scales: 0,
         next: std::ptr::null(),
     };
 
     /// Those of band `band`; `next` is what is read after them.
     #[inline(always)]
     fn of(w: &MatrixRef<'a>, band: usize, steps: Range<usize>, next: *const u8) -> Self {
-        let atoms = w.band_bytes_of(band).as_chunks::<64>().0;
-        let steps = &atoms.as_chunks().0[steps];
-        Self { steps, next }
+        let each = step_lines(w);
+        Self {
+            lines: &w.band(band).lines()[each * steps.start..each * steps.end],
+            each,
+            scales: w.packs().scale_lines,
+            next,
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.lines.len() / self.each
+    }
+
+    /// The atoms of some steps: of one, where scales stand between them.
+    #[inline(always)]
+    fn steps(&self, steps: Range<usize>) -> &'a [Step] {
+        let atoms = &self.lines[self.each * steps.start + self.scales..];
+        &atoms.as_chunks().0[..steps.len()]
     }
 
     /// What is asked for while step `step` is looked up.
     #[inline(always)]
     fn ahead<S: Set>(&self, step: usize) -> Lines {
         let [near, far] = S::LOOKUP_LEADS;
-        [self.line(step, near), self.line(step, far)]
+        let first = self.each * step + self.scales;
+        [self.line(first, near), self.line(first, far)]
     }
 
-    /// What is read so much later than step `step`.
+    /// What is read so much later than line `line`: as many steps, where they are whole ones.
     #[inline(always)]
-    fn line(&self, step: usize, lead: usize) -> *const u8 {
-        let (at, len) = (STEP_BYTES * step + lead, STEP_BYTES * self.steps.len());
+    fn line(&self, line: usize, lead: usize) -> *const u8 {
+        let at = 64 * line + lead + lead / STEP_BYTES * 64 * self.scales;
+        let len = 64 * self.lines.len();
         match at < len {
-            true => self.steps.as_ptr().cast::<u8>().wrapping_add(at),
+            true => self.lines.as_ptr().cast::<u8>().wrapping_add(at),
             false => self.next.wrapping_add(at - len),
         }
+    }
+
+    /// The scales of a step, 16 rows after the other.
+    #[inline(always)]
+    fn scales_of(&self, step: usize) -> &'a [[u8; 32]; BAND / 16] {
+        let scales = self.lines[self.each * step..].as_flattened();
+        let scales = scales.as_chunks().0.first_chunk();
+        scales.expect("the scales of a step")
     }
 
     /// The most steps from `step` on that are added up at once, with what is asked for meanwhile in runs of
     /// addresses.
     #[inline(always)]
     fn together<S: Set>(&self, step: usize) -> Range<usize> {
-        let len = self.steps.len();
+        let len = self.len();
         let [near, far] = S::LOOKUP_LEADS;
         let mut end = len.min(step + S::LOOKED_UP);
         for turn in [near, far] {
@@ -126,10 +171,10 @@ impl<'a> Piece<'a> {
         let mut atoms: [&[Step]; R] = [&[]; R];
         let mut ahead: [Lines; R] = [[std::ptr::null(); 2]; R];
         for r in 0..R {
-            atoms[r] = &pieces[r].steps[steps.clone()];
+            atoms[r] = pieces[r].steps(steps.clone());
             ahead[r] = pieces[r].ahead::<S>(steps.start);
         }
-        s.looked_up(atoms, tables.steps(steps), ahead, sums);
+        s.looked_up(atoms, tables.steps(steps), ahead, pieces[0].scales, sums);
     }
 }
 
@@ -176,7 +221,7 @@ impl<S: Set> Job<'_, S> {
     /// Where the columns of step `step` of a band start. There may be no such band.
     #[inline(always)]
     fn place(w: &MatrixRef<'_>, band: usize, step: usize) -> *const u8 {
-        let offset = band * w.band_bytes() + step * STEP_BYTES;
+        let offset = band * w.band_bytes() + 64 * step * step_lines(w);
         w.bytes().as_ptr().wrapping_add(offset)
     }
 
@@ -226,7 +271,7 @@ impl<S: Set> Job<'_, S> {
         let after = course.after(stretch);
         let (stretch, step) = if course.has(&after) {
             (after, part.start)
-        } else if STEP_BYTES * part.end < w.band_bytes() {
+        } else if part.end < steps_of(w) {
             (course.first(), part.end)
         } else {
             (after, 0)
@@ -293,7 +338,7 @@ fn tables_of<S: Set, X: Scaled>(
 #[inline(always)]
 pub(crate) fn b1r64<S: Set>(s: S, job: &Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, i32>) {
     let Product { w, rows, x } = job;
-    let steps = w.band_bytes() / STEP_BYTES;
+    let steps = steps_of(w);
     for token in 0..x.tokens() {
         let out = out.row(token);
         out.fill(0i32.wrapping_sub(x.sum(token)));
@@ -349,7 +394,7 @@ impl<S: Set> Block<i32> for Sums<'_, S> {
 #[inline(always)]
 pub(super) fn grouped<S: Set, X: Scaled>(s: S, job: &Product<'_, X>, out: &mut TileMut<'_, f32>) {
     let Product { w, rows, x } = job;
-    let steps = w.band_bytes() / STEP_BYTES;
+    let steps = steps_of(w);
     for token in 0..x.tokens() {
         for start in (0..steps).step_by(CHUNK) {
             let part = start..steps.min(start + CHUNK);
@@ -388,10 +433,12 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
         let s = *s;
         let mut acc = [[s.splat(0.0); BAND / 16]; R];
         let mut pieces = [Piece::EMPTY; R];
-        let mut scales = [BandScales::<{ BAND / 16 }>::Same(1.0); R];
+        let scale = match w.scales() {
+            Scales::Tensor(scale) => scale,
+            _ => 1.0,
+        };
         for r in 0..R {
             pieces[r] = Piece::of(w, bands[r], part.clone(), next[r]);
-            scales[r] = BandScales::of(w, bands[r]);
             if part.start > 0 {
                 let mut y = [0.0; BAND];
                 let (out, skip) = in_band(self.job.rows, bands[r], out);
@@ -408,15 +455,20 @@ impl<S: Set, X: Scaled> Block<f32> for Groups<'_, S, X> {
             let offset = self.job.tables.sum(step) + 2 * BIAS;
             Piece::add_up(&pieces, s, self.job.tables, step..step + 1, &mut sums);
             for r in 0..R {
-                scales[r].request(s, group + LEAD / STEP_BYTES);
+                let mut factors = [multiplier * s.splat(scale); BAND / 16];
+                if pieces[r].scales > 0 {
+                    let stored = pieces[r].scales_of(step);
+                    for m in 0..BAND / 16 {
+                        factors[m] = s.load_f16(&stored[m]) * multiplier;
+                    }
+                }
                 for m in 0..BAND / 16 {
                     let mut dots = [0.0; 16];
                     let some = &sums[r].as_chunks::<16>().0[m];
                     for i in 0..16 {
                         dots[i] = (2 * some[i] - offset) as f32;
                     }
-                    let scale = scales[r].load(s, group, m) * multiplier;
-                    acc[r][m] = s.load(&dots).mul_add(scale, acc[r][m]);
+                    acc[r][m] = s.load(&dots).mul_add(factors[m], acc[r][m]);
                 }
             }
         }

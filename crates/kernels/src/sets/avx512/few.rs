@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::load;
 use super::shuffles::transposed;
-use crate::body::gemm::few::{Few, RowScales};
+use crate::body::gemm::few::Few;
 use crate::body::gemm::panel::UNIT;
 use crate::body::grouped::Geometry;
 
@@ -31,12 +31,13 @@ pub(super) unsafe fn few<const BITS: usize, const T: usize>(few: &Few<'_, T>) ->
     }
     let mut starts = [0; UNIT];
     for (r, start) in starts.iter_mut().enumerate() {
-        *start = lane_row(few, r) * row_atoms;
+        *start = lane_row(few, r) * few.row_lines;
         assert!(
-            *start + row_atoms <= few.atoms.len(),
-            "rows lie in their atoms"
+            *start + few.row_lines <= few.lines.len(),
+            "rows lie in their lines"
         );
     }
+    assert!(row_atoms == 0 || few.packs.line(row_atoms - 1) < few.row_lines);
     // SAFETY: this function has the features; each row has its atoms, as just asserted; sums of 16 rows are 64 bytes.
     unsafe {
         let mut y = [_mm512_setzero_ps(); T];
@@ -44,9 +45,9 @@ pub(super) unsafe fn few<const BITS: usize, const T: usize>(few: &Few<'_, T>) ->
         for a in 0..row_atoms {
             let first = a * in_atom;
             if first.is_multiple_of(BATCH) {
-                load_scales(few, groups, first, &mut scales);
+                load_scales(few, &starts, first, &mut scales);
             }
-            let words = transposed(load_atoms(few.atoms, &starts, a));
+            let words = transposed(load_atoms(few.lines, &starts, few.packs.line(a)));
             let mut x_atom: [&[[i8; 64]]; T] = [&[]; T];
             for t in 0..T {
                 x_atom[t] = &x[t][a * planes..][..planes];
@@ -71,17 +72,17 @@ pub(super) unsafe fn few<const BITS: usize, const T: usize>(few: &Few<'_, T>) ->
     }
 }
 
-/// Atom `a` of each lane's row, which starts at `starts`. What follows it in memory is asked for.
+/// Line `line` of each lane's row, which starts at `starts`. What follows it in memory is asked for.
 ///
 /// # Safety
-/// The CPU must have AVX-512F, and the atoms must lie in `atoms`.
+/// The CPU must have AVX-512F, and the lines must lie in `lines`.
 #[inline(always)]
-unsafe fn load_atoms(atoms: &[[u8; 64]], starts: &[usize; UNIT], a: usize) -> [__m512i; UNIT] {
+unsafe fn load_atoms(lines: &[[u8; 64]], starts: &[usize; UNIT], line: usize) -> [__m512i; UNIT] {
     // SAFETY: the caller vouches for the instructions and the places; a prefetch takes any address.
     unsafe {
         let mut words = [_mm512_setzero_si512(); UNIT];
         for r in 0..UNIT {
-            let atom = atoms.get_unchecked(starts[r] + a);
+            let atom = lines.get_unchecked(starts[r] + line);
             words[r] = load(atom);
             _mm_prefetch::<_MM_HINT_T0>(atom.as_ptr().wrapping_add(LEAD).cast());
         }
@@ -222,39 +223,26 @@ impl<const T: usize> Atom<'_, T> {
     }
 }
 
-/// The scales for [`BATCH`] groups from `first` on, or as many as there are: a group to a register, a row to a lane.
+/// The scales for [`BATCH`] groups from `first` on, a whole line: a group to a register, a row to a lane.
 ///
 /// # Safety
-/// The CPU must have AVX-512 F and BW.
+/// The CPU must have AVX-512 F and BW, and rows that start at `starts` must lie in their lines.
 #[inline(always)]
 unsafe fn load_scales<const T: usize>(
     few: &Few<'_, T>,
-    groups: usize,
+    starts: &[usize; UNIT],
     first: usize,
     out: &mut [[f32; UNIT]; BATCH],
 ) {
-    let values = match few.scales {
-        RowScales::Same(scale) => return *out = [[scale; UNIT]; BATCH],
-        RowScales::Each(values) => values,
-    };
-    let count = BATCH.min(groups - first);
-    let mask = u32::MAX >> (BATCH - count);
-    // SAFETY: the caller vouches for the instructions; the mask keeps loads within a row's scales; a prefetch takes any
-    // address; 16 scales are 64 bytes.
+    if let Some(scale) = few.scale {
+        return *out = [[scale; UNIT]; BATCH];
+    }
+    // SAFETY: the caller vouches for the instructions and the places; 16 scales are 64 bytes.
     unsafe {
-        let mut packed = [_mm512_setzero_si512(); UNIT];
-        for r in 0..UNIT {
-            let values = &values[lane_row(few, r) * groups..][..groups];
-            packed[r] = _mm512_maskz_loadu_epi16(mask, values[first..].as_ptr().cast());
-            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(groups + BATCH).cast());
-        }
+        let line = few.packs.scales(first) / 64;
         // Each lane of a word has the scales of two groups.
-        let words = transposed(packed);
-        for (word, [even, odd]) in words
-            .iter()
-            .zip(out.as_chunks_mut::<2>().0)
-            .take(count.div_ceil(2))
-        {
+        let words = transposed(load_atoms(few.lines, starts, line));
+        for (word, [even, odd]) in words.iter().zip(out.as_chunks_mut::<2>().0) {
             let low = _mm512_cvtepi32_epi16(*word);
             let high = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(*word));
             _mm512_storeu_ps(even.as_mut_ptr(), _mm512_cvtph_ps(low));

@@ -57,7 +57,7 @@ impl Pairs {
 pub(super) unsafe fn looked_up<const R: usize>(
     steps: [&[Step]; R],
     tables: &[[Table; STEP]],
-    ahead: [Lines; R],
+    (ahead, scale_lines): ([Lines; R], usize),
     sums: &mut [[i32; BAND]; R],
 ) {
     let mut atoms: [&[[u8; 64]]; R] = [&[]; R];
@@ -90,6 +90,14 @@ pub(super) unsafe fn looked_up<const R: usize>(
                 low[r].add(small[r]);
             }
             if i % 4 == 3 {
+                // Scales, one line at a time like the atoms.
+                if i / 4 < scale_lines {
+                    for [near, far] in ahead {
+                        let before = 64 * (i / 4 + 1);
+                        _mm_prefetch::<_MM_HINT_T0>(near.wrapping_sub(before).cast());
+                        _mm_prefetch::<_MM_HINT_T1>(far.wrapping_sub(before).cast());
+                    }
+                }
                 for r in 0..R {
                     high[r].add(rest[r]);
                     rest[r] = zero;
