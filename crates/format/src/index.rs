@@ -359,7 +359,21 @@ fn parse_meta(text: &str) -> Result<Meta, FormatError> {
             return Err(FormatError::Feature { feature });
         }
     }
-    serde_json::from_str(text).map_err(wrong)
+    let meta = serde_json::from_str(text);
+    meta.map_err(|error| scales_apart(text).unwrap_or_else(|| wrong(error)))
+}
+
+/// What is wrong with a file that was written before scales of groups stood among the weights.
+fn scales_apart(text: &str) -> Option<FormatError> {
+    let meta: serde_json::Value = serde_json::from_str(text).ok()?;
+    let mut matrices = meta.get("matrices")?.as_object()?.iter();
+    let apart = |matrix: &serde_json::Value| matrix.pointer("/scale/groups/tensor").is_some();
+    let (name, _) = matrices.find(|(_, matrix)| apart(matrix))?;
+    Some(FormatError::metadata(
+        format!("matrices.{name}.scale"),
+        "scales of groups among the weights",
+        "a tensor of them, as in files of earlier versions: convert the checkpoint again",
+    ))
 }
 
 /// Checks that container and metadata have the same tensors with the same types and shapes.

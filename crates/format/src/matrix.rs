@@ -119,6 +119,9 @@ pub struct Band<'a> {
 
 impl<'a> Band<'a> {
     /// Atom `a`.
+    ///
+    /// # Panics
+    /// When the band has fewer.
     #[inline(always)]
     pub fn atom(&self, a: usize) -> &'a [u8; ATOM_BYTES] {
         &self.lines[self.packs.line(a)]
@@ -132,6 +135,9 @@ impl<'a> Band<'a> {
 
     /// The bytes of `N / 2` scales: those of group `group` from that of row `row` of the band on, and, where a band is a row, of the
     /// groups after it in its pack.
+    ///
+    /// # Panics
+    /// When the band has no such group.
     #[inline(always)]
     pub fn scales<const N: usize>(&self, group: usize, row: usize) -> &'a [u8; N] {
         let at = self.packs.scales(group) + 2 * row;

@@ -223,7 +223,7 @@ fn metadata_that_contradicts_itself_is_malformed() {
                     p.meta["matrices"]["layers.0.b1"]["scale"] =
                         json!({"groups": {"tensor": "g", "size": 128}});
                 },
-                &["`tensor`", "`size`"],
+                &["matrices.layers.0.b1.scale", "convert the checkpoint again"],
             ),
             (
                 |p| {
