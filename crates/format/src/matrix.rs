@@ -111,10 +111,18 @@ pub struct MatrixRef<'a> {
 }
 
 /// The bytes of a band: atoms, and the scales of groups between them.
-#[derive(Clone, Copy, Debug)]
+///
+/// Its `Debug` is short, whatever its size.
+#[derive(Clone, Copy)]
 pub struct Band<'a> {
     lines: &'a [[u8; ATOM_BYTES]],
     packs: Packs,
+}
+
+impl fmt::Debug for Band<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Band({} lines, {:?})", self.lines.len(), self.packs)
+    }
 }
 
 impl<'a> Band<'a> {
