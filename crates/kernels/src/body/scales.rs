@@ -28,16 +28,8 @@ impl<'a> BandScales<'a> {
         }
     }
 
-    /// Those of group `group` for rows `16 m..16 m + 16`.
-    #[inline(always)]
-    pub(super) fn load<S: Set>(self, s: S, group: usize, m: usize) -> S::F {
-        match self {
-            Self::Same(scale) => s.splat(scale),
-            Self::Each(band) => s.load_f16(band.scales::<BYTES>(group, LANES * m)),
-        }
-    }
-
-    /// The same, of the group whose scales begin at byte `at` of the band, as [`Packs::scales`](onebit_format::Packs::scales) has it.
+    /// Those for rows `16 m..16 m + 16` of the group whose scales begin at byte `at` of the band, as
+    /// [`Packs::scales`](onebit_format::Packs::scales) has it.
     #[inline(always)]
     pub(super) fn load_at<S: Set>(self, s: S, at: usize, m: usize) -> S::F {
         match self {

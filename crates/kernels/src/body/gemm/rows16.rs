@@ -80,7 +80,8 @@ impl Side for T2R16 {
     ) {
         let of = BandScales::of(w, unit);
         for g in 0..groups.len() {
-            of.load(s, groups.start + g, 0).store(&mut scales[g][u]);
+            let at = w.packs().scales(groups.start + g);
+            of.load_at(s, at, 0).store(&mut scales[g][u]);
         }
     }
 }

@@ -85,8 +85,9 @@ impl Side for B1R64 {
     ) {
         let of = BandScales::of(w, unit / BAND_UNITS);
         for g in 0..groups.len() {
-            let scale = of.load(s, groups.start + g, unit % BAND_UNITS);
-            scale.store(&mut scales[g][u]);
+            let at = w.packs().scales(groups.start + g);
+            of.load_at(s, at, unit % BAND_UNITS)
+                .store(&mut scales[g][u]);
         }
     }
 }
