@@ -14,9 +14,11 @@ for i in 1 2 3 4; do echo '{"id":5,"text":"x"}'; sleep 0.01; done
 echo '{"ids":[5,5,5,5],"timings":{"load_s":0.5,"ttft_s":0.25,"prefill_tok_s":400.0,"decode_tok_s":100.0,"decode_ms_p50":10.0,"decode_ms_p95":11.0,"decode_ms_p99":12.0},"memory":{"planned":1000,"peak":900000000,"anon":300000000,"file":600000000,"phases":[]},"weights":{"bytes_per_token":1000,"skipped":0.25},"kernels":"none","threads":3}'
 "#;
 
-/// Prints what `llama-bench -o json` prints, after a line that some builds put first.
+/// Prints what `llama-bench -o json` prints, after a line that some builds put first. Its memory is looked at from outside,
+/// so it lasts long enough for that on a busy machine.
 const LLAMA_BENCH: &str = r#"#!/bin/sh
 [ "$1" = -m ] || exit 9
+sleep 0.5
 echo 'ggml_init: found 1 device'
 cat <<'END'
 [

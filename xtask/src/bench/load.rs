@@ -97,7 +97,6 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
     for ((cold, load), figures) in CASES.into_iter().zip(&figures) {
         let number = |name| median(figures, name).map_or_else(|| "n/a".into(), short);
         let spread = figures.get("wall_ms").map_or(0.0, |figure| figure.spread());
-        let peak = median(figures, "peak_rss").unwrap_or(0.0);
         cells.0.push(vec![
             if cold { "cold" } else { "warm" }.to_owned(),
             load.to_owned(),
@@ -105,7 +104,8 @@ pub(super) fn run(args: &LoadArgs) -> anyhow::Result<()> {
             number("ttft_ms"),
             number("wall_ms"),
             format!("{:.0} %", 100.0 * spread),
-            format_size(peak as u64),
+            median(figures, "peak_rss")
+                .map_or_else(|| "n/a".into(), |peak| format_size(peak as u64)),
             median(figures, "major_faults").map_or_else(|| "n/a".into(), |n| format!("{n:.0}")),
         ]);
     }
@@ -144,7 +144,7 @@ fn measure(
         );
     }
     add(figures, "wall_ms", 1e3 * measured.wall.as_secs_f64());
-    add(figures, "peak_rss", measured.peak as f64);
+    add(figures, "peak_rss", measured.peak_figure());
     let phases = json["memory"]["phases"].as_array().into_iter().flatten();
     let faults: Option<u64> = phases.map(|phase| phase["major_faults"].as_u64()).sum();
     if let Some(faults) = faults {

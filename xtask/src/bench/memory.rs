@@ -279,7 +279,9 @@ impl Case<'_> {
         };
         Ok(Seen {
             planned: number("planned")?,
-            peak: measured.peak,
+            peak: measured
+                .peak
+                .context("the program does not report its peak")?,
             anon: number("anon")?,
             file: number("file")?,
             wall: measured.wall.as_secs_f64(),

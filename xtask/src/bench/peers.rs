@@ -177,14 +177,14 @@ impl Peer {
             Engine::Python => python(&measured)?,
         };
         row.series
-            .push([seen.decode, seen.prefill, measured.peak as f64]);
+            .push([seen.decode, seen.prefill, measured.peak_figure()]);
         if let Some(kind) = seen.kind {
             row.format = kind;
         }
         for (name, value) in seen.figures {
             add(&mut row.figures, name, value);
         }
-        add(&mut row.figures, "peak_rss", measured.peak as f64);
+        add(&mut row.figures, "peak_rss", measured.peak_figure());
         let most = |sample: &&super::measure::Sample| sample.anon + sample.file;
         if let Some(sample) = measured.timeline.iter().max_by_key(most) {
             add(&mut row.figures, "rss_anon", sample.anon as f64);

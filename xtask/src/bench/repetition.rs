@@ -80,7 +80,7 @@ fn take_generation(row: &mut Row, measured: &Measured, prompt: usize) -> anyhow:
     ] {
         add(&mut row.figures, name, factor * number(times, key)?);
     }
-    add(&mut row.figures, "peak_rss", measured.peak as f64);
+    add(&mut row.figures, "peak_rss", measured.peak_figure());
     for (name, key) in [
         ("rss_anon", "anon"),
         ("rss_file", "file"),
@@ -91,7 +91,7 @@ fn take_generation(row: &mut Row, measured: &Measured, prompt: usize) -> anyhow:
     row.series.push([
         number(times, "decode_tok_s")?,
         number(times, "prefill_tok_s")?,
-        measured.peak as f64,
+        measured.peak_figure(),
     ]);
     let weights = &json["weights"];
     let read = number(weights, "bytes_per_token")? * (1.0 - number(weights, "skipped")?);
