@@ -303,50 +303,6 @@ impl Kernels {
         }
     }
 
-    /// The product with a ternary matrix that is stored transposed, its rows being the inputs:
-    /// `out[t][i] = sum over k of w[k][outputs.start + i] * x[t][k]`, exact sums times
-    /// `weight_scale / activation_scale`, the bits that [`matmul`](Kernels::matmul) gives for the
-    /// matrix stored the other way. Rows whose input is 0 for a token are not read for it.
-    ///
-    /// # Panics
-    /// When shapes do not fit, or `w` is not a [`Layout::T2`] with one scale.
-    pub fn matmul_transposed(
-        &self,
-        w: &MatrixRef<'_>,
-        outputs: Range<usize>,
-        x: I8Rows<'_>,
-        out: &mut TileMut<'_, f32>,
-    ) {
-        let (Layout::T2, Scales::Tensor(scale)) = (w.layout(), w.scales()) else {
-            panic!(
-                "{} with {} is not multiplied transposed",
-                w.layout(),
-                w.scales().kind()
-            );
-        };
-        assert!(
-            outputs.start <= outputs.end && outputs.end <= w.cols(),
-            "outputs {outputs:?} of {}",
-            w.cols()
-        );
-        assert!(
-            w.rows() <= x.stride(),
-            "{} inputs, activations {} apart",
-            w.rows(),
-            x.stride()
-        );
-        assert_eq!(out.rows(), x.tokens(), "output rows and tokens");
-        assert_eq!(out.width(), outputs.len(), "output columns and outputs");
-        let job = Columns {
-            w,
-            range: outputs,
-            x,
-        };
-        // SAFETY: the registry offers this set only on a CPU that has its features.
-        unsafe { (self.t2_columns)(&job, &mut out.as_sums()) };
-        scale_by(scale, x, out);
-    }
-
     fn matmul_i8(&self, job: Product<'_, I8Rows<'_>>, out: &mut TileMut<'_, f32>) {
         let grouped = match (job.w.layout(), job.w.scales()) {
             (Layout::I4, _) => self.i4,
@@ -517,7 +473,7 @@ fn scale_sums(
 }
 
 /// [`scale_sums`] for one weight scale.
-fn scale_by(scale: f32, x: I8Rows<'_>, out: &mut TileMut<'_, f32>) {
+pub(crate) fn scale_by(scale: f32, x: I8Rows<'_>, out: &mut TileMut<'_, f32>) {
     for t in 0..out.rows() {
         scale_row(scale / x.scale(t), out.row(t));
     }

@@ -73,6 +73,7 @@ mod par;
 mod sets;
 mod thread;
 mod tiles;
+mod transposed;
 
 pub use activation::Activation;
 pub use aligned::AlignedVec;

@@ -62,13 +62,6 @@ impl Context<'_> {
         self.skipped.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Outputs per part of a matrix stored transposed: whole strips, as evenly as they go over the threads. Each part reads its
-    /// share of every row, so more parts than threads would read shorter pieces for nothing.
-    pub(crate) fn strip_block(&self, outputs: usize) -> usize {
-        let strips = outputs.div_ceil(STRIP);
-        strips.div_ceil(self.executor.threads().max(1)) * STRIP
-    }
-
     /// Into how many parts to cut something that reads `work` bytes.
     fn parts(&self, work: usize) -> usize {
         match self.executor.threads() {
@@ -131,6 +124,12 @@ impl Context<'_> {
         };
         block.next_multiple_of(step)
     }
+}
+
+/// Outputs per part of a matrix stored transposed: whole strips, as evenly as they go over `threads` threads. Each part reads its
+/// share of every row, so more parts than threads would read shorter pieces for nothing.
+pub(crate) fn strip_block(outputs: usize, threads: usize) -> usize {
+    outputs.div_ceil(STRIP).div_ceil(threads.max(1)) * STRIP
 }
 
 /// The fewest columns that are whole steps and whole bands.

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use onebit_kernels::{Input, TileMut, Tiles};
+use onebit_kernels::{Cuts, Grid, I8Rows, Input, TileMut, Tiles};
 
 use crate::context::{
-    Context, MANY_TOKENS, MAX_COLUMN_PARTS, PART_TOKENS, STRIP, TILE_STEP, by_blocks, whole_bands,
+    Context, MANY_TOKENS, MAX_COLUMN_PARTS, PART_TOKENS, STRIP, TILE_STEP, by_blocks, strip_block,
+    whole_bands,
 };
 use crate::forms::{Forms, InputForms};
 use crate::inputs::{InputSlot, Norm, Source};
@@ -148,6 +149,12 @@ pub(crate) fn project_add(
     let blocks = blocks(ctx, &[linear], width, &input, out.len());
     let grid = by_blocks(tokens, width, blocks, even_step(&[linear], tokens));
     ctx.skip(linear.unread(input));
+    match input {
+        Input::I8(input) if linear.transposed && tokens == 1 && out.len() >= 2 * width => {
+            return project_shares(ctx, linear, input, out, x, claims);
+        }
+        _ => {}
+    }
     let [a, b, _] = claims;
     let x = Tiles::new(x, grid, b);
     if tokens >= PART_TOKENS {
@@ -175,6 +182,45 @@ pub(crate) fn project_add(
     });
 }
 
+/// The same of a transposed linear for one token: each thread takes a share of the inputs, as far as there is room in `out` for what
+/// each adds.
+fn project_shares(
+    ctx: &Context<'_>,
+    linear: &LinearRef<'_>,
+    input: I8Rows<'_>,
+    out: &mut [f32],
+    x: &mut [f32],
+    claims: &mut Claimed,
+) {
+    let (width, threads) = (linear.outputs(), ctx.executor.threads().max(1));
+    let shares = (out.len() / width).min(threads);
+    let grid = Grid {
+        rows: shares,
+        width,
+        stride: width,
+        tile_rows: 1,
+        columns: Cuts::Every(strip_block(width, threads.div_ceil(shares))),
+    };
+    let sums = Tiles::new(&mut *out, grid, &mut claims[0]);
+    ctx.run(sums.len(), linear.matrix.bytes().len(), &|part| {
+        let (share, column) = (part / sums.tile_columns(), part % sums.tile_columns());
+        let (columns, mut sums) = (sums.columns_of(column), sums.claim(share, column));
+        (ctx.kernels).matmul_transposed_share(
+            &linear.matrix,
+            columns,
+            input,
+            [share, shares],
+            &mut sums,
+        );
+    });
+    let (product, others) = out[..shares * width].split_at_mut(width);
+    (ctx.kernels).join_shares(&linear.matrix, input, product, others);
+    if let Some(bias) = linear.bias {
+        ctx.kernels.add(product, bias);
+    }
+    ctx.kernels.add(&mut x[..width], product);
+}
+
 /// Tokens and columns of the parts of what some linears, which put out `outputs` numbers together, make of an input. Parts of many
 /// tokens have [`Rooms`] in `room` numbers.
 pub(crate) fn blocks(
@@ -187,7 +233,7 @@ pub(crate) fn blocks(
     let tokens = input.tokens();
     let transposed = linears.iter().any(|linear| linear.transposed);
     let (tokens_at_once, columns) = match transposed {
-        true => (tokens, ctx.strip_block(outputs)),
+        true => (tokens, strip_block(outputs, ctx.executor.threads())),
         false => (
             ctx.product_block(tokens, input.row_bytes()),
             ctx.column_block(outputs, weight_bytes(linears), tokens, band_rows(linears)),

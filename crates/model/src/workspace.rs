@@ -76,7 +76,7 @@ impl AttentionBuffers<'_> {
 }
 
 /// What the MLP keeps in the arena; `up` is also room for the product of `down`. Of [`PART_TOKENS`] rows and more it is [`Rooms`](crate::rooms::Rooms) for
-/// both.
+/// both; of fewer it is all that is left of the arena, which threads that share the inputs of `down` find room in.
 pub(crate) struct MlpBuffers<'a> {
     pub(crate) gate: &'a mut [f32],
     pub(crate) up: &'a mut [f32],
@@ -279,7 +279,11 @@ impl Scratch {
 
     /// Slots, arena and claims for the MLP of `rows` rows.
     pub(crate) fn mlp(&mut self, rows: usize) -> (&mut Slots, MlpBuffers<'_>, &mut Claimed) {
-        let [gate, up] = split(&mut self.arena, self.sizes.mlp(rows));
+        let [gate_len, mut up_len] = self.sizes.mlp(rows);
+        if rows < PART_TOKENS {
+            up_len = self.arena.len() - aligned(gate_len);
+        }
+        let [gate, up] = split(&mut self.arena, [gate_len, up_len]);
         (&mut self.slots, MlpBuffers { gate, up }, &mut self.claims)
     }
 

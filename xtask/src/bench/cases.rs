@@ -100,6 +100,13 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Whether threads take shares of the inputs, as a model's do for one token.
+    pub(super) fn shared(&self) -> bool {
+        matches!(self.reads, Reads::Inputs(_)) && self.tokens == 1
+    }
+}
+
 /// One token: bound by memory.
 pub(super) const DECODE: &[Case] = &[
     Case::decode(Layout::T2, 6912, 2560),

@@ -78,7 +78,7 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     let mut limits = limits(&weights, kernels, pool.threads());
     let mut rows = match args.limits {
         true => Vec::new(),
-        false => rows(args, &weights, kernels)?,
+        false => rows(args, &weights, kernels, pool.threads())?,
     };
     ensure!(
         args.limits || !rows.is_empty(),
@@ -197,6 +197,7 @@ fn rows<'a>(
     args: &KernelsArgs,
     weights: &'a Weights,
     kernels: &Kernels,
+    threads: usize,
 ) -> anyhow::Result<Vec<Row<'a>>> {
     let groups = [
         ("decode", DECODE, attention::DECODE),
@@ -217,7 +218,7 @@ fn rows<'a>(
     };
     for (kind, products, attention) in groups {
         for case in products.iter().filter(|case| wanted(kind, &case.name())) {
-            let work = Work::new(*case, weights, kernels)?;
+            let work = Work::new(*case, weights, kernels, threads)?;
             rows.push(row(kind, Box::new(work) as Box<dyn Job + 'a>));
         }
         for case in attention.iter().filter(|case| wanted(kind, &case.name())) {

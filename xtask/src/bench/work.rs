@@ -187,7 +187,12 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(case: Case, weights: &'a Weights, kernels: &Kernels) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        case: Case,
+        weights: &'a Weights,
+        kernels: &Kernels,
+        threads: usize,
+    ) -> anyhow::Result<Self> {
         let mut matrices = weights.matrices(&case)?;
         if case.tokens > MANY_TOKENS {
             matrices.truncate(MANY_MATRICES);
@@ -207,7 +212,7 @@ impl<'a> Work<'a> {
         Ok(Self {
             inputs: Inputs::random(&case, kernels),
             list,
-            out: AlignedVec::zeroed(case.tokens * outputs),
+            out: AlignedVec::zeroed(outputs * if case.shared() { threads } else { case.tokens }),
             claims: Claims::new(1024),
             matrices,
             case,
@@ -226,6 +231,28 @@ impl<'a> Work<'a> {
             Reads::Inputs(_) => Cuts::Every(width.div_ceil(STRIP).div_ceil(pool.threads()) * STRIP),
             _ if self.case.tokens < FEW_TOKENS => Cuts::Even { most, step },
             _ => Cuts::Every(most),
+        }
+    }
+
+    /// The same by shares of the inputs, one for each thread.
+    fn run_shares(&mut self, kernels: &Kernels, pool: &Pool) {
+        let (width, shares) = (self.case.cols, pool.threads());
+        let grid = Grid {
+            rows: shares,
+            width,
+            stride: width,
+            tile_rows: 1,
+            columns: Cuts::Every(width),
+        };
+        for w in &self.matrices {
+            let x = self.inputs.int8();
+            let sums = Tiles::new(&mut self.out, grid, &mut self.claims);
+            pool.run(shares, &|share| {
+                let mut sums = sums.claim(share, 0);
+                kernels.matmul_transposed_share(w, 0..width, x, [share, shares], &mut sums);
+            });
+            let (product, others) = self.out.split_at_mut(width);
+            kernels.join_shares(w, x, product, others);
         }
     }
 
@@ -286,6 +313,9 @@ impl Job for Work<'_> {
 
     /// Multiplies all matrices, one after the other, each on all threads.
     fn run(&mut self, kernels: &Kernels, pool: &Pool) {
+        if self.case.shared() {
+            return self.run_shares(kernels, pool);
+        }
         let input = self.inputs.input(&self.case);
         let width = match self.case.reads {
             Reads::Rows(_) => self.list.len(),

@@ -20,12 +20,15 @@
 //! The list of a batch is complete before its weights are read, and its successor's weights are on
 //! their way meanwhile: the hardware cannot guess which rows come next, the list knows. Sums are
 //! exact integers, and a term of zero changes none, so skipping is exact too.
+//!
+//! Threads that share a product for one token take a [`Share`] of its inputs each, and all outputs: the pieces that they
+//! read are whole rows, which memory delivers faster than parts of them. Their sums are then added up.
 
 use std::ops::Range;
 
 use onebit_format::MatrixRef;
 
-use super::ahead::{Ahead, STREAMS};
+use super::ahead::Ahead;
 use crate::input::I8Rows;
 use crate::sets::Set;
 use crate::tiles::TileMut;
@@ -38,6 +41,9 @@ pub(crate) const BATCH: usize = 64;
 
 /// Strips whose sums are kept at once.
 const GROUP: usize = 16;
+
+/// Rows of a batch that are asked for side by side. A row is short, so there are more of them than streams of whole matrices.
+const SIDE_BY_SIDE: usize = 8;
 
 /// The inputs of a batch: which, and their codes. The tail is filled up with codes of 0.
 pub(crate) struct Batch {
@@ -64,11 +70,60 @@ impl<'a> Strip<'a> {
     }
 }
 
-/// A product with a transposed matrix: outputs `range` for every token of `x`.
+/// Share `part`, below `of`, of the inputs that are not 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) part: usize,
+    pub(crate) of: usize,
+}
+
+impl Share {
+    pub(crate) const ALL: Self = Self { part: 0, of: 1 };
+
+    /// The inputs from the first of this share to the first of the next.
+    #[inline(always)]
+    fn inputs<S: Set>(self, s: S, x: &[i8]) -> Range<usize> {
+        let count = match self.of {
+            1 => 0,
+            _ => x.chunks(64).map(|codes| ones(s.nonzero(codes))).sum(),
+        };
+        let bound = |part: usize| match part {
+            0 => 0,
+            part if part == self.of => x.len(),
+            part => nonzero_at(s, x, count * part / self.of),
+        };
+        bound(self.part)..bound(self.part + 1)
+    }
+}
+
+/// Where the `n`-th input is, from 0 on, that is not 0: the end where there are not so many.
+#[inline(always)]
+fn nonzero_at<S: Set>(s: S, x: &[i8], n: usize) -> usize {
+    let mut left = n;
+    for (i, codes) in x.chunks(64).enumerate() {
+        let mut mask = s.nonzero(codes);
+        if left < ones(mask) {
+            for _ in 0..left {
+                mask &= mask - 1;
+            }
+            return 64 * i + mask.trailing_zeros() as usize;
+        }
+        left -= ones(mask);
+    }
+    x.len()
+}
+
+#[inline(always)]
+fn ones(mask: u64) -> usize {
+    mask.count_ones() as usize
+}
+
+/// A product with a transposed matrix: outputs `range` for every token of `x`, or what a share of the inputs adds to them.
 pub(crate) struct Columns<'a> {
     pub(crate) w: &'a MatrixRef<'a>,
     pub(crate) range: Range<usize>,
     pub(crate) x: I8Rows<'a>,
+    pub(crate) share: Share,
 }
 
 /// Exact sums of a ternary matrix stored transposed.
@@ -78,7 +133,11 @@ pub(crate) fn t2_columns<S: Set>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, 
     let stride = job.w.row_bytes() / 64;
     for token in 0..job.x.tokens() {
         let x = &job.x.row(token)[..job.w.rows()];
-        let x_sum = job.x.sum(token);
+        let inputs = job.share.inputs(s, x);
+        let x_sum = match job.share.of {
+            1 => job.x.sum(token),
+            _ => x[inputs.clone()].iter().map(|x| i32::from(*x)).sum(),
+        };
         let mut start = job.range.start;
         while start < job.range.end {
             let first = start / STRIP;
@@ -86,7 +145,8 @@ pub(crate) fn t2_columns<S: Set>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, 
             let count = (end - 1) / STRIP + 1 - first;
             let mut sums = [[0i32; STRIP]; GROUP];
             let strips = first..first + count;
-            sum_strips(s, atoms, stride, strips, x, &mut sums);
+            let (x, from) = (&x[..inputs.end], inputs.start);
+            sum_strips(s, (atoms, stride), strips, (x, from), &mut sums);
             let skip = start - first * STRIP;
             let out = &mut out.row(token)[start - job.range.start..end - job.range.start];
             for (out, sum) in out.iter_mut().zip(&sums.as_flattened()[skip..]) {
@@ -97,18 +157,19 @@ pub(crate) fn t2_columns<S: Set>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, 
     }
 }
 
-/// Adds up `strips` over all inputs whose code is not 0.
+/// Adds up `strips` over all inputs from `from` on whose code is not 0.
 #[inline(always)]
 fn sum_strips<S: Set>(
     s: S,
-    atoms: &[[u8; 64]],
-    stride: usize,
+    (atoms, stride): (&[[u8; 64]], usize),
     strips: Range<usize>,
-    x: &[i8],
+    (x, mut from): (&[i8], usize),
     sums: &mut [[i32; STRIP]; GROUP],
 ) {
-    let (mut from, mut now, mut next) = (0, Batch::EMPTY, Batch::EMPTY);
+    let (mut now, mut next) = (Batch::EMPTY, Batch::EMPTY);
     from = next.fill(s, x, from);
+    // While the first batch is added up, as much of the second is asked for. Nothing comes before the first.
+    Pieces::new(&atoms[strips.start..], stride, strips.len(), &next).request_all(s);
     while next.len > 0 {
         std::mem::swap(&mut now, &mut next);
         from = next.fill(s, x, from);
@@ -119,7 +180,7 @@ fn sum_strips<S: Set>(
     }
 }
 
-/// The lines of a group of strips in the rows of a batch: of [`STREAMS`] rows at a time, from as many parts of the list.
+/// The lines of a group of strips in the rows of a batch: of [`SIDE_BY_SIDE`] rows at a time, from as many parts of the list.
 pub(crate) struct Pieces<'a> {
     first: *const u8,
     row_bytes: usize,
@@ -141,10 +202,18 @@ impl<'a> Pieces<'a> {
             row_bytes: 64 * stride,
             piece_bytes: 64 * strips,
             rows: &batch.inputs[..batch.len],
-            part: batch.len.div_ceil(STREAMS),
+            part: batch.len.div_ceil(SIDE_BY_SIDE),
             stream: 0,
             row: 0,
             at: 0,
+        }
+    }
+
+    /// Asks for all lines.
+    #[inline(always)]
+    fn request_all<S: Set>(mut self, s: S) {
+        for _ in 0..SIDE_BY_SIDE * self.part * self.piece_bytes / 64 {
+            self.request(s, 0, 0);
         }
     }
 }
@@ -157,7 +226,7 @@ impl Ahead for Pieces<'_> {
             s.prefetch_early(self.first.wrapping_add(offset));
         }
         self.stream += 1;
-        if self.stream == STREAMS {
+        if self.stream == SIDE_BY_SIDE {
             self.stream = 0;
             self.at += 64;
             if self.at == self.piece_bytes {
@@ -208,5 +277,36 @@ impl Batch {
         let end = self.len.next_multiple_of(4);
         let inputs = self.inputs[..end].as_chunks::<4>().0;
         inputs.iter().zip(self.codes[..end].as_chunks::<4>().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::scalar::Scalar;
+
+    #[test]
+    fn shares_cover_all_inputs_and_have_as_many_that_are_not_zero() {
+        // SAFETY: the set needs no features.
+        let s = unsafe { Scalar::assume() };
+        let zeros = |n: usize| (0..n).map(|i| i8::from(i * i % 7 > 3)).collect();
+        let inputs: [Vec<i8>; 5] = [zeros(700), zeros(64), vec![0; 300], vec![5; 129], vec![]];
+        for x in inputs {
+            let all = x.iter().filter(|x| **x != 0).count();
+            for of in [1, 2, 3, 16, 200] {
+                let mut end = 0;
+                for part in 0..of {
+                    let inputs = Share { part, of }.inputs(s, &x);
+                    assert_eq!(inputs.start, end);
+                    end = inputs.end;
+                    let count = x[inputs].iter().filter(|x| **x != 0).count();
+                    assert!(
+                        (all / of..=all.div_ceil(of)).contains(&count),
+                        "{count} of {all}"
+                    );
+                }
+                assert_eq!(end, x.len());
+            }
+        }
     }
 }

@@ -171,5 +171,6 @@ fn by_group_layout<X: Rows>(job: &Product<'_, X>) -> bool {
 
 /// The same of a matrix stored transposed.
 fn by_columns(job: &Columns<'_>) -> bool {
-    job.x.tokens() >= TILE && job.w.rows() > 0 && job.w.rows().is_multiple_of(STEP)
+    let whole = job.share.of == 1;
+    whole && job.x.tokens() >= TILE && job.w.rows() > 0 && job.w.rows().is_multiple_of(STEP)
 }

@@ -1,5 +1,7 @@
 //! Products that leave out what is multiplied by zero: listed rows, and transposed matrices.
 
+use std::ops::Range;
+
 use onebit_format::{Layout, MatrixRef, Scales, pack};
 use onebit_kernels::{I8Rows, Input, TileMut, padded_stride};
 use proptest::prelude::*;
@@ -86,6 +88,25 @@ fn both_ways(rows: usize, cols: usize, random: &mut Random) -> [Bytes; 2] {
     })
 }
 
+/// The product of a transposed matrix and one token, by shares of the inputs.
+fn by_shares(
+    set: &onebit_kernels::Kernels,
+    w: &MatrixRef<'_>,
+    outputs: Range<usize>,
+    x: I8Rows<'_>,
+    of: usize,
+) -> Vec<f32> {
+    let width = outputs.len();
+    let mut sums = vec![f32::NAN; of * width];
+    for part in 0..of {
+        let mut tile = TileMut::whole(&mut sums[part * width..][..width], 1, width);
+        set.matmul_transposed_share(w, outputs.clone(), x, [part, of], &mut tile);
+    }
+    let (product, others) = sums.split_at_mut(width);
+    set.join_shares(w, x, product, others);
+    product.to_vec()
+}
+
 /// A transposed matrix gives what the matrix gives, for ranges of outputs around strips of 256.
 fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) {
     let [straight, turned] = both_ways(rows, cols, random);
@@ -93,7 +114,7 @@ fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) 
     let straight = MatrixRef::new(Layout::T2, rows, cols, &straight, scale).unwrap();
     let turned = MatrixRef::new(Layout::T2, cols, rows, &turned, scale).unwrap();
     let x = Activations::new(cols, one_in, random);
-    let two = x.first(2);
+    let (one, two) = (x.first(1), x.first(2));
     for set in sets() {
         let expected = by_rows(set, &straight, x.rows());
         let middle = rows / 2;
@@ -116,6 +137,15 @@ fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) 
                 let what = format!("{rows} x {cols}, 1 in {one_in}, {outputs:?} x {tokens}");
                 assert_same(&out, &expected, format!("{} {what}", set.name()));
             }
+            for of in [1, 2, 3, 8, 65] {
+                let what = format!("{rows} x {cols}, 1 in {one_in}, {outputs:?} of {of} shares");
+                let out = by_shares(set, &turned, outputs.clone(), one.rows(), of);
+                assert_same(
+                    &out,
+                    &expected[outputs.clone()],
+                    format!("{} {what}", set.name()),
+                );
+            }
         }
     }
 }
@@ -123,7 +153,9 @@ fn check_transposed(rows: usize, cols: usize, one_in: u64, random: &mut Random) 
 #[test]
 fn transposed_matrices_around_every_edge() {
     let mut random = Random(11);
-    for rows in [1, 63, 64, 65, 255, 256, 257, 2047, 2048, 2049, 2560] {
+    for rows in [
+        1, 63, 64, 65, 255, 256, 257, 2047, 2048, 2049, 2560, 4095, 4097,
+    ] {
         for cols in [1, 3, 64, 65, 300] {
             check_transposed(rows, cols, 2, &mut random);
         }
