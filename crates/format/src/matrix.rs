@@ -261,6 +261,7 @@ impl<'a> MatrixRef<'a> {
     ///
     /// # Panics
     /// Where rows share their bytes.
+    #[inline]
     pub fn row_bytes(&self) -> usize {
         let layout = self.layout;
         assert!(
@@ -274,6 +275,7 @@ impl<'a> MatrixRef<'a> {
     ///
     /// # Panics
     /// When `r` is not below [`rows`](MatrixRef::rows), and where rows share their bytes.
+    #[inline]
     pub fn row_bytes_of(&self, r: usize) -> &'a [u8] {
         assert!(r < self.rows, "row {r} of {}", self.rows);
         &self.bytes[r * self.row_bytes()..][..self.row_bytes()]
