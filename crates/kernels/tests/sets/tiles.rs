@@ -39,13 +39,13 @@ fn the_matrix_must_fit() {
 }
 
 #[test]
-#[should_panic(expected = "130 tiles, claims for 128")]
+#[should_panic(expected = "4160 tiles, claims for 4096")]
 fn the_claims_must_fit() {
-    let (mut claims, mut data) = (Claims::new(100), vec![0; 260]);
+    let (mut claims, mut data) = (Claims::new(100), vec![0; 8320]);
     let grid = Grid {
         rows: 1,
-        width: 260,
-        stride: 260,
+        width: 8320,
+        stride: 8320,
         tile_rows: 1,
         columns: Cuts::Every(2),
     };
@@ -170,4 +170,39 @@ proptest! {
             prop_assert_eq!(*x, i32::from(i % stride < width));
         }
     }
+}
+
+/// More often than there are marks for claims.
+#[test]
+fn claims_are_free_whenever_they_are_lent() {
+    let (mut claims, mut data) = (Claims::new(64), vec![0; 36]);
+    for round in 1..600 {
+        let tiles = Tiles::new(&mut data, grid(Cuts::Every(5)), &mut claims);
+        for i in 0..tiles.len() {
+            let (row, column) = (i / tiles.tile_columns(), i % tiles.tile_columns());
+            tiles.claim(row, column).row(0).fill(round);
+        }
+    }
+}
+
+/// No two of as many tiles as claims have room for are one.
+#[test]
+fn every_tile_has_a_claim_of_its_own() {
+    let mut claims = Claims::new(5000);
+    let len = claims.capacity();
+    let mut data = vec![0u8; len];
+    let grid = Grid {
+        rows: 1,
+        width: len,
+        stride: len,
+        tile_rows: 1,
+        columns: Cuts::Every(1),
+    };
+    {
+        let tiles = Tiles::new(&mut data, grid, &mut claims);
+        for i in 0..len {
+            tiles.claim(0, i).row(0)[0] += 1;
+        }
+    }
+    assert!(data.iter().all(|count| *count == 1));
 }
