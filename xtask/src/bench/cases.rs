@@ -132,6 +132,7 @@ pub(super) const DECODE: &[Case] = &[
         .grouped()
         .with(Activations::Int8Groups),
     Case::decode(Layout::B1R64, 5632, 2048),
+    Case::decode(Layout::B1R64, 14336, 4096),
     Case::decode(Layout::B1R64, 6144, 2048)
         .grouped()
         .with(Activations::Int8Groups),
