@@ -182,8 +182,11 @@ pub(crate) fn project_add(
     });
 }
 
+/// Most shares of the inputs of a product: one thread adds up what they add.
+const MAX_SHARES: usize = 8;
+
 /// The same of a transposed linear for one token: each thread takes a share of the inputs, as far as there is room in `out` for what
-/// each adds.
+/// each adds. Beyond that they share outputs too.
 fn project_shares(
     ctx: &Context<'_>,
     linear: &LinearRef<'_>,
@@ -193,7 +196,7 @@ fn project_shares(
     claims: &mut Claimed,
 ) {
     let (width, threads) = (linear.outputs(), ctx.executor.threads().max(1));
-    let shares = (out.len() / width).min(threads);
+    let shares = (out.len() / width).min(threads).min(MAX_SHARES);
     let grid = Grid {
         rows: shares,
         width,
