@@ -24,8 +24,7 @@ impl Kernels {
         x: I8Rows<'_>,
         out: &mut TileMut<'_, f32>,
     ) {
-        let scale = scale_of(w);
-        self.transposed_sums(w, outputs, x, Share::ALL, out);
+        let scale = self.transposed_sums(w, outputs, x, Share::ALL, out);
         scale_by(scale, x, out);
     }
 
@@ -71,6 +70,7 @@ impl Kernels {
         scale_by(scale, x, &mut out);
     }
 
+    /// Leaves sums in `out`, and gives the scale of the matrix.
     fn transposed_sums(
         &self,
         w: &MatrixRef<'_>,
@@ -78,8 +78,8 @@ impl Kernels {
         x: I8Rows<'_>,
         share: Share,
         out: &mut TileMut<'_, f32>,
-    ) {
-        scale_of(w);
+    ) -> f32 {
+        let scale = scale_of(w);
         assert!(
             outputs.start <= outputs.end && outputs.end <= w.cols(),
             "outputs {outputs:?} of {}",
@@ -101,6 +101,7 @@ impl Kernels {
         };
         // SAFETY: the registry offers this set only on a CPU that has its features.
         unsafe { (self.t2_columns)(&job, &mut out.as_sums()) };
+        scale
     }
 }
 

@@ -145,16 +145,12 @@ pub(crate) fn project_add(
     claims: &mut Claimed,
 ) {
     let (tokens, width) = (input.tokens(), linear.outputs());
+    if let (Input::I8(input), true, 1) = (input, linear.transposed, tokens) {
+        return project_shares(ctx, linear, input, out, x, claims);
+    }
     let weights = linear.matrix.bytes().len();
     let blocks = blocks(ctx, &[linear], width, &input, out.len());
     let grid = by_blocks(tokens, width, blocks, even_step(&[linear], tokens));
-    ctx.skip(linear.unread(input));
-    match input {
-        Input::I8(input) if linear.transposed && tokens == 1 && out.len() >= 2 * width => {
-            return project_shares(ctx, linear, input, out, x, claims);
-        }
-        _ => {}
-    }
     let [a, b, _] = claims;
     let x = Tiles::new(x, grid, b);
     if tokens >= PART_TOKENS {
@@ -195,6 +191,7 @@ fn project_shares(
     x: &mut [f32],
     claims: &mut Claimed,
 ) {
+    ctx.skip(linear.unread(input));
     let (width, threads) = (linear.outputs(), ctx.executor.threads().max(1));
     let shares = (out.len() / width).min(threads).min(MAX_SHARES);
     let grid = Grid {
@@ -281,15 +278,10 @@ impl LinearRef<'_> {
         }
     }
 
-    /// Bytes of weights that a step of one token does not read, because their inputs are zero.
-    fn unread(&self, input: Input<'_>) -> usize {
-        match input {
-            Input::I8(x) if self.transposed && x.tokens() == 1 => {
-                let codes = &x.row(0)[..self.matrix.rows()];
-                codes.iter().filter(|code| **code == 0).count() * self.matrix.row_bytes()
-            }
-            _ => 0,
-        }
+    /// Bytes of weights of a transposed linear that a step of one token does not read, because their inputs are zero.
+    fn unread(&self, x: I8Rows<'_>) -> usize {
+        let codes = &x.row(0)[..self.matrix.rows()];
+        codes.iter().filter(|code| **code == 0).count() * self.matrix.row_bytes()
     }
 
     /// Outputs `list` of the linear for one token, bias included; the weights of the others are not read. The output at

@@ -279,11 +279,11 @@ impl Scratch {
 
     /// Slots, arena and claims for the MLP of `rows` rows.
     pub(crate) fn mlp(&mut self, rows: usize) -> (&mut Slots, MlpBuffers<'_>, &mut Claimed) {
-        let [gate_len, mut up_len] = self.sizes.mlp(rows);
+        let [gate, mut up] = self.sizes.mlp(rows);
         if rows < PART_TOKENS {
-            up_len = self.arena.len() - aligned(gate_len);
+            up = self.arena.len() - aligned(gate);
         }
-        let [gate, up] = split(&mut self.arena, [gate_len, up_len]);
+        let [gate, up] = split(&mut self.arena, [gate, up]);
         (&mut self.slots, MlpBuffers { gate, up }, &mut self.claims)
     }
 

@@ -98,9 +98,7 @@ impl Case {
         }
         name
     }
-}
 
-impl Case {
     /// Whether threads take shares of the inputs, as a model's do for one token.
     pub(super) fn shared(&self) -> bool {
         matches!(self.reads, Reads::Inputs(_)) && self.tokens == 1

@@ -118,7 +118,8 @@ fn ones(mask: u64) -> usize {
     mask.count_ones() as usize
 }
 
-/// A product with a transposed matrix: outputs `range` for every token of `x`, or what a share of the inputs adds to them.
+/// A product with a transposed matrix: outputs `range` for every token of `x`, or, for one token, what a share of the inputs adds
+/// to them.
 pub(crate) struct Columns<'a> {
     pub(crate) w: &'a MatrixRef<'a>,
     pub(crate) range: Range<usize>,

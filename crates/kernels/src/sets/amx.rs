@@ -171,6 +171,5 @@ fn by_group_layout<X: Rows>(job: &Product<'_, X>) -> bool {
 
 /// The same of a matrix stored transposed.
 fn by_columns(job: &Columns<'_>) -> bool {
-    let whole = job.share.of == 1;
-    whole && job.x.tokens() >= TILE && job.w.rows() > 0 && job.w.rows().is_multiple_of(STEP)
+    job.x.tokens() >= TILE && job.w.rows() > 0 && job.w.rows().is_multiple_of(STEP)
 }

@@ -28,8 +28,7 @@ const UNITS: usize = 64 / UNIT;
 #[inline(always)]
 pub(crate) fn t2_columns<S: Panels>(s: S, job: &Columns<'_>, out: &mut TileMut<'_, i32>) {
     let (inputs, tokens) = (job.w.rows(), job.x.tokens());
-    if job.share.of > 1
-        || tokens < S::MANY_GROUPED
+    if tokens < S::MANY_GROUPED
         || inputs < 4
         || nonzero(s, &job.x, inputs) < tokens * inputs * NONZERO / 100
     {
